@@ -1,0 +1,127 @@
+"""The configuration's version and change log, and the base of every row that has a part in it."""
+
+from collections.abc import Collection, Iterable
+from typing import Any, ClassVar, Self, TypeVar
+
+from django.db import models, transaction
+from django.db.models.signals import post_delete
+from django.dispatch import Signal
+
+# Sent after the saving transaction has committed, with `version`.
+changed = Signal()
+
+KEPT_CHANGES = 200_000
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+class ConfigVersion(models.Model):
+    """One row: a number that grows with every change of configuration.
+
+    Its row lock makes writers commit in version order, so a reader that saw version n has
+    seen all changes up to n.
+    """
+
+    version = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        """Show the number."""
+        return f"version {self.version}"
+
+
+class ConfigChange(models.Model):
+    """What a version changed: a part, and one row of it, or (`ref` empty) all of it."""
+
+    version = models.BigIntegerField(primary_key=True)
+    part = models.CharField(max_length=20)
+    ref = models.CharField(max_length=40, blank=True)
+    at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        """Show version, part and row."""
+        return f"{self.version}: {self.part} {self.ref}".strip()
+
+
+def current_version() -> int:
+    """Return the committed version; 0 on a new database."""
+    row = ConfigVersion.objects.filter(pk=1).values_list("version", flat=True).first()
+    return row or 0
+
+
+def bump(part: str, ref: str = "") -> None:
+    """Record in the current transaction that `part` (or one row of it) changed."""
+    with transaction.atomic():
+        if not ConfigVersion.objects.filter(pk=1).update(version=models.F("version") + 1):
+            ConfigVersion.objects.get_or_create(pk=1)
+            ConfigVersion.objects.filter(pk=1).update(version=models.F("version") + 1)
+        version = current_version()
+        ConfigChange.objects.create(version=version, part=part, ref=ref)
+        if version % 1000 == 0:
+            ConfigChange.objects.filter(version__lt=version - KEPT_CHANGES).delete()
+        transaction.on_commit(lambda: changed.send(sender=ConfigVersion, version=version))
+
+
+class TrackedQuerySet(models.QuerySet[Row]):
+    """Bulk writes send no signals, so they bump the version themselves."""
+
+    def update(self, **values: Any) -> int:
+        """Update rows and bump, unless only ignored columns change."""
+        with transaction.atomic():
+            count = super().update(**values)
+            if count and not set(values) <= self._tracked().snapshot_ignores:
+                self._bump_all()
+        return count
+
+    def bulk_create(self, objs: Iterable[Row], *args: Any, **options: Any) -> list[Row]:
+        """Insert rows and bump once."""
+        with transaction.atomic():
+            rows = super().bulk_create(objs, *args, **options)
+            self._bump_all()
+        return rows
+
+    def bulk_update(self, objs: Iterable[Row], fields: Iterable[str], *args: Any, **options: Any) -> int:
+        """Update rows and bump once (QuerySet.bulk_update calls `update` itself)."""
+        return super().bulk_update(objs, fields, *args, **options)
+
+    def _tracked(self) -> type["TrackedModel"]:
+        return self.model  # type: ignore[return-value]  # only tracked models use this class
+
+    def _bump_all(self) -> None:
+        bump(self._tracked().snapshot_part)
+
+
+class TrackedModel(models.Model):
+    """A row of the configuration: saving, deleting and bulk writes bump the version."""
+
+    # The snapshot's part that rows of this model belong to.
+    snapshot_part: ClassVar[str]
+    # Columns no snapshot holds (bookkeeping): writing only these bumps nothing.
+    snapshot_ignores: ClassVar[Collection[str]] = frozenset()
+
+    objects: ClassVar[models.Manager[Self]] = models.Manager.from_queryset(TrackedQuerySet)()
+
+    class Meta:
+        """No table of its own."""
+
+        abstract = True
+
+    def snapshot_ref(self) -> str:
+        """Return what names this row inside its part, or "" when the part is rebuilt whole."""
+        return ""
+
+    def save(self, **options: Any) -> None:  # type: ignore[override]  # keyword arguments only
+        """Save the row and bump the version in one transaction."""
+        written = options.get("update_fields")
+        with transaction.atomic():
+            super().save(**options)
+            if written is None or not set(written) <= set(self.snapshot_ignores):
+                bump(self.snapshot_part, self.snapshot_ref())
+
+
+def _bump_deleted(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
+    # Django sends this inside the deleting transaction, for cascades too.
+    if issubclass(sender, TrackedModel) and isinstance(instance, TrackedModel):
+        bump(instance.snapshot_part, instance.snapshot_ref())
+
+
+post_delete.connect(_bump_deleted, dispatch_uid="config.bump_deleted")

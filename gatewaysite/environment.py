@@ -1,0 +1,202 @@
+"""Reads the environment (and `.env`) into one frozen value, once, at start.
+
+Every variable of the outside contract is a field here, with its default. A value that does
+not parse stops the start with a sentence that names the variable. Names that users of small
+gateways already have are read as aliases (`ALIASES`).
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+ALIASES: Mapping[str, str] = {
+    "CACHE_BACKEND": "CACHE_MODE",
+    "REDIS_ADDR": "REDIS_URL",
+    "LOG_PRETTY": "LOG_FORMAT",
+    "LLM_GATEWAY_SERVER_PORT": "PORT",
+    "LLM_GATEWAY_LOG_LEVEL": "LOG_LEVEL",
+    "LLM_GATEWAY_PROVIDERS_OPENAI_API_KEY": "OPENAI_API_KEY",
+    "LLM_GATEWAY_PROVIDERS_ANTHROPIC_API_KEY": "ANTHROPIC_API_KEY",
+    "LLM_GATEWAY_PROVIDERS_DEFAULT": "DEFAULT_PROVIDER",
+}
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(b|kb|kib|mb|mib|gb|gib)?", re.IGNORECASE)
+_BYTES = {"b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20, "gb": 10**9, "gib": 2**30}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def _duration_s(text: str) -> float:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a duration such as 30s, 500ms, 5m or 1h, or a number of seconds")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def _optional_duration_s(text: str) -> float | None:
+    return _duration_s(text) if text.strip() else None
+
+
+def _bytes(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a size such as 33554432, 32MiB or 16 MiB")
+    return int(match[1]) * _BYTES[(match[2] or "b").lower()]
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdigit():
+        raise ValueError("a whole number, 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    count = _count(text)
+    if count < 1:
+        raise ValueError("a whole number, 1 or more")
+    return count
+
+
+def _port(text: str) -> int:
+    port = _count(text)
+    if port > 65535:
+        raise ValueError("a port from 0 to 65535")
+    return port
+
+
+def _flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in allowed:
+            raise ValueError("one of " + ", ".join(value or "(empty)" for value in allowed))
+        return word
+
+    return parse
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in (part.strip() for part in text.split(",")) if word)
+
+
+def _var(name: str, default: str, parse: Callable[[str], Any] = str.strip) -> Any:
+    return field(metadata={"name": name, "default": default, "parse": parse})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What the environment says; rows in the admin win over the settings that are also rows."""
+
+    port: int = _var("PORT", "8080", _port)
+    host: str = _var("HOST", "127.0.0.1")
+    workers: int = _var("WORKERS", "1", _positive)
+    data_dir: Path = _var("GATEWAY_DATA_DIR", "./data", lambda text: Path(text).resolve())
+    database_url: str = _var("DATABASE_URL", "")
+    redis_url: str = _var("REDIS_URL", "")
+    celery_broker_url: str = _var("CELERY_BROKER_URL", "")
+    cache_mode: str = _var("CACHE_MODE", "memory", _one_of("memory", "redis", "none"))
+    cache_ttl_s: float = _var("CACHE_TTL", "1h", _duration_s)
+    cache_max_bytes: int = _var("CACHE_MAX_BYTES", "16MiB", _bytes)
+    cache_exclude_exact: tuple[str, ...] = _var("CACHE_EXCLUDE_EXACT", "", _words)
+    cache_exclude_patterns: tuple[str, ...] = _var("CACHE_EXCLUDE_PATTERNS", "", _words)
+    gateway_version: str = _var("GATEWAY_VERSION", "v1")
+    allow_client_api_keys: bool = _var("ALLOW_CLIENT_API_KEYS", "false", _flag)
+    allow_anonymous: bool = _var("ALLOW_ANONYMOUS", "false", _flag)
+    max_retries: int = _var("MAX_RETRIES", "3", _positive)
+    provider_timeout_s: float | None = _var("PROVIDER_TIMEOUT", "", _optional_duration_s)
+    cb_error_threshold: int = _var("CB_ERROR_THRESHOLD", "5", _count)
+    cb_time_window_s: float = _var("CB_TIME_WINDOW", "60s", _duration_s)
+    cb_half_open_timeout_s: float = _var("CB_HALF_OPEN_TIMEOUT", "30s", _duration_s)
+    rpm_limit: int = _var("RPM_LIMIT", "0", _count)
+    default_provider: str = _var("DEFAULT_PROVIDER", "")
+    default_model: str = _var("DEFAULT_MODEL", "")
+    simple_chat: str = _var("SIMPLE_CHAT", "", _one_of("", "open", "key"))
+    anon_ip_rpm: int = _var("ANON_IP_RPM", "5", _count)
+    max_response_bytes: int = _var("MAX_RESPONSE_BYTES", "64MiB", _bytes)
+    max_body_bytes: int = _var("MAX_BODY_BYTES", "32MiB", _bytes)
+    store_outage: str = _var("STORE_OUTAGE", "share", _one_of("share", "refuse", "allow"))
+    metrics_token: str = _var("METRICS_TOKEN", "")
+    cors_origins: tuple[str, ...] = _var("CORS_ORIGINS", "*", _words)
+    trusted_proxies: tuple[str, ...] = _var("TRUSTED_PROXIES", "", _words)
+    log_level: str = _var("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"))
+    log_format: str = _var("LOG_FORMAT", "json", _one_of("json", "console"))
+    log_prompts: bool = _var("LOG_PROMPTS", "false", _flag)
+    grace_s: float = _var("GRACE_PERIOD", "30s", _duration_s)
+    app_base_url: str = _var("APP_BASE_URL", "")
+    secret_keys: tuple[str, ...] = _var("GATEWAY_SECRET_KEYS", "", _words)
+    openai_api_key: str = _var("OPENAI_API_KEY", "")
+    anthropic_api_key: str = _var("ANTHROPIC_API_KEY", "")
+    google_api_key: str = _var("GOOGLE_API_KEY", "")
+    gemini_api_key: str = _var("GEMINI_API_KEY", "")
+    mistral_api_key: str = _var("MISTRAL_API_KEY", "")
+    ollama_base_url: str = _var("OLLAMA_BASE_URL", "")
+    llm_base_url: str = _var("LLM_BASE_URL", "")
+    llm_api_key: str = _var("LLM_API_KEY", "")
+
+    @property
+    def simple_chat_open(self) -> bool:
+        """Is the simple chat served without a key? Unset: only while HOST is loopback."""
+        return self.simple_chat == "open" or (not self.simple_chat and self.on_loopback)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Is the server bound to this machine alone?"""
+        return self.host in {"127.0.0.1", "localhost", "::1"} or self.host.startswith("127.")
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """Return the parsed environment. Raises ImproperlyConfigured naming the variable.
+
+    Without `variables`, `.env` in the working directory is read first; the process
+    environment wins over it.
+    """
+    if variables is None:
+        dotenv = Path.cwd() / ".env"
+        if dotenv.is_file():
+            environ.Env.read_env(dotenv)
+        variables = os.environ
+    aliased = _with_aliases(variables)
+    return Environment(**{spec.name: _parse(spec.metadata, aliased) for spec in fields(Environment)})
+
+
+def _with_aliases(variables: Mapping[str, str]) -> dict[str, str]:
+    known = dict(variables)
+    for alias, name in ALIASES.items():
+        if alias in variables and not variables.get(name):
+            known[name] = _translate(alias, variables[alias])
+    return known
+
+
+def _translate(alias: str, text: str) -> str:
+    if alias == "LOG_PRETTY":
+        return "console" if text.strip().lower() in _TRUE else "json"
+    if alias == "REDIS_ADDR" and text and "://" not in text:
+        return f"redis://{text}"
+    if alias == "CACHE_BACKEND" and text.strip().lower() in {"off", "disabled", "noop"}:
+        return "none"
+    return text
+
+
+def _parse(metadata: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
+    name = metadata["name"]
+    text = variables.get(name, "") or metadata["default"]
+    try:
+        return metadata["parse"](text)
+    except ValueError as problem:
+        raise ImproperlyConfigured(f"{name}={text!r} is not valid: expected {problem}.") from None

@@ -1,0 +1,120 @@
+"""Structured logs: structlog for the data plane, off the event loop through one writer thread.
+
+A log call costs a few microseconds: the line is rendered and put into a queue; a daemon thread
+writes it to standard output. Standard-library loggers (Django, celery, uvicorn) join the queue.
+"""
+
+import atexit
+import logging
+import os
+import queue
+import sys
+import threading
+from typing import Any
+
+import orjson
+import structlog
+
+MAX_QUEUED = 50_000
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class QueuedOutput:
+    """Takes rendered lines without blocking; a full queue drops lines and counts them."""
+
+    def __init__(self) -> None:
+        """Start no thread yet: it starts with the first line, after any fork."""
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self.dropped = 0
+
+    def msg(self, line: str | bytes) -> None:
+        """Queue one line."""
+        if self._thread is None or self._pid != os.getpid():
+            self._start()
+        if self._lines.qsize() >= MAX_QUEUED:
+            self.dropped += 1
+            return
+        self._lines.put(line if isinstance(line, bytes) else line.encode("utf-8", "replace"))
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = failure = msg
+
+    def close(self) -> None:
+        """Write what is queued and stop."""
+        thread = self._thread
+        if thread is not None and thread.is_alive() and self._pid == os.getpid():
+            self._lines.put(None)
+            thread.join(timeout=2)
+            self._thread = None
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if line is None:
+                return
+            batch = [line]
+            while not self._lines.empty() and len(batch) < 1000:
+                following = self._lines.get()
+                if following is None:
+                    self._flush(batch)
+                    return
+                batch.append(following)
+            self._flush(batch)
+
+    @staticmethod
+    def _flush(batch: list[bytes]) -> None:
+        try:
+            os.write(sys.stdout.fileno(), b"\n".join(batch) + b"\n")
+        except (OSError, ValueError):
+            # Standard output is gone (closed pipe): there is nowhere left to say so.
+            return
+
+
+OUTPUT = QueuedOutput()
+atexit.register(OUTPUT.close)
+
+
+class _ToStructlog(logging.Handler):
+    """Sends standard-library records down the same road."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        method = getattr(structlog.get_logger(), record.levelname.lower(), None)
+        (method or structlog.get_logger().info)(record.getMessage(), **event)
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Set up structlog and the standard library for `level` and `style` (json or console)."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        if style == "console"
+        else structlog.processors.JSONRenderer(serializer=_dumps)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if style == "console" else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=lambda *_: OUTPUT,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog()]
+    root.setLevel(max(_LEVELS[level], logging.INFO))
+    for noisy in ("httpx", "httpcore", "asyncio", "daphne", "uvicorn.access", "django.channels.server"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _dumps(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)

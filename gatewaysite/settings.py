@@ -1,0 +1,277 @@
+"""Django settings of the gateway, derived from one `Environment` value.
+
+Nothing here is read on the hot path except through `settings.GATEWAY`, which is frozen.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+from config import vault
+from gatewaysite.environment import read_environment
+from gatewaysite.logs import configure_logging
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+GATEWAY = read_environment()
+GATEWAY.data_dir.mkdir(parents=True, exist_ok=True)
+
+SECRET_KEYS = GATEWAY.secret_keys or vault.keys_from_file(GATEWAY.data_dir / "secret.key")
+SECRET_KEY = SECRET_KEYS[0]
+SECRET_KEY_FALLBACKS = list(SECRET_KEYS[1:])
+DEBUG = False
+ALLOWED_HOSTS = ["*"]  # the Host header decides nothing: every link is built from APP_BASE_URL
+ROOT_URLCONF = "gatewaysite.urls"
+ASGI_APPLICATION = "gatewaysite.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.inlines",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "rest_framework",
+    "auditlog",
+    "channels",
+    "config",
+    "providers",
+    "keys",
+    "proxy",
+    "analytics",
+    "gatewaysite",
+]
+# The control plane's middleware. The data plane's lane runs none of it.
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "auditlog.middleware.AuditlogMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+
+def _database() -> dict[str, Any]:
+    """SQLite in the data directory, or what DATABASE_URL names."""
+    if not GATEWAY.database_url or GATEWAY.database_url.startswith("sqlite"):
+        path = GATEWAY.database_url.partition(":///")[2] or str(GATEWAY.data_dir / "gateway.sqlite3")
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": path,
+            "OPTIONS": {
+                # IMMEDIATE: a transaction that will write waits for the lock at its start
+                # instead of failing in its middle.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 5,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+            "TEST": {"NAME": None},
+        }
+    parsed: dict[str, Any] = environ.Env.db_url_config(GATEWAY.database_url)
+    parsed["CONN_MAX_AGE"] = 60
+    parsed["CONN_HEALTH_CHECKS"] = True
+    parsed.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    return parsed
+
+
+DATABASES = {"default": _database()}
+
+CACHES = {
+    "default": (
+        {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": GATEWAY.redis_url,
+            "KEY_PREFIX": "control",
+            "OPTIONS": {"IGNORE_EXCEPTIONS": True},
+        }
+        if GATEWAY.redis_url
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    ),
+}
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+_HTTPS = GATEWAY.app_base_url.startswith("https://")
+SESSION_COOKIE_SECURE = _HTTPS
+CSRF_COOKIE_SECURE = _HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _HTTPS else None
+CSRF_TRUSTED_ORIGINS = [GATEWAY.app_base_url.rstrip("/")] if GATEWAY.app_base_url else []
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True  # a first start needs no collectstatic
+WHITENOISE_AUTOREFRESH = False
+
+CELERY_BROKER_URL = GATEWAY.celery_broker_url or None
+CELERY_TASK_ALWAYS_EAGER = not GATEWAY.celery_broker_url
+CELERY_TASK_EAGER_PROPAGATES = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A publish that cannot reach its broker gives up: the shipper owns retry and backoff.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_connect_timeout": 5}
+CELERY_TIMEZONE = "UTC"
+
+CHANNEL_LAYERS = {
+    "default": (
+        {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [GATEWAY.redis_url]}}
+        if GATEWAY.redis_url
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    ),
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+
+UNFOLD = {
+    "SITE_TITLE": "LLM gateway",
+    "SITE_HEADER": "LLM gateway",
+    "SITE_SYMBOL": "hub",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "proxy.admin_status.configuration_badge",
+    "STYLES": [lambda _request: static("gateway.css")],
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "title": "Traffic",
+                "items": [
+                    {
+                        "title": "Request log",
+                        "icon": "receipt_long",
+                        "link": reverse_lazy("admin:analytics_requestlog_changelist"),
+                    },
+                    {
+                        "title": "Routes",
+                        "icon": "alt_route",
+                        "link": reverse_lazy("admin:proxy_route_changelist"),
+                    },
+                    {
+                        "title": "Cache exclusions",
+                        "icon": "block",
+                        "link": reverse_lazy("admin:proxy_cacheexclusion_changelist"),
+                    },
+                    {
+                        "title": "Gateway settings",
+                        "icon": "tune",
+                        "link": reverse_lazy("admin:proxy_gatewaysettings_changelist"),
+                    },
+                ],
+            },
+            {
+                "title": "Vendors",
+                "separator": True,
+                "items": [
+                    {
+                        "title": "Providers",
+                        "icon": "cloud",
+                        "link": reverse_lazy("admin:providers_provider_changelist"),
+                    },
+                    {
+                        "title": "Prices",
+                        "icon": "payments",
+                        "link": reverse_lazy("admin:providers_price_changelist"),
+                    },
+                ],
+            },
+            {
+                "title": "Access",
+                "separator": True,
+                "items": [
+                    {
+                        "title": "Tenants",
+                        "icon": "groups",
+                        "link": reverse_lazy("admin:keys_tenant_changelist"),
+                    },
+                    {
+                        "title": "API keys",
+                        "icon": "vpn_key",
+                        "link": reverse_lazy("admin:keys_apikey_changelist"),
+                    },
+                    {
+                        "title": "Rate limits",
+                        "icon": "speed",
+                        "link": reverse_lazy("admin:keys_ratelimit_changelist"),
+                    },
+                    {
+                        "title": "Budgets",
+                        "icon": "savings",
+                        "link": reverse_lazy("admin:keys_budget_changelist"),
+                    },
+                    {
+                        "title": "Ledger",
+                        "icon": "account_balance",
+                        "link": reverse_lazy("admin:keys_ledgerentry_changelist"),
+                    },
+                    {
+                        "title": "Users",
+                        "icon": "person",
+                        "link": reverse_lazy("admin:auth_user_changelist"),
+                    },
+                ],
+            },
+        ],
+    },
+}
+
+# Called with every finished Completion, by dotted path; nothing here costs nothing.
+COMPLETION_OBSERVERS: list[str] = []
+
+LOGGING_CONFIG = None
+configure_logging(GATEWAY.log_level, GATEWAY.log_format)

@@ -1,0 +1,10 @@
+"""Vendors: rows, dialects and prices. Knows no caller and no route."""
+
+from django.apps import AppConfig
+
+
+class ProvidersConfig(AppConfig):
+    """Providers and prices."""
+
+    name = "providers"
+    verbose_name = "Vendors"

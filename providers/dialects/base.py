@@ -1,0 +1,55 @@
+"""The contract of a dialect: a pure translator between the canonical form and a vendor's wire.
+
+No I/O, no clock, no framework: bytes in, events out. `encode` runs once per attempt and never
+mutates the call. A decoder lives for one stream; it gives the same events for every split of its
+input. Dialects raise UpstreamError for what the vendor did wrong and UnsupportedParameter for what
+the vendor cannot express.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from providers.call import Call
+from providers.errors import UpstreamError
+from providers.events import Answer, Event
+from providers.upstream import Upstream, UpstreamRequest
+
+
+class StreamDecoder(Protocol):
+    """Turns a stream's bytes into events."""
+
+    def feed(self, chunk: bytes) -> Sequence[Event]:
+        """Return the events completed by `chunk`. Raises UpstreamError on bytes that are no stream."""
+
+    def close(self) -> Sequence[Event]:
+        """Return what the end of the stream completes.
+
+        Raises UpstreamError (owner HEALTH) when the stream ended before all its choices finished.
+        """
+
+
+class Dialect(Protocol):
+    """What adding a vendor needs."""
+
+    name: str
+
+    def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
+        """Return the headers that show `credential`; `header` overrides the dialect's own one."""
+
+    def models_path(self) -> str:
+        """Return the path, under the base URL, of the vendor's model list."""
+
+    def model_list(self, body: bytes) -> Sequence[Mapping[str, object]]:
+        """Return `[{"id", "created", "owned_by"}]` from the vendor's model list. Raises UpstreamError."""
+
+    def encode(self, call: Call, upstream: Upstream) -> UpstreamRequest:
+        """Return the vendor's request. Raises UnsupportedParameter."""
+
+    def decode(self, body: bytes, call: Call) -> Answer:
+        """Return a whole answer. Raises UpstreamError when the body is no answer."""
+
+    def stream(self, call: Call) -> StreamDecoder:
+        """Return the decoder of one stream."""
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        """Classify an answer with an error status. `headers` has lower-case names."""

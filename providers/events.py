@@ -1,0 +1,85 @@
+"""Decoded pieces of an answer, as all dialects give them and all renderers read them.
+
+The canonical piece is an OpenAI chat chunk without its envelope: `choices` of index, delta and
+finish_reason. When the upstream already speaks the client's format, `raw` holds the piece's bytes
+as they came and nothing is parsed until somebody reads `choices`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+from providers.errors import UpstreamError
+from providers.usage import Usage
+
+
+class Kind(IntEnum):
+    """What a piece is for the relay."""
+
+    META = 0  # role-only, keep-alive, nothing a reader of the answer would see
+    CONTENT = 1  # text, reasoning, refusal, tool call: after this nothing is retried
+    FINISH = 2  # a choice's finish reason (may carry content too)
+    USAGE = 3  # the usage chunk, without choices
+    ERROR = 4  # the vendor reported an error inside the stream
+    DONE = 5  # the end: the vendor's [DONE], or ours when all choices had finished
+
+
+class Event:
+    """One piece. `raw` is complete wire bytes in format `wire`, or empty."""
+
+    __slots__ = ("_choices", "_parse", "error", "finish_reasons", "kind", "raw", "usage", "wire")
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        raw: bytes = b"",
+        wire: str = "",
+        choices: Sequence[Mapping[str, Any]] | None = None,
+        parse: Callable[[bytes], Sequence[Mapping[str, Any]]] | None = None,
+        usage: Usage | None = None,
+        finish_reasons: Sequence[str] = (),
+        error: UpstreamError | None = None,
+    ) -> None:
+        """Give `choices`, or `raw` with the `parse` that reads them from it."""
+        self.kind = kind
+        self.raw = raw
+        self.wire = wire
+        self._choices = choices
+        self._parse = parse
+        self.usage = usage
+        self.finish_reasons = finish_reasons
+        self.error = error
+
+    @property
+    def choices(self) -> Sequence[Mapping[str, Any]]:
+        """Return the canonical choices (index, delta, finish_reason), parsed on first use."""
+        if self._choices is None:
+            self._choices = self._parse(self.raw) if self._parse is not None else ()
+        return self._choices
+
+    def __repr__(self) -> str:
+        """Show kind and bytes."""
+        return f"Event({self.kind.name}, {self.raw[:80]!r})"
+
+
+class Answer:
+    """A whole, not streamed answer. `body` is wire bytes in format `wire`; `message` its canonical form."""
+
+    __slots__ = ("body", "finish_reasons", "message", "usage", "wire")
+
+    def __init__(
+        self,
+        *,
+        body: bytes,
+        wire: str,
+        message: Mapping[str, Any],
+        usage: Usage | None,
+        finish_reasons: Sequence[str],
+    ) -> None:
+        """`message` is an OpenAI chat completion object (or embeddings list object)."""
+        self.body = body
+        self.wire = wire
+        self.message = message
+        self.usage = usage
+        self.finish_reasons = finish_reasons

@@ -1,0 +1,217 @@
+"""Rows about vendors: the account (Provider), what it serves (ProviderModel), what it costs (Price)."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.utils import timezone
+
+from config.models import TrackedModel
+from config.money import UsdField
+from config.vault import Vault, reference
+
+DEMO_URL = "demo://"
+
+
+def vault() -> Vault:
+    """Return the vault under the configured keys."""
+    return Vault(settings.SECRET_KEYS)
+
+
+def _check_base_url(value: str) -> None:
+    if not value.startswith(("http://", "https://", DEMO_URL)):
+        raise ValidationError("must start with http:// or https://", code="scheme")
+
+
+def _check_headers(value: Any) -> None:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValidationError('must be an object of strings, such as {"x-team": "blue"}', code="headers")
+
+
+class Provider(TrackedModel):
+    """An account at a vendor; its name is also the namespace of its models."""
+
+    snapshot_part = "providers"
+    snapshot_ignores = frozenset({"models_refreshed_at", "models_error"})
+
+    class Dialect(models.TextChoices):
+        """The wire formats a provider may speak."""
+
+        OPENAI = "openai", "OpenAI and compatible"
+        ANTHROPIC = "anthropic", "Anthropic"
+        GEMINI = "gemini", "Gemini"
+        MISTRAL = "mistral", "Mistral"
+        OLLAMA = "ollama", "Ollama"
+
+    name = models.CharField(
+        max_length=60,
+        unique=True,
+        validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*$", "use a-z, 0-9, dot, dash and underscore")],
+        help_text='Also the namespace of its models: "openai" serves "openai/gpt-4o".',
+    )
+    dialect = models.CharField(max_length=20, choices=Dialect, help_text="The vendor's wire format.")
+    base_url = models.CharField(
+        "base URL",
+        max_length=500,
+        validators=[_check_base_url],
+        help_text='With the version, without the endpoint: "https://api.openai.com/v1".',
+    )
+    credential = models.TextField(
+        blank=True,
+        editable=False,
+        help_text="Encrypted API key, or a ${VARIABLE} reference resolved at each start.",
+    )
+    auth_header = models.CharField(
+        max_length=60,
+        blank=True,
+        help_text='Header that carries the key; empty: the dialect\'s own ("Authorization: Bearer").',
+    )
+    extra_headers = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[_check_headers],
+        help_text='Sent with every request: {"OpenAI-Organization": "org-..."}.',
+    )
+    enabled = models.BooleanField(default=True, help_text="A disabled provider is skipped by every route.")
+    drop_unsupported_params = models.BooleanField(
+        default=False,
+        help_text="Drop request parameters the vendor lacks instead of refusing the request with 400.",
+    )
+    connect_timeout_s = models.FloatField(
+        "connect timeout",
+        default=5,
+        validators=[MinValueValidator(0.001)],
+        help_text="Seconds to open a connection. Default 5.",
+    )
+    first_content_timeout_s = models.FloatField(
+        "first content timeout",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.001)],
+        help_text="Seconds until a stream's first content. Empty: PROVIDER_TIMEOUT, else 30.",
+    )
+    idle_timeout_s = models.FloatField(
+        "idle timeout",
+        default=60,
+        validators=[MinValueValidator(0.001)],
+        help_text="Seconds between two pieces of a stream. Default 60.",
+    )
+    total_timeout_s = models.FloatField(
+        "total timeout",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.001)],
+        help_text="Seconds for a whole answer. Empty: PROVIDER_TIMEOUT for JSON answers, else 600.",
+    )
+    max_connections = models.PositiveIntegerField(
+        default=500, validators=[MinValueValidator(1)], help_text="Open connections per worker. Default 500."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    models_refreshed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    models_error = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        """By name."""
+
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        """Show the name."""
+        return self.name
+
+    def set_credential(self, secret: str) -> None:
+        """Store `secret` encrypted; a `${VAR}` reference is stored as it is."""
+        self.credential = vault().seal(secret)
+
+    def open_credential(self) -> str:
+        """Return the secret. Raises SecretUnreadable."""
+        return vault().open(self.credential)
+
+    @property
+    def credential_kind(self) -> str:
+        """Say in words what is stored, never the secret."""
+        if not self.credential:
+            return "none"
+        name = reference(self.credential)
+        return f"from ${{{name}}}" if name else "stored, encrypted"
+
+
+class ProviderModel(TrackedModel):
+    """A model the vendor says it serves, as last fetched in the background."""
+
+    snapshot_part = "models"
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="served_models")
+    name = models.CharField(max_length=200)
+    created = models.BigIntegerField(default=0, help_text="Unix seconds, as the vendor says; 0: unknown.")
+    owned_by = models.CharField(max_length=100, blank=True)
+
+    class Meta:
+        """Once per provider."""
+
+        ordering = ("provider__name", "name")
+        constraints = (
+            models.UniqueConstraint(fields=("provider", "name"), name="providermodel_once_per_provider"),
+        )
+
+    def __str__(self) -> str:
+        """Show the prefixed name."""
+        return f"{self.provider}/{self.name}"
+
+
+class Price(TrackedModel):
+    """Rates of one provider's model from a moment on, in nano-dollars per million tokens.
+
+    An operator's row wins over a built-in one; among equals the latest effective one holds.
+    """
+
+    snapshot_part = "prices"
+
+    class Source(models.TextChoices):
+        """Who wrote the row."""
+
+        BUILTIN = "builtin", "Built in (genai-prices)"
+        OPERATOR = "operator", "Operator"
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="prices")
+    model = models.CharField(
+        max_length=200, help_text='The vendor\'s model name; a trailing * matches by prefix: "gpt-4o*".'
+    )
+    input_nanousd_per_mtok = UsdField(
+        "input", validators=[MinValueValidator(0)], help_text="US dollars per million prompt tokens."
+    )
+    output_nanousd_per_mtok = UsdField(
+        "output", validators=[MinValueValidator(0)], help_text="US dollars per million completion tokens."
+    )
+    cached_input_nanousd_per_mtok = UsdField(
+        "cached input",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="US dollars per million prompt tokens read from the vendor's cache. Empty: as input.",
+    )
+    cache_write_nanousd_per_mtok = UsdField(
+        "cache write",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="US dollars per million prompt tokens written to the vendor's cache. Empty: as input.",
+    )
+    effective_from = models.DateTimeField(default=timezone.now, help_text="In force from this moment on (UTC).")
+    source = models.CharField(max_length=10, choices=Source, default=Source.OPERATOR)
+
+    class Meta:
+        """One row per provider, model, moment and source."""
+
+        ordering = ("provider__name", "model", "-effective_from")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("provider", "model", "source", "effective_from"), name="price_once_per_moment"
+            ),
+        )
+
+    def __str__(self) -> str:
+        """Show what it prices."""
+        return f"{self.provider}/{self.model} from {self.effective_from:%Y-%m-%d}"

@@ -1,0 +1,52 @@
+"""Where tokens become money: the only place that multiplies a count by a rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from providers.usage import Usage
+
+_PER_MTOK = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Nano-dollars per million tokens, as one Price row says, in force from `effective_from` (epoch s)."""
+
+    price_id: int
+    effective_from: float
+    input: int
+    output: int
+    cached_input: int | None = None
+    cache_write: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateSchedule:
+    """All rates of one upstream, best first: operator's before built-in, then the latest."""
+
+    rates: Sequence[Rates]
+
+    def at(self, now: float) -> Rates | None:
+        """Return the rates in force at epoch second `now`; None when no price is known."""
+        for rates in self.rates:
+            if rates.effective_from <= now:
+                return rates
+        return None
+
+
+def cost_nanousd(usage: Usage, rates: Rates) -> int:
+    """Return the cost of `usage` in nano-dollars, rounded half up once.
+
+    Cached and cache-write tokens are parts of the prompt and billed at their own rates, which
+    default to the input rate. Reasoning tokens are part of the completion.
+    """
+    plain = max(usage.prompt - usage.cached - usage.cache_write, 0)
+    cached_rate = rates.input if rates.cached_input is None else rates.cached_input
+    write_rate = rates.input if rates.cache_write is None else rates.cache_write
+    total = (
+        plain * rates.input
+        + usage.cached * cached_rate
+        + usage.cache_write * write_rate
+        + usage.completion * rates.output
+    )
+    return (total + _PER_MTOK // 2) // _PER_MTOK

@@ -1,0 +1,56 @@
+"""One compiled target: everything an attempt needs to know about a vendor, frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from providers.pricing import RateSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `first_content` and `idle` apply to streams, `total` to everything."""
+
+    connect_s: float = 5.0
+    first_content_s: float = 30.0
+    idle_s: float = 60.0
+    total_s: float = 600.0
+    total_json_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A compiled Provider: where it is and how to show our credential. No secret in its repr."""
+
+    name: str
+    dialect: str
+    base_url: str
+    headers: Mapping[str, str]
+    timeouts: Timeouts
+    max_connections: int
+    drop_unsupported_params: bool = False
+    usable: bool = True
+    why_unusable: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the headers out: they carry the credential."""
+        return f"Account({self.name!r}, {self.dialect!r}, {self.base_url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """An Account and the vendor's model; `id` names it in the breaker, metrics and records."""
+
+    id: str
+    account: Account
+    model: str
+    prices: RateSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What a dialect wants sent: a path under the base URL, its own headers, the body."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    dropped_params: tuple[str, ...] = ()

@@ -1,0 +1,79 @@
+"""Token counts in one meaning everywhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one attempt.
+
+    `prompt` includes `cached` (read from the vendor's cache) and `cache_write`; `completion`
+    includes `reasoning`. `estimated` marks our own count where the vendor sent none.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt + self.completion
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spool's and the log's form."""
+        return {
+            "prompt": self.prompt,
+            "completion": self.completion,
+            "cached": self.cached,
+            "cache_write": self.cache_write,
+            "reasoning": self.reasoning,
+            "estimated": self.estimated,
+        }
+
+    def to_openai(self) -> dict[str, Any]:
+        """Return OpenAI's usage object."""
+        usage: dict[str, Any] = {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.total,
+        }
+        if self.cached:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
+        if self.reasoning:
+            usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
+        return usage
+
+
+def count(value: Any) -> int:
+    """Return a vendor's count as a non-negative int; anything else counts 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def from_openai(usage: Any) -> Usage | None:
+    """Read OpenAI's usage object; None when there is none. An explicit zero stays zero."""
+    if not isinstance(usage, Mapping):
+        return None
+    if "prompt_tokens" not in usage and "completion_tokens" not in usage:
+        return None
+    prompt_details = usage.get("prompt_tokens_details")
+    completion_details = usage.get("completion_tokens_details")
+    prompt_details = prompt_details if isinstance(prompt_details, Mapping) else {}
+    completion_details = completion_details if isinstance(completion_details, Mapping) else {}
+    return Usage(
+        prompt=count(usage.get("prompt_tokens")),
+        completion=count(usage.get("completion_tokens")),
+        # DeepSeek says prompt_cache_hit_tokens: https://api-docs.deepseek.com/guides/kv_cache
+        cached=count(prompt_details.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens")),
+        reasoning=count(completion_details.get("reasoning_tokens")),
+    )
+
+
+def estimate(*, prompt_bytes: int, completion_bytes: int) -> Usage:
+    """Guess usage from UTF-8 sizes at four bytes a token, flagged as estimated."""
+    return Usage(prompt=-(-prompt_bytes // 4), completion=-(-completion_bytes // 4), estimated=True)

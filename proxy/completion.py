@@ -1,0 +1,130 @@
+"""The finished exchange and its attempts, and the one form they take in the spool.
+
+The spool has three kinds of line, each one JSON object:
+  open      an upstream call has started (id, key, upstream, estimate); if its process dies before
+            `done`, the shipper books it as interrupted
+  done      a Completion: everything the log and the ledger need
+  settled   the store has settled that completion; at a restart, spend without it is settled again
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from providers.usage import Usage
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one upstream. `outcome` is "ok" or the failure's code."""
+
+    provider: str
+    model: str
+    started_ms: float
+    latency_ms: float = 0.0
+    status: int | None = None
+    outcome: str = ""
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spool's form."""
+        return {
+            "provider": self.provider,
+            "model": self.model,
+            "started_ms": round(self.started_ms, 3),
+            "latency_ms": round(self.latency_ms, 3),
+            "status": self.status,
+            "outcome": self.outcome,
+            "error": self.error,
+        }
+
+
+@dataclass(slots=True)
+class Completion:
+    """What is known of an exchange; filled while it runs, written once when it ends.
+
+    Times are milliseconds since the request arrived (`at`, epoch seconds). `overhead_ms` is the
+    gateway's own share: latency without waiting for upstreams.
+    """
+
+    id: str
+    request_id: str
+    at: float
+    endpoint: str
+    key_id: int | None = None
+    key_prefix: str = ""
+    tenant_id: int | None = None
+    requested_model: str = ""
+    route: str = ""
+    provider: str = ""
+    model: str = ""
+    status: int = 0
+    outcome: str = ""
+    error_code: str = ""
+    stream: bool = False
+    cache: str = ""
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    price_id: int | None = None
+    cost_nanousd: int | None = None
+    latency_ms: float = 0.0
+    ttft_ms: float | None = None
+    overhead_ms: float | None = None
+
+    def done_line(self) -> bytes:
+        """Return the spool line of the finished exchange, with its newline."""
+        return orjson.dumps(
+            {
+                "kind": "done",
+                "id": self.id,
+                "request_id": self.request_id,
+                "at": self.at,
+                "endpoint": self.endpoint,
+                "key_id": self.key_id,
+                "tenant_id": self.tenant_id,
+                "requested_model": self.requested_model,
+                "route": self.route,
+                "provider": self.provider,
+                "model": self.model,
+                "status": self.status,
+                "outcome": self.outcome,
+                "error_code": self.error_code,
+                "stream": self.stream,
+                "cache": self.cache,
+                "attempts": [attempt.to_json() for attempt in self.attempts],
+                "usage": None if self.usage is None else self.usage.to_json(),
+                "price_id": self.price_id,
+                "cost_nanousd": self.cost_nanousd,
+                "latency_ms": round(self.latency_ms, 3),
+                "ttft_ms": None if self.ttft_ms is None else round(self.ttft_ms, 3),
+                "overhead_ms": None if self.overhead_ms is None else round(self.overhead_ms, 3),
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+    def open_line(self, *, provider: str, model: str, estimate: Usage) -> bytes:
+        """Return the spool line that says an upstream call has started."""
+        return orjson.dumps(
+            {
+                "kind": "open",
+                "id": self.id,
+                "request_id": self.request_id,
+                "at": self.at,
+                "endpoint": self.endpoint,
+                "key_id": self.key_id,
+                "tenant_id": self.tenant_id,
+                "requested_model": self.requested_model,
+                "route": self.route,
+                "provider": provider,
+                "model": model,
+                "stream": self.stream,
+                "estimate": estimate.to_json(),
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+
+def settled_line(completion_id: str) -> bytes:
+    """Return the spool line that says the store has settled a completion."""
+    return b'{"kind":"settled","id":"%s"}\n' % completion_id.encode()
