@@ -1,0 +1,53 @@
+"""Gives the tests an environment of their own, before Django reads it.
+
+Every variable that the gateway knows is emptied (so that neither the developer's shell nor a
+`.env` in the checkout reaches a test), the data directory is temporary, and the secret key is fixed.
+GATEWAY_TEST_DATABASE_URL runs the suite on another database than in-memory SQLite.
+GATEWAY_REQUIRE_ALL=1 (the checks on a clean machine) turns every skip into a failure.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from dataclasses import fields
+from pathlib import Path
+
+import django
+import pytest
+
+from gatewaysite.environment import ALIASES, Environment
+
+DATA_DIR = Path(tempfile.mkdtemp(prefix="gateway-tests-"))
+atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
+
+# An empty variable means its default, and `.env` never overrides a variable that is set.
+os.environ.update(dict.fromkeys([spec.metadata["name"] for spec in fields(Environment)], ""))
+os.environ.update(dict.fromkeys(ALIASES, ""))
+os.environ.update(
+    DJANGO_SETTINGS_MODULE="gatewaysite.settings",
+    GATEWAY_DATA_DIR=str(DATA_DIR),
+    GATEWAY_SECRET_KEYS="test-secret-key-that-is-long-enough-for-djangos-own-check-of-it-0123456789",
+    DATABASE_URL=os.environ.get("GATEWAY_TEST_DATABASE_URL", ""),
+)
+django.setup()  # here, because pytest-django sets Django up only for settings named in an ini file
+
+REQUIRE_ALL = os.environ.get("GATEWAY_REQUIRE_ALL") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what was skipped for something missing, where everything must be there."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail") and not _is_optional(item):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"GATEWAY_REQUIRE_ALL=1 allows no skip, but: {reason}"
+    return report
+
+
+def _is_optional(item: pytest.Item) -> bool:
+    return item.get_closest_marker("optional") is not None
