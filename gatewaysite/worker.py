@@ -1,0 +1,64 @@
+"""One web process: uvicorn on a socket that the parent has bound.
+
+Nothing here or in the application depends on ASGI lifespan: resources start on first use, and
+end in `Worker.shutdown`, inside the running loop, after the last response went out.
+"""
+
+import gc
+import importlib
+import math
+import os
+import signal
+import socket
+from importlib.util import find_spec
+
+import uvicorn
+
+KEEP_ALIVE_S = 75  # SDK connection pools keep 60 s and less: the client closes first, not we
+
+
+class Worker(uvicorn.Server):
+    """uvicorn's server that says when it serves and closes the data plane when it ends."""
+
+    def __init__(self, config: uvicorn.Config, *, ready_fd: int | None = None) -> None:
+        """Take the file descriptor that is told once connections are accepted."""
+        super().__init__(config)
+        self._ready_fd = ready_fd
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, then tell the parent."""
+        await super().startup(sockets)
+        # What is imported by now lives as long as the process: no collection needs to walk it.
+        gc.collect()
+        gc.freeze()
+        if self._ready_fd is not None:
+            os.write(self._ready_fd, b"\n")
+            os.close(self._ready_fd)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain responses within the grace period, then close spool and upstream sessions."""
+        await super().shutdown(sockets)
+        if find_spec("proxy.lifecycle") is not None:
+            await importlib.import_module("proxy.lifecycle").close()
+
+
+def run_worker(*, listener: socket.socket, app: str, grace_s: float, ready_fd: int | None = None) -> None:
+    """Serve `app` on `listener` until SIGTERM or SIGINT, then drain for at most `grace_s`."""
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # TRUSTED_PROXIES decides, in the lane
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(grace_s),
+    )
+    # uvicorn raises the signal that ended it once more when it is done; it is handled already.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    Worker(config, ready_fd=ready_fd).run(sockets=[listener])
