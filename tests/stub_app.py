@@ -10,18 +10,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def application(scope: Scope, receive: object, send: Send) -> None:
-    """Answer the process's id; `/slow` takes two seconds, `/stream` sends ten chunks in two."""
-    chunks, pause_s = {"/slow": (1, 2.0), "/stream": (10, 0.2)}.get(scope["path"], (1, 0.0))
+    """Answer process ids and environment; `/stream` ten times in two seconds, `/for-ever` without end."""
+    chunks, pause_s = {"/stream": (10, 0.2), "/for-ever": (10**6, 0.1)}.get(scope["path"], (1, 0.0))
     environment = ",".join(os.environ.get(name, "") for name in ("GATEWAY_WORKER", "GATEWAY_PLANE"))
-    if scope["path"] == "/die":
-        os._exit(9)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(chunks):
         await asyncio.sleep(pause_s)
         body = f"{os.getpid()},{os.getppid()},{environment}\n".encode()
         await send({"type": "http.response.body", "body": body, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def broken() -> None:
-    """Be no ASGI application at all."""

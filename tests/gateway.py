@@ -1,0 +1,169 @@
+"""A real served gateway for tests: `manage.py serve` on a free port with its own data directory.
+
+    with running_gateway({"CACHE_MODE": "none"}) as gateway:
+        httpx.get(f"{gateway.url}/v1/models", headers=gateway.headers)
+        gateway.stop()
+        gateway.start()          # the same port and data directory again
+
+It runs in its data directory, so no `.env` or `config.yaml` of the checkout reaches it.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.servers import MANAGE, Child, eventually, free_port
+
+SERVES = "The gateway serves on "
+_KEY = re.compile(r"sk-gw-[A-Za-z0-9_-]+")
+_PASSWORD = re.compile(r"password\W+([A-Za-z0-9_-]{12,})", re.IGNORECASE)
+
+
+class Gateway:
+    """`manage.py serve`, startable again after a stop or a kill."""
+
+    def __init__(
+        self, data_dir: Path, env: Mapping[str, str], *, workers: int, arguments: Sequence[str]
+    ) -> None:
+        """Choose a port; `start` starts it."""
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {
+            **os.environ,
+            "GATEWAY_DATA_DIR": str(data_dir),
+            "PORT": str(self.port),
+            "WORKERS": str(workers),
+            "PYTHONUNBUFFERED": "1",
+            **env,
+        }
+        self.key = ""
+        self.admin_password = ""
+        self._arguments = arguments
+        self._process: Child | None = None
+        self._earlier_output = ""
+
+    @property
+    def process(self) -> Child:
+        """The parent process."""
+        assert self._process is not None, "the gateway is not running"
+        return self._process
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The demo key as a header."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start it and wait until it serves; take note of what the first start prints."""
+        self._forget()
+        self._process = Child(
+            "gateway", [*MANAGE, "serve", *self._arguments], env=self.env, cwd=self.data_dir
+        )
+        if not ready:
+            return
+        self._process.wait_for(SERVES, within_s=60)
+        if not self.key and (found := _KEY.search(self.process.output)):
+            self.key = found[0]
+        if not self.admin_password and (found := _PASSWORD.search(self.process.output)):
+            self.admin_password = found[1]
+
+    def stop(self, *, with_signal: int = signal.SIGTERM, within_s: float = 60) -> int:
+        """Ask it to end and return its exit status."""
+        status = self.process.stop(with_signal=with_signal, within_s=within_s)
+        self._forget()
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL the parent and every process below it: no handler runs anywhere."""
+        pids = [self.process.pid, *self.children()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.popen.wait()
+        eventually(lambda: not any(map(is_running, pids)), what="the death of all processes")
+        self._forget()
+
+    def children(self, role: str = "") -> list[int]:
+        """Return the ids of its processes, or those of one role: "web" or "ship"."""
+        pid = self.process.pid
+        found = Path(f"/proc/{pid}/task/{pid}/children")
+        pids = [int(text) for text in found.read_text().split()] if found.exists() else []
+        return [child for child in pids if f"serve_process\0{role}" in _command_line(child)]
+
+    def log(self) -> str:
+        """Everything it has printed, over all its starts."""
+        return self._earlier_output + (self._process.output if self._process else "")
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command on this gateway's data and return what it printed."""
+        with contextlib.closing(_Command([*MANAGE, *arguments], self)) as command:
+            return command.output
+
+    def discard(self) -> None:
+        """End it for good."""
+        if self._process is not None and self._process.alive:
+            with contextlib.suppress(ProcessLookupError):
+                self.kill()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._process is not None:
+            self._earlier_output += self._process.output
+            self._process.discard()
+            self._process = None
+
+
+class _Command:
+    """One management command, run to its end; a failure carries its output."""
+
+    def __init__(self, command: Sequence[str], gateway: Gateway) -> None:
+        self._child = Child("manage", command, env=gateway.env, cwd=gateway.data_dir)
+        status = self._child.popen.wait(timeout=120)
+        self.output = self._child.output
+        assert status == 0, f"{' '.join(command)} ended with {status}:\n{self.output}"
+
+    def close(self) -> None:
+        self._child.discard()
+
+
+def is_running(pid: int) -> bool:
+    """Does a process with this id run? A zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@contextlib.contextmanager
+def running_gateway(
+    env: Mapping[str, str] | None = None,
+    *,
+    workers: int = 1,
+    arguments: Sequence[str] = (),
+    ready: bool = True,
+) -> Iterator[Gateway]:
+    """Serve a gateway for the length of the block. `env` overrides the defaults of every variable."""
+    with tempfile.TemporaryDirectory(prefix="gateway-served-", ignore_cleanup_errors=True) as directory:
+        gateway = Gateway(Path(directory), env or {}, workers=workers, arguments=arguments)
+        try:
+            gateway.start(ready=ready)
+            yield gateway
+        except BaseException:
+            sys.stderr.write(f"\n--- the gateway's output\n{gateway.log()}\n")
+            raise
+        finally:
+            gateway.discard()
