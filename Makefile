@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	command -v $$name >/dev/null 2>&1 && \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && \
 	command -v $$name && break; done)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-input
 # Tools that import the settings get a data directory of their own, not ./data.
 ELSEWHERE = export GATEWAY_DATA_DIR="$$(mktemp -d)"; trap 'rm -rf "$$GATEWAY_DATA_DIR"' EXIT;
 
