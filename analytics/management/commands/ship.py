@@ -1,0 +1,70 @@
+"""`manage.py ship`: the shipper process; `manage.py serve` runs one."""
+
+import logging
+import signal
+import threading
+from collections.abc import Collection
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import close_old_connections
+
+from analytics import tasks
+from analytics.models import SpoolReceipt
+from analytics.shipper import RECEIPT_TIMEOUT_S, Shipper, alone
+from analytics.ticker import Ticker
+
+
+class Command(BaseCommand):
+    help = (
+        "Carry the spool's records into the database until SIGTERM. One per data directory works; more wait."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--receipt-timeout",
+            type=float,
+            default=RECEIPT_TIMEOUT_S,
+            metavar="SECONDS",
+            help="Publish a segment again when its receipt is not in the database by then. Default 60.",
+        )
+        parser.add_argument(
+            "--once", action="store_true", help="Ship what is there and end, instead of waiting for more."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if tasks.runs_inline():
+            # Celery says a line per task, and an error of one is the shipper's to tell, once.
+            logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
+        directory = settings.GATEWAY.data_dir / "spool"
+        directory.mkdir(parents=True, exist_ok=True)
+        stop = _stopped_by_signals()
+        shipper = Shipper(
+            directory,
+            publish=tasks.publish,
+            receipts=_receipts,
+            receipt_timeout_s=options["receipt_timeout"],
+        )
+        with alone(directory, stop) as at_work:
+            if not at_work:
+                return
+            if options["once"]:
+                stop.set()
+            elif tasks.runs_inline():
+                Ticker(tasks.scheduled()).start(stop)
+            shipper.run(stop)
+
+
+def _stopped_by_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _receipts(segments: Collection[str]) -> set[str]:
+    # A connection that an outage has cut is closed here, and opened anew by the query.
+    close_old_connections()
+    return set(SpoolReceipt.objects.filter(segment__in=segments).values_list("segment", flat=True))

@@ -1,0 +1,88 @@
+"""The Celery tasks of the records. None retries by itself: the shipper owns retry and backoff."""
+
+from datetime import timedelta
+
+from celery import Celery, shared_task
+from celery.beat import ScheduleEntry
+from celery.schedules import schedule
+from django.utils import timezone
+
+from analytics.booking import book
+from analytics.models import SpoolReceipt
+from analytics.segments import Shipment
+
+# The file of a receipt is gone within a second of it, or at the shipper's next start. If one should
+# live longer, its completions are still known to the ledger.
+RECEIPTS_KEPT = timedelta(days=3)
+PURGED_AT_ONCE = 5_000
+
+
+@shared_task(name="analytics.tasks.write_request_logs")
+def write_request_logs(segment: str, lines: int, done: str, interrupted: str) -> None:
+    """Write one segment's rows and its receipt. Arguments as in `Shipment`; idempotent."""
+    book(segment, lines, done=done, interrupted=interrupted)
+
+
+@shared_task(name="analytics.tasks.purge_receipts")
+def purge_receipts() -> None:
+    """Delete receipts whose files are long gone, a few thousand per transaction."""
+    old = SpoolReceipt.objects.filter(at__lt=timezone.now() - RECEIPTS_KEPT).order_by("pk")
+    while chunk := list(old.values_list("pk", flat=True)[:PURGED_AT_ONCE]):
+        SpoolReceipt.objects.filter(pk__in=chunk).delete()
+
+
+def publish(shipment: Shipment) -> None:
+    """Hand a shipment to a Celery worker; without a broker, write it here and now."""
+    arguments = (shipment.segment, shipment.lines, shipment.done, shipment.interrupted)
+    if runs_inline():
+        write_request_logs.apply(arguments, throw=True)
+        return
+    write_request_logs.apply_async(
+        arguments,
+        argsrepr=f"({shipment.segment!r}, ...)",  # type: ignore[call-arg]  # missing from the stubs
+        # One more try at once, on a fresh connection: a broker that was restarted has cut the old one.
+        retry=True,
+        retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
+    )
+
+
+class Periodic:
+    """An entry of Celery beat's schedule, for where there is no Celery beat."""
+
+    def __init__(self, name: str, entry: ScheduleEntry) -> None:
+        """Make intervals due at once: a process that lives shorter than one would never get there."""
+        self.name = name
+        self._entry = entry
+        if isinstance(entry.schedule, schedule):
+            entry.last_run_at -= entry.schedule.run_every  # type: ignore[attr-defined]  # the same
+
+    def take_due(self) -> bool:
+        """Is it due? If so, the next time is counted from now."""
+        due, _ = self._entry.is_due()
+        if due:
+            self._entry = next(self._entry)
+        return due
+
+    def run(self) -> None:
+        """Run the task to its end, here. Raises what it raises."""
+        _app().tasks[str(self._entry.task)].apply(self._entry.args, self._entry.kwargs, throw=True)
+
+
+def runs_inline() -> bool:
+    """Is there no broker, so that tasks run where they are called?"""
+    return bool(_app().conf.task_always_eager)
+
+
+def scheduled() -> list[Periodic]:
+    """Return the entries of the configured beat schedule, with all tasks registered."""
+    app = _app()
+    app.loader.import_default_modules()
+    return [
+        Periodic(name, ScheduleEntry(**entry, name=name, app=app))
+        for name, entry in (app.conf.beat_schedule or {}).items()
+    ]
+
+
+def _app() -> Celery:
+    app: Celery = write_request_logs.app
+    return app
