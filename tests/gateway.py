@@ -154,10 +154,16 @@ def running_gateway(
     *,
     workers: int = 1,
     arguments: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
     ready: bool = True,
 ) -> Iterator[Gateway]:
-    """Serve a gateway for the length of the block. `env` overrides the defaults of every variable."""
+    """Serve a gateway for the length of the block.
+
+    `env` overrides the defaults of every variable; `files` are written to its working directory first.
+    """
     with tempfile.TemporaryDirectory(prefix="gateway-served-", ignore_cleanup_errors=True) as directory:
+        for name, content in (files or {}).items():
+            (Path(directory) / name).write_text(content)
         gateway = Gateway(Path(directory), env or {}, workers=workers, arguments=arguments)
         try:
             gateway.start(ready=ready)
