@@ -1,10 +1,45 @@
-"""The one ASGI application: data-plane paths to the lane, WebSockets to Channels, the rest to Django."""
+"""The one ASGI application: data-plane paths to the lane, WebSockets to Channels, the rest to Django.
+
+GATEWAY_PLANE (set by `serve --plane`) narrows it: `data` serves the lane alone, `control` Django
+with the health checks.
+"""
 
 import os
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gatewaysite.settings")
 
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - settings come first
+from channels.auth import AuthMiddlewareStack  # noqa: E402 - settings come first
+from channels.routing import URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 
 django_application = get_asgi_application()
+
+from django.urls import re_path  # noqa: E402 - needs the apps loaded
+
+from gatewaysite.sockets import NoSuchSocket  # noqa: E402
+from proxy.asgi import lane  # noqa: E402
+from proxy.urls import is_data_plane  # noqa: E402
+
+PLANE = os.environ.get("GATEWAY_PLANE", "all")
+_CHECKS = frozenset({"/health", "/ready", "/readiness", "/metrics"})
+
+sockets = AllowedHostsOriginValidator(
+    AuthMiddlewareStack(URLRouter([re_path("", NoSuchSocket.as_asgi())]))
+)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Switch on what is asked for."""
+    if scope["type"] == "http":
+        path = scope["path"]
+        if path in _CHECKS or (PLANE != "control" and (PLANE == "data" or is_data_plane(path))):
+            await lane(scope, receive, send)
+        else:
+            await django_application(scope, receive, send)
+    elif scope["type"] == "websocket":
+        await sockets(scope, receive, send)
+    else:
+        # Lifespan: nothing depends on it, and refusing it is how a server is told so.
+        raise RuntimeError(f"unsupported scope type {scope['type']!r}")

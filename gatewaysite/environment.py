@@ -172,7 +172,10 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
             environ.Env.read_env(dotenv)
         variables = os.environ
     aliased = _with_aliases(variables)
-    return Environment(**{spec.name: _parse(spec.metadata, aliased) for spec in fields(Environment)})
+    environment = Environment(**{spec.name: _parse(spec.metadata, aliased) for spec in fields(Environment)})
+    if environment.cache_mode == "redis" and not environment.redis_url:
+        raise ImproperlyConfigured("CACHE_MODE='redis' needs REDIS_URL, which is not set.")
+    return environment
 
 
 def _with_aliases(variables: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from gatewaysite.logs import configure_logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 GATEWAY = read_environment()
+GATEWAY_RELEASE = "0.1.0"
 GATEWAY.data_dir.mkdir(parents=True, exist_ok=True)
 
 SECRET_KEYS = GATEWAY.secret_keys or vault.keys_from_file(GATEWAY.data_dir / "secret.key")
@@ -165,6 +166,11 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_connect_timeout": 5}
 CELERY_TIMEZONE = "UTC"
+
+# Celery beat's schedule; without a broker the shipper ticks it.
+CELERY_BEAT_SCHEDULE = {
+    "refresh-model-lists": {"task": "providers.tasks.refresh_model_lists", "schedule": 15.0},
+}
 
 CHANNEL_LAYERS = {
     "default": (

@@ -15,6 +15,12 @@ from typing import Any
 
 MAX_MESSAGE = 2000
 
+# Our own classifications; any other code is the vendor's.
+AUTH_FAILED = "upstream_auth_failed"
+QUOTA_EXHAUSTED = "upstream_quota_exhausted"
+CONTEXT_EXCEEDED = "context_length_exceeded"
+INVALID_RESPONSE = "upstream_invalid_response"
+
 
 class Owner(StrEnum):
     """Whose problem it is."""
@@ -44,8 +50,6 @@ class UpstreamError(Exception):
         """Set the decisions; `retryable` defaults to everything but the caller's own mistakes.
 
         `timeout` names the timeout that fired (connect, first content, idle, total), if one did.
-        `code` on our own classifications: upstream_auth_failed, upstream_quota_exhausted,
-        context_length_exceeded; otherwise the vendor's own.
         """
         super().__init__(message[:MAX_MESSAGE])
         self.message = message[:MAX_MESSAGE]

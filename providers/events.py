@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
+import orjson
+
 from providers.errors import UpstreamError
 from providers.usage import Usage
 
@@ -64,22 +66,29 @@ class Event:
 
 
 class Answer:
-    """A whole, not streamed answer. `body` is wire bytes in format `wire`; `message` its canonical form."""
+    """A whole, not streamed answer: wire bytes in format `wire`, and what the gateway reads of it."""
 
-    __slots__ = ("body", "finish_reasons", "message", "usage", "wire")
+    __slots__ = ("_message", "body", "finish_reasons", "usage", "wire")
 
     def __init__(
         self,
         *,
         body: bytes,
         wire: str,
-        message: Mapping[str, Any],
         usage: Usage | None,
         finish_reasons: Sequence[str],
+        message: Mapping[str, Any] | None = None,
     ) -> None:
-        """`message` is an OpenAI chat completion object (or embeddings list object)."""
+        """`message` is what `body` says, if it has been parsed already."""
         self.body = body
         self.wire = wire
-        self.message = message
         self.usage = usage
         self.finish_reasons = finish_reasons
+        self._message = message
+
+    @property
+    def message(self) -> Mapping[str, Any]:
+        """Return the canonical form (an OpenAI completion or embeddings object), parsed on first use."""
+        if self._message is None:
+            self._message = orjson.loads(self.body)
+        return self._message

@@ -8,3 +8,7 @@ class ProxyConfig(AppConfig):
 
     name = "proxy"
     verbose_name = "Traffic"
+
+    def ready(self) -> None:
+        """Hear of configuration changes, in every process that saves rows."""
+        from proxy import lifecycle  # noqa: F401, PLC0415 - connects its receiver; needs the apps loaded

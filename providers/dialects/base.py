@@ -16,16 +16,16 @@ from providers.upstream import Upstream, UpstreamRequest
 
 
 class StreamDecoder(Protocol):
-    """Turns a stream's bytes into events."""
+    """Turns a stream's bytes into events. Never raises: a failure is an ERROR event, and the last one.
+
+    The last event of a whole stream is DONE; nothing follows either.
+    """
 
     def feed(self, chunk: bytes) -> Sequence[Event]:
-        """Return the events completed by `chunk`. Raises UpstreamError on bytes that are no stream."""
+        """Return the events completed by `chunk`."""
 
     def close(self) -> Sequence[Event]:
-        """Return what the end of the stream completes.
-
-        Raises UpstreamError (owner HEALTH) when the stream ended before all its choices finished.
-        """
+        """Return what the end of the bytes completes: DONE, or ERROR when a choice had not finished."""
 
 
 class Dialect(Protocol):

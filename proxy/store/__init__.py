@@ -1,0 +1,15 @@
+"""Live counters and the cache: in-process or Redis, chosen once at start."""
+
+from typing import Any
+
+from proxy.store.base import Store
+from proxy.store.memory import MemoryStore
+from proxy.store.redis import RedisStore
+
+
+def make_store(env: Any) -> Store:
+    """Return the store for the environment: counters in Redis when there is one, the cache as CACHE_MODE says."""
+    if not env.redis_url:
+        return MemoryStore(max_bytes=env.cache_max_bytes)
+    local = None if env.cache_mode == "redis" else MemoryStore(max_bytes=env.cache_max_bytes)
+    return RedisStore(env.redis_url, local=local)

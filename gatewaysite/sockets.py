@@ -1,0 +1,11 @@
+"""WebSockets that Channels serves; the live feed joins here."""
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+
+class NoSuchSocket(AsyncWebsocketConsumer):
+    """Refuses a WebSocket at a path that nobody serves."""
+
+    async def connect(self) -> None:
+        """Close before accepting: the client sees 403."""
+        await self.close(code=4404)

@@ -1,0 +1,233 @@
+"""The OpenAI dialect: the canonical form itself, and every OpenAI-compatible server.
+
+A request body is sent on as it came unless the model's name or the forced usage chunk changes it.
+A stream's events go through untouched: they are only searched for what the relay must know (finish
+reason, usage, error), and parsed only where that search hits.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from providers import usage as usages
+from providers.call import Call
+from providers.dialects.openai_errors import error_in_body, read_error
+from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
+from providers.events import Answer, Event, Kind
+from providers.sse import EventSplitter, data_of
+from providers.upstream import Upstream, UpstreamRequest
+
+CHAT = "openai.chat"
+EMBEDDINGS = "openai.embeddings"
+DONE = b"data: [DONE]\n\n"
+_PATHS = {CHAT: "/chat/completions", EMBEDDINGS: "/embeddings"}
+_JSON = {"content-type": "application/json"}
+# An escaped quote precedes these words inside a string, so they match keys only.
+_NOTABLE = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"error"\s*:')
+
+
+class OpenAI:
+    """OpenAI and compatible servers."""
+
+    name = "openai"
+
+    def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
+        """Return a Bearer token, or the bare key in the provider's own header (Azure: api-key)."""
+        if not credential:
+            return {}
+        if header and header.lower() != "authorization":
+            return {header.lower(): credential}
+        return {"authorization": f"Bearer {credential}"}
+
+    def models_path(self) -> str:
+        """Return OpenAI's list."""
+        return "/models"
+
+    def model_list(self, body: bytes) -> Sequence[Mapping[str, object]]:
+        """Read `{"data": [{"id", "created", "owned_by"}]}`."""
+        listed = _object(body).get("data")
+        if not isinstance(listed, list):
+            raise _broken("the model list has no data")
+        return [
+            {
+                "id": model["id"],
+                "created": usages.count(model.get("created")),
+                "owned_by": str(model.get("owned_by") or ""),
+            }
+            for model in listed
+            if isinstance(model, dict) and isinstance(model.get("id"), str)
+        ]
+
+    def encode(self, call: Call, upstream: Upstream) -> UpstreamRequest:
+        """Send the body as it came, or with the vendor's model name and the forced usage chunk."""
+        changes: dict[str, Any] = {}
+        if call.body.get("model") != upstream.model:
+            changes["model"] = upstream.model
+        if call.stream and not call.wants_usage:
+            changes["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+        verbatim = call.verbatim and call.wire in _PATHS and not changes
+        body = call.raw if verbatim else orjson.dumps({**call.body, **changes})
+        return UpstreamRequest(path=_PATHS[call.wire], body=body, headers=_JSON)
+
+    def decode(self, body: bytes, call: Call) -> Answer:
+        """Check that it is an answer and find usage and finish reasons."""
+        # OpenRouter keeps connections alive with blank lines before the JSON.
+        body = body.strip()
+        message = _object(body)
+        if message.get("error"):
+            raise error_in_body(message["error"])
+        if call.wire == EMBEDDINGS:
+            return _embeddings(body, message)
+        choices = message.get("choices")
+        if not isinstance(choices, list) or not choices or not all(isinstance(each, dict) for each in choices):
+            raise _broken("the answer has no choices")
+        return Answer(
+            body=body,
+            wire=CHAT,
+            message=message,
+            usage=usages.from_openai(message.get("usage")),
+            finish_reasons=[str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")],
+        )
+
+    def stream(self, call: Call) -> "OpenAIStream":
+        """Return the decoder of one stream."""
+        return OpenAIStream(choices=call.choices)
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        """Classify by status, code and, where servers say it in words only, by their words."""
+        return read_error(status, headers, body)
+
+
+class OpenAIStream:
+    """Server-sent chunks to events, raw bytes kept."""
+
+    def __init__(self, *, choices: int) -> None:
+        """Expect `choices` parallel answers."""
+        self._splitter = EventSplitter()
+        # With several choices every chunk is parsed: each choice must finish.
+        self._searchable = choices == 1
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._content_seen = False
+        self._ended = False
+
+    def feed(self, chunk: bytes) -> Sequence[Event]:
+        """Return the events completed by `chunk`; nothing after the end."""
+        events = []
+        for raw in self._splitter.feed(chunk):
+            if self._ended:
+                break
+            events.append(self._guarded(raw))
+        return events
+
+    def close(self) -> Sequence[Event]:
+        """Add the [DONE] a vendor forgot, or the error of a stream that ended early."""
+        events = []
+        rest = b"" if self._ended else self._splitter.rest().strip()
+        if rest:  # some servers end without the last blank line
+            events.append(self._guarded(rest + b"\n\n"))
+        if not self._ended:
+            events.append(self._end(DONE))
+        return events
+
+    def _guarded(self, raw: bytes) -> Event:
+        try:
+            return self._event(raw)
+        except UpstreamError as error:
+            return self._failed(error)
+
+    def _event(self, raw: bytes) -> Event:
+        payload = data_of(raw)
+        if payload is None or not payload.strip():
+            return Event(Kind.META, raw=raw, wire=CHAT, choices=())
+        if self._may_pass_unparsed(payload):
+            return Event(Kind.CONTENT, raw=raw, wire=CHAT, parse=_choices_of)
+        if payload.strip() == b"[DONE]":
+            return self._end(raw)
+        chunk = _object(payload)
+        if chunk.get("error"):
+            return self._failed(error_in_body(chunk["error"]))
+        return self._parsed(raw, chunk)
+
+    def _end(self, raw: bytes) -> Event:
+        if not self._finished or self._seen - self._finished:
+            return self._failed(_broken("the stream ended without a finish reason"))
+        self._ended = True
+        return Event(Kind.DONE, raw=raw, wire=CHAT, choices=())
+
+    def _failed(self, error: UpstreamError) -> Event:
+        self._ended = True
+        return Event(Kind.ERROR, choices=(), error=error)
+
+    def _may_pass_unparsed(self, payload: bytes) -> bool:
+        return (
+            self._content_seen
+            and self._searchable
+            and payload[:1] == b"{"
+            and payload[-1:] == b"}"
+            and _NOTABLE.search(payload) is None
+        )
+
+    def _parsed(self, raw: bytes, chunk: Mapping[str, Any]) -> Event:
+        choices = _choices(chunk)
+        usage = usages.from_openai(chunk.get("usage"))
+        reasons = []
+        for choice in choices:
+            index = usages.count(choice.get("index"))
+            self._seen.add(index)
+            if choice.get("finish_reason"):
+                reasons.append(str(choice["finish_reason"]))
+                self._finished.add(index)
+        has_content = any(_has_content(choice.get("delta")) for choice in choices)
+        self._content_seen = self._content_seen or has_content
+        kind = (
+            Kind.FINISH
+            if reasons
+            else Kind.CONTENT
+            if has_content
+            else Kind.USAGE
+            if usage is not None and not choices
+            else Kind.META
+        )
+        return Event(kind, raw=raw, wire=CHAT, choices=choices, usage=usage, finish_reasons=reasons)
+
+
+def _has_content(delta: Any) -> bool:
+    return isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
+
+
+def _choices(chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    choices = chunk.get("choices")
+    return [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else ()
+
+
+def _choices_of(raw: bytes) -> Sequence[Mapping[str, Any]]:
+    return _choices(_object(data_of(raw) or b"{}"))
+
+
+def _embeddings(body: bytes, message: Mapping[str, Any]) -> Answer:
+    if not isinstance(message.get("data"), list):
+        raise _broken("the answer has no embeddings")
+    return Answer(
+        body=body,
+        wire=EMBEDDINGS,
+        message=message,
+        usage=usages.from_openai(message.get("usage")),
+        finish_reasons=("stop",),
+    )
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _broken("the answer is not JSON") from None
+    if not isinstance(value, dict):
+        raise _broken("the answer is not a JSON object")
+    return value
+
+
+def _broken(what: str) -> UpstreamError:
+    return UpstreamError(f"The provider's answer is broken: {what}.", owner=Owner.HEALTH, code=INVALID_RESPONSE)

@@ -1,0 +1,107 @@
+"""Reads the error bodies of OpenAI and of servers that imitate it, and decides whose fault it is."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from providers.errors import (
+    AUTH_FAILED,
+    CONTEXT_EXCEEDED,
+    QUOTA_EXHAUSTED,
+    Owner,
+    UpstreamError,
+    retry_after_s,
+    text_of,
+)
+
+_AUTH_CODES = frozenset({"invalid_api_key", "account_deactivated", "invalid_authentication"})
+# llama.cpp: exceed_context_size_error (tools/server); OpenAI: context_length_exceeded.
+_CONTEXT_CODES = frozenset({CONTEXT_EXCEEDED, "exceed_context_size_error", "context_window_exceeded"})
+# vLLM, TGI and others tell it in words only: "This model's maximum context length is 4096 tokens".
+_CONTEXT_WORDS = re.compile(
+    r"maximum context length|context (?:length|window|size) (?:is |was )?(?:exceeded|of )|exceeds? the (?:available |model's )?(?:maximum )?context",
+    re.IGNORECASE,
+)
+_FIRST_SERVER_ERROR = 500
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    """Return the classified error of an answer with an error status."""
+    fields = _fields(body)
+    message = fields["message"] or f"The provider answered with status {status}."
+    return _classified(status, message, fields, retry_after=retry_after_s(headers))
+
+
+def error_in_body(error: Any) -> UpstreamError:
+    """Return the classified error of a 200 whose body (or stream event) says `error`."""
+    fields = _from_error(error)
+    code = fields["code"] or ""
+    # OpenRouter puts the status into the code: {"error": {"code": 429, ...}}.
+    status = int(code) if code.isdigit() and len(code) == 3 else None  # noqa: PLR2004 - digits of a status
+    message = fields["message"] or "The provider reported an error."
+    return _classified(status or 502, message, fields, retry_after=None)
+
+
+def _classified(
+    status: int, message: str, fields: Mapping[str, str | None], *, retry_after: float | None
+) -> UpstreamError:
+    owner, code = _owner_and_code(status, message, fields)
+    return UpstreamError(
+        message,
+        owner=owner,
+        status=status,
+        code=code,
+        param=fields["param"],
+        kind=fields["type"],
+        retry_after_s=retry_after,
+    )
+
+
+def _owner_and_code(status: int, message: str, fields: Mapping[str, str | None]) -> tuple[Owner, str | None]:
+    code, kind = fields["code"], fields["type"]
+    if code in _CONTEXT_CODES or kind in _CONTEXT_CODES or _CONTEXT_WORDS.search(message):
+        return Owner.CALLER, CONTEXT_EXCEEDED
+    if status == 402 or "insufficient_quota" in (code, kind):  # noqa: PLR2004 - Payment Required
+        return Owner.CREDENTIAL, QUOTA_EXHAUSTED
+    if status in (401, 403) or code in _AUTH_CODES:
+        return Owner.CREDENTIAL, AUTH_FAILED
+    if status == 429:  # noqa: PLR2004 - Too Many Requests
+        return Owner.CAPACITY, code
+    if status == 408 or status >= _FIRST_SERVER_ERROR or status < 400:  # noqa: PLR2004 - Request Timeout, or no error at all
+        return Owner.HEALTH, code
+    return Owner.CALLER, code
+
+
+def _fields(body: bytes) -> dict[str, str | None]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _from_text(body)
+    if isinstance(value, list) and value:  # Gemini's compatible endpoint wraps it in a list
+        value = value[0]
+    if not isinstance(value, dict):
+        return _from_text(b"")
+    # vLLM: {"object": "error", "message", ...}; FastAPI servers: {"detail": ...}.
+    return _from_error(value.get("error") or value)
+
+
+def _from_error(error: Any) -> dict[str, str | None]:
+    if not isinstance(error, dict):
+        return {"message": text_of(error), "type": None, "param": None, "code": None}
+    message = error.get("message") or error.get("detail") or error.get("error")
+    if isinstance(message, (dict, list)):
+        message = orjson.dumps(message).decode()
+    return {
+        "message": text_of(message),
+        "type": text_of(error.get("type")),
+        "param": text_of(error.get("param")),
+        "code": text_of(error.get("code")),
+    }
+
+
+def _from_text(body: bytes) -> dict[str, str | None]:
+    text = body.decode("utf-8", "replace").strip()
+    # A proxy's HTML page tells the caller nothing.
+    return {"message": None if text.startswith("<") else text or None, "type": None, "param": None, "code": None}

@@ -1,0 +1,78 @@
+r"""Splits a byte stream into server-sent events.
+
+Strategy: an event ends at a blank line; lines end in \n, \r\n or \r (the SSE standard, WHATWG HTML
+9.2.6). `feed` returns complete events *with* their blank line, so that a relay may send them on
+untouched. Invariant: the same events for every split of the input. That is why a buffer ending in
+\r waits: the \n of the same line end may still come. Bytes without any line end are set aside
+unjoined, so a huge event costs O(n), not O(n^2).
+"""
+
+import re
+
+# Two line ends in a row; a \r is one only when no \n follows.
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventSplitter:
+    """Bytes in, complete events out."""
+
+    __slots__ = ("_pending", "_started", "_tail")
+
+    def __init__(self) -> None:
+        """Start with an empty buffer."""
+        self._tail = b""
+        self._pending: list[bytes] = []
+        self._started = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the events that `chunk` completes."""
+        if b"\n" not in chunk and b"\r" not in chunk and not self._ends_in_cr():
+            self._pending.append(chunk)
+            return []
+        if self._pending:
+            chunk = b"".join((self._tail, *self._pending, chunk))
+            self._pending = []
+        elif self._tail:
+            chunk = self._tail + chunk
+        if not self._started:
+            if _BOM.startswith(chunk[:3]) and len(chunk) < len(_BOM):
+                self._tail = chunk
+                return []
+            chunk = chunk.removeprefix(_BOM)
+            self._started = True
+        return self._split_crlf(chunk) if b"\r" in chunk else self._split_lf(chunk)
+
+    def rest(self) -> bytes:
+        """Return what came after the last complete event."""
+        return b"".join((self._tail, *self._pending))
+
+    def _ends_in_cr(self) -> bool:
+        return (self._pending[-1] if self._pending else self._tail).endswith(b"\r")
+
+    def _split_lf(self, text: bytes) -> list[bytes]:
+        *events, self._tail = text.split(b"\n\n")
+        return [event + b"\n\n" for event in events]
+
+    def _split_crlf(self, text: bytes) -> list[bytes]:
+        events, start = [], 0
+        for blank in _BLANK_LINE.finditer(text):
+            end = blank.end()
+            if end == len(text) and text.endswith(b"\r"):
+                break  # its \n may be in the next chunk
+            events.append(text[start:end])
+            start = end
+        self._tail = text[start:]
+        return events
+
+
+def data_of(event: bytes) -> bytes | None:
+    """Return an event's data, its `data:` lines joined; None when it has none (a comment)."""
+    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2].rstrip(b"\r")
+    lines = [
+        line[6:] if line.startswith(b"data: ") else line[5:]
+        for line in event.splitlines()
+        if line.startswith(b"data:")
+    ]
+    return b"\n".join(lines) if lines else None

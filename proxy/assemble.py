@@ -1,0 +1,115 @@
+"""Between a whole answer and a stream of it, in the canonical form, both ways. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from providers.events import Event, Kind
+from providers.usage import Usage
+
+
+def assemble(events: Iterable[Event], *, id: str, created: int, model: str) -> dict[str, Any]:  # noqa: A002 - OpenAI's field
+    """Return the chat completion object that a stream's events add up to."""
+    choices: dict[int, dict[str, Any]] = {}
+    usage: Usage | None = None
+    for event in events:
+        usage = event.usage or usage
+        for choice in event.choices:
+            index = choice.get("index") or 0
+            whole = choices.setdefault(index, _empty(index))
+            _add_delta(whole["message"], choice.get("delta") or {})
+            if choice.get("logprobs"):
+                whole["logprobs"] = _add_logprobs(whole.get("logprobs"), choice["logprobs"])
+            if choice.get("finish_reason"):
+                whole["finish_reason"] = choice["finish_reason"]
+    answer: dict[str, Any] = {
+        "id": id,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [_finished(choices[index]) for index in sorted(choices)],
+    }
+    if usage is not None:
+        answer["usage"] = usage.to_openai()
+    return answer
+
+
+def disassemble(message: Mapping[str, Any], usage: Usage | None) -> list[Event]:
+    """Return the events of a stream that would have said `message`, a chat completion object."""
+    events = []
+    for choice in message.get("choices") or ():
+        index = choice.get("index") or 0
+        delta = {name: value for name, value in (choice.get("message") or {}).items() if value is not None}
+        if isinstance(delta.get("tool_calls"), list):
+            delta["tool_calls"] = [{"index": place, **call} for place, call in enumerate(delta["tool_calls"])]
+        opening = {"index": index, "delta": delta, "finish_reason": None}
+        if choice.get("logprobs"):
+            opening["logprobs"] = choice["logprobs"]
+        reason = choice.get("finish_reason") or "stop"
+        closing = {"index": index, "delta": {}, "finish_reason": reason}
+        events.append(Event(Kind.CONTENT, choices=[opening]))
+        events.append(Event(Kind.FINISH, choices=[closing], finish_reasons=[reason]))
+    if usage is not None:
+        events.append(Event(Kind.USAGE, choices=(), usage=usage))
+    events.append(Event(Kind.DONE, choices=()))
+    return events
+
+
+def text_of(choices: Sequence[Mapping[str, Any]]) -> str:
+    """Return the plain text that a chunk's first choice adds."""
+    return "".join(
+        text
+        for choice in choices
+        if not choice.get("index") and isinstance(text := (choice.get("delta") or {}).get("content"), str)
+    )
+
+
+def _empty(index: int) -> dict[str, Any]:
+    message = {"role": "assistant", "content": None, "refusal": None}
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
+
+
+def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    for name, value in delta.items():
+        if value is None:
+            continue
+        if name == "tool_calls":
+            _add_tool_calls(message.setdefault("_calls", {}), value)
+        elif name == "function_call":
+            _add_function(message.setdefault("function_call", {}), value)
+        elif isinstance(value, str) and name != "role":
+            message[name] = (message.get(name) or "") + value
+        elif isinstance(value, list):
+            message[name] = [*(message.get(name) or []), *value]
+        else:
+            message[name] = value
+
+
+def _add_tool_calls(calls: dict[int, dict[str, Any]], deltas: Sequence[Mapping[str, Any]]) -> None:
+    for delta in deltas:
+        call = calls.setdefault(delta.get("index") or 0, {})
+        for name, value in delta.items():
+            if name == "function":
+                _add_function(call.setdefault("function", {}), value or {})
+            elif name != "index" and value is not None:
+                call[name] = value
+
+
+def _add_function(function: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    if delta.get("name"):
+        function["name"] = delta["name"]
+    function["arguments"] = (function.get("arguments") or "") + (delta.get("arguments") or "")
+
+
+def _add_logprobs(whole: Mapping[str, Any] | None, delta: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(whole or {})
+    for name, tokens in delta.items():
+        if isinstance(tokens, list):
+            merged[name] = [*(merged.get(name) or []), *tokens]
+    return merged
+
+
+def _finished(choice: dict[str, Any]) -> dict[str, Any]:
+    calls = choice["message"].pop("_calls", None)
+    if calls:
+        choice["message"]["tool_calls"] = [calls[index] for index in sorted(calls)]
+    return choice

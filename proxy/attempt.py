@@ -1,0 +1,150 @@
+"""One try at one upstream: encode, open, and read the answer or a stream's first content.
+
+Raises UpstreamError when the upstream fails, BadRequest when the dialect cannot express the call.
+Whatever happens, the connection is either read to its end or dropped.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from providers.call import Call
+from providers.dialects import DIALECTS
+from providers.dialects.base import Dialect, StreamDecoder
+from providers.errors import UnsupportedParameter, UpstreamError
+from providers.events import Answer, Event, Kind
+from providers.upstream import Upstream, UpstreamRequest
+from proxy.assemble import disassemble
+from proxy.completion import Attempt
+from proxy.errors import BadRequest
+from proxy.exchange import Exchange
+from proxy.transport import Response, Transport, timed_out
+
+
+@dataclass(slots=True)
+class OpenStream:
+    """A stream whose first content is in hand (`first`) and not yet sent."""
+
+    first: Sequence[Event]
+    response: Response
+    chunks: AsyncIterator[bytes] | None
+    decoder: StreamDecoder | None
+
+
+@dataclass(slots=True)
+class Attempting:
+    """What all attempts of one request share. `deadline` is loop time."""
+
+    call: Call
+    exchange: Exchange
+    transport: Transport
+    deadline: float
+    headers: dict[str, str]
+
+    async def answer(self, upstream: Upstream) -> Answer:
+        """Return the whole answer of one attempt."""
+        dialect, request, attempt = self._start(upstream)
+        at = min(self.deadline, asyncio.get_running_loop().time() + upstream.account.timeouts.total_json_s)
+        try:
+            response, body = await self._fetch(upstream, request, at)
+            self._note(response)
+            if response.status >= 300:  # noqa: PLR2004 - anything but success
+                raise dialect.error(response.status, lowered(response.headers), body)
+            answer = dialect.decode(body, self.call)
+        except UpstreamError as error:
+            self.exchange.close_attempt(attempt, status=None, error=error)
+            raise
+        self.exchange.close_attempt(attempt, status=response.status)
+        return answer
+
+    async def stream(self, upstream: Upstream) -> OpenStream:
+        """Return one attempt's stream at its first content."""
+        dialect, request, attempt = self._start(upstream)
+        timeouts = upstream.account.timeouts
+        now = asyncio.get_running_loop().time()
+        first_by = min(self.deadline, now + timeouts.first_content_s)
+        response: Response | None = None
+        try:
+            response = await self._open(upstream, request, first_by)
+            self._note(response)
+            opened = await self._first_content(dialect, response, first_by)
+        except UpstreamError as error:
+            if response is not None:
+                response.close()
+            self.exchange.close_attempt(attempt, status=None, error=error)
+            raise
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
+        self.exchange.close_attempt(attempt, status=response.status)
+        response.watch(name="total", at=min(self.deadline, now + timeouts.total_s), idle_s=timeouts.idle_s)
+        return opened
+
+    def _start(self, upstream: Upstream) -> tuple[Dialect, UpstreamRequest, Attempt]:
+        dialect = DIALECTS[upstream.account.dialect]
+        try:
+            request = dialect.encode(self.call, upstream)
+        except UnsupportedParameter as problem:
+            raise BadRequest(problem.message, param=problem.param, code="unsupported_parameter") from None
+        if request.dropped_params:
+            self.headers["x-gateway-dropped-params"] = ", ".join(request.dropped_params)
+        return dialect, request, self.exchange.open_attempt(upstream)
+
+    async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:
+        try:
+            async with asyncio.timeout_at(at):
+                response = await self.transport.open(upstream, request)
+                try:
+                    return response, await response.read()
+                except BaseException:
+                    response.close()
+                    raise
+        except TimeoutError:
+            raise timed_out("total") from None
+
+    async def _open(self, upstream: Upstream, request: UpstreamRequest, at: float) -> Response:
+        try:
+            async with asyncio.timeout_at(at):
+                return await self.transport.open(upstream, request)
+        except TimeoutError:
+            raise timed_out("first content") from None
+
+    async def _first_content(self, dialect: Dialect, response: Response, first_by: float) -> OpenStream:
+        response.watch(name="first content", at=first_by)
+        if response.status >= 300:  # noqa: PLR2004 - anything but success
+            body = b"".join([chunk async for chunk in response.chunks()])
+            raise dialect.error(response.status, lowered(response.headers), body)
+        if response.headers.get("content-type", "").startswith("application/json"):
+            # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
+            body = b"".join([chunk async for chunk in response.chunks()])
+            answer = dialect.decode(body, self.call)
+            return OpenStream(disassemble(answer.message, answer.usage), response, None, None)
+        decoder, chunks, seen = dialect.stream(self.call), response.chunks(), list[Event]()
+        async for chunk in chunks:
+            seen += decoder.feed(chunk)
+            if _has_content(seen):
+                return OpenStream(seen, response, chunks, decoder)
+        seen += decoder.close()
+        if not _has_content(seen):
+            raise timed_out("first content")  # cannot happen: `close` ends in DONE or ERROR
+        return OpenStream(seen, response, None, None)
+
+    def _note(self, response: Response) -> None:
+        """Pass the vendor's own rate-limit headers on under their own name."""
+        for name, value in response.headers.items():
+            if name[:12].lower() == "x-ratelimit-":
+                self.headers["x-upstream-" + name[2:].lower()] = value
+
+
+def lowered(headers: object) -> dict[str, str]:
+    """Return headers with lower-case names."""
+    return {name.lower(): value for name, value in headers.items()}  # type: ignore[attr-defined]  # any mapping
+
+
+def _has_content(events: Sequence[Event]) -> bool:
+    """Is there something worth sending? Raises the error that came before it."""
+    for event in events:
+        if event.kind is Kind.ERROR and event.error is not None:
+            raise event.error
+    return any(event.kind in (Kind.CONTENT, Kind.FINISH, Kind.DONE) for event in events)

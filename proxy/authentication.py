@@ -1,0 +1,81 @@
+"""Who calls: the key's digest looked up in the snapshot, or a 401 that says how to get a key."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from django.http import HttpRequest
+
+from keys.caller import ANONYMOUS, Caller
+from keys.secret import PREFIX, digest, well_formed
+from proxy.errors import Unauthenticated
+from proxy.metrics import UNAUTHENTICATED
+from proxy.snapshot import Snapshot
+from proxy.watcher import Watcher
+
+HOW = (
+    "Send a key as 'Authorization: Bearer ...' or 'x-api-key'. Keys are made in the admin (Access, API keys) or "
+    "with 'manage.py create_key'; ALLOW_ANONYMOUS=true serves requests without one."
+)
+REFRESH_EVERY_S = 1.0
+REFRESH_WAIT_S = 0.5
+
+
+async def authenticate(
+    request: HttpRequest,
+    snapshot: Snapshot,
+    *,
+    allow_anonymous: bool,
+    watcher: Watcher,
+    current: Callable[[], Awaitable[Snapshot]],
+) -> Caller:
+    """Return the Caller of the request's key, or ANONYMOUS where that is allowed. Raises Unauthenticated.
+
+    With ALLOW_ANONYMOUS a key we do not know is no key; one that we know to be disabled or expired
+    is still refused.
+    """
+    secret = secret_of(request)
+    if not secret:
+        if allow_anonymous:
+            return ANONYMOUS
+        raise _refused(f"No API key was sent. {HOW}", code="missing_api_key")
+    caller = snapshot.callers.get(digest(secret))
+    if caller is None and secret.startswith(PREFIX) and well_formed(secret):
+        caller = await _looked_up_again(secret, watcher, current)
+    if caller is None:
+        if allow_anonymous:
+            return ANONYMOUS
+        raise _refused(f"The API key is not one of this gateway's. {HOW}")
+    if not caller.enabled:
+        raise _refused("The API key is disabled. Ask the operator of this gateway.", code="api_key_disabled")
+    if caller.expires_at is not None and caller.expired(time.time()):
+        raise _refused("The API key has expired. Ask the operator of this gateway.", code="api_key_expired")
+    return caller
+
+
+def secret_of(request: HttpRequest) -> str:
+    """Return the key that a request carries, or the empty string."""
+    headers = request.headers
+    authorization = headers.get("authorization") or ""
+    if authorization[:7].lower() == "bearer ":
+        return authorization[7:].strip()
+    return (headers.get("x-api-key") or "").strip()
+
+
+async def _looked_up_again(
+    secret: str, watcher: Watcher, current: Callable[[], Awaitable[Snapshot]]
+) -> Caller | None:
+    """A key with a valid checksum may be newer than our snapshot: look once, rarely."""
+    asked_at = time.monotonic()
+    if asked_at - watcher.refreshed_at < REFRESH_EVERY_S:
+        return None
+    watcher.refreshed_at = asked_at
+    watcher.poke()
+    while watcher.polled_at < asked_at and time.monotonic() - asked_at < REFRESH_WAIT_S:
+        await asyncio.sleep(0.01)
+    return (await current()).callers.get(digest(secret))
+
+
+def _refused(message: str, *, code: str | None = None) -> Unauthenticated:
+    UNAUTHENTICATED.inc()
+    return Unauthenticated(message, code=code, headers={"www-authenticate": "Bearer"})

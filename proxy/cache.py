@@ -1,0 +1,137 @@
+"""The exact cache: what may be answered from it, under which key, and in which form it is kept.
+
+The key is the SHA-256 of everything that shapes an answer: namespace and epoch, tenant, endpoint,
+route with its content, and the whole body but for what does not shape it (a deny-list: an unknown
+parameter splits the cache, it never merges two different requests). Streams and JSON share
+entries: a finished stream's events are kept and assembled at the first JSON hit.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from keys.caller import Caller
+from providers.call import Call
+from providers.usage import Usage
+from proxy.routing import Resolved
+from proxy.snapshot import Snapshot
+
+NOT_SHAPING = frozenset(
+    {"stream", "stream_options", "user", "metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier"}
+)
+CLEAN_FINISHES = frozenset({"stop", "length", "tool_calls", "function_call"})
+_MAX_AGE = re.compile(r"max-age\s*=\s*(\d+)")
+JSON, EVENTS = "json", "events"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A cached answer in canonical form: a JSON body, or the wire bytes of all stream events.
+
+    `stored_at` is epoch seconds. `usage` is what the answer cost when it was made.
+    """
+
+    form: str
+    body: bytes
+    provider: str
+    model: str
+    stored_at: float
+    usage: Usage | None
+
+    @property
+    def size(self) -> int:
+        """Bytes this entry counts for in a store."""
+        return len(self.body) + 256
+
+    def pack(self) -> bytes:
+        """Return the entry as one byte string: a JSON line, then the body."""
+        head = {
+            "form": self.form,
+            "provider": self.provider,
+            "model": self.model,
+            "stored_at": self.stored_at,
+            "usage": None if self.usage is None else self.usage.to_json(),
+        }
+        return orjson.dumps(head) + b"\n" + self.body
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Entry":
+        """Read what `pack` wrote. Raises ValueError."""
+        head, _, body = packed.partition(b"\n")
+        fields = orjson.loads(head)
+        usage = fields.pop("usage")
+        return cls(body=body, usage=None if usage is None else Usage(**usage), **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this request may do with the cache. `key` is empty when it may do nothing."""
+
+    key: bytes = b""
+    read: bool = False
+    write: bool = False
+    max_age_s: float = 0.0
+
+    def accepts(self, entry: Entry, now: float) -> bool:
+        """Is `entry` young enough?"""
+        return now - entry.stored_at < self.max_age_s
+
+
+BYPASS = Policy()
+
+
+def policy(
+    snapshot: Snapshot,
+    *,
+    call: Call,
+    caller: Caller,
+    resolved: Resolved,
+    endpoint: str,
+    namespace: str,
+    cache_control: str,
+) -> Policy:
+    """Decide from the exclusions and the client's Cache-Control.
+
+    no-store: neither read nor write; no-cache: write only; max-age=N: read what is younger.
+    """
+    directives = cache_control.lower() if cache_control else ""
+    if "no-store" in directives:
+        return BYPASS
+    if snapshot.exclusions.match(call.model, *(upstream.model for upstream in resolved.upstreams)):
+        return BYPASS
+    max_age_s = snapshot.cache_ttl_s
+    asked = _MAX_AGE.search(directives) if directives else None
+    if asked:
+        max_age_s = min(max_age_s, float(asked[1]))
+    return Policy(
+        key=_key(snapshot, call, caller, resolved, endpoint, namespace),
+        read="no-cache" not in directives and max_age_s > 0,
+        write=True,
+        max_age_s=max_age_s,
+    )
+
+
+def storable(finish_reasons: Mapping[int, str] | list[str] | tuple[str, ...]) -> bool:
+    """May an answer with these finish reasons be stored? Only when each is a clean one."""
+    reasons = list(finish_reasons.values()) if isinstance(finish_reasons, Mapping) else list(finish_reasons)
+    return bool(reasons) and all(reason in CLEAN_FINISHES for reason in reasons)
+
+
+def _key(
+    snapshot: Snapshot, call: Call, caller: Caller, resolved: Resolved, endpoint: str, namespace: str
+) -> bytes:
+    scope = (
+        f"{namespace}\0{snapshot.cache_epoch}\0{caller.tenant_id}\0{endpoint}\0"
+        f"{resolved.route}\0{resolved.fingerprint}\0"
+    )
+    digest = hashlib.sha256(scope.encode())
+    digest.update(orjson.dumps(_shaping(call.body), option=orjson.OPT_SORT_KEYS))
+    return digest.digest()
+
+
+def _shaping(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in NOT_SHAPING}

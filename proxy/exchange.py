@@ -1,0 +1,195 @@
+"""One request while it runs: its Completion being filled, and the one place where it ends.
+
+`Exchange.end` runs exactly once, on every exit. It is synchronous: it writes the spool line before
+the last byte goes out and hands the Completion to metrics, log and observers.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from providers import pricing, usage as usages
+from providers.call import Call
+from providers.errors import UpstreamError
+from providers.events import Event, Kind
+from providers.upstream import Upstream
+from providers.usage import Usage
+from proxy.completion import Attempt, Completion
+from proxy.errors import GatewayError
+from proxy.metrics import Meter
+from proxy.spool import Spool
+
+log = structlog.get_logger()
+
+CLIENT_LEFT = 499
+Observer = Callable[[Completion], None]
+
+
+class Exchange:
+    """Times are milliseconds since the request arrived."""
+
+    __slots__ = (
+        "_began",
+        "_content_events",
+        "_meter",
+        "_observers",
+        "_prompt_bytes",
+        "_spool",
+        "completion",
+        "ended",
+        "finish_reasons",
+        "prompt",
+        "recorded",
+        "upstream",
+        "usage",
+        "waited_ms",
+    )
+
+    def __init__(
+        self, completion: Completion, *, spool: Spool, meter: Meter, observers: Sequence[Observer]
+    ) -> None:
+        """Start the clock."""
+        self.completion = completion
+        self.ended = False
+        self.recorded = False  # is there a caller to record it for?
+        self.prompt = ""
+        self.upstream: Upstream | None = None
+        self.usage: Usage | None = None
+        self.finish_reasons: list[str] = []
+        self.waited_ms = 0.0
+        self._content_events = 0
+        self._prompt_bytes = 0
+        self._spool, self._meter, self._observers = spool, meter, observers
+        self._began = time.perf_counter()
+        meter.began()
+
+    def elapsed_ms(self) -> float:
+        """Return the milliseconds since the request arrived."""
+        return (time.perf_counter() - self._began) * 1000
+
+    def take(self, call: Call) -> None:
+        """Note what the client asks for."""
+        self.completion.requested_model = call.model
+        self.completion.stream = call.stream
+        self._prompt_bytes = len(call.raw)
+
+    def open_attempt(self, upstream: Upstream) -> Attempt:
+        """An upstream call starts: spool it, so that a crash does not lose it."""
+        completion = self.completion
+        completion.provider, completion.model = upstream.account.name, upstream.model
+        self.upstream = upstream
+        attempt = Attempt(provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms())
+        completion.attempts.append(attempt)
+        estimate = usages.estimate(prompt_bytes=self._prompt_bytes, completion_bytes=0)
+        line = completion.open_line(provider=upstream.account.name, model=upstream.model, estimate=estimate)
+        self._spool.append_open(completion.id, line)
+        return attempt
+
+    def close_attempt(self, attempt: Attempt, *, status: int | None, error: UpstreamError | None = None) -> None:
+        """The attempt has its answer, its first content, or its failure."""
+        attempt.latency_ms = self.elapsed_ms() - attempt.started_ms
+        self.waited_ms += attempt.latency_ms
+        attempt.status = status if error is None else error.status
+        if error is None:
+            attempt.outcome = "ok"
+        else:
+            attempt.outcome = error.code or error.owner.value
+            attempt.error = error.message
+
+    def see(self, events: Sequence[Event]) -> None:
+        """Take usage and finish reasons from stream events; usage is cumulative, never summed."""
+        for event in events:
+            if event.kind is Kind.CONTENT:
+                self._content_events += 1
+            if event.usage is not None:
+                self.usage = event.usage
+            if event.finish_reasons:
+                self.finish_reasons += event.finish_reasons
+
+    def end_ok(self) -> None:
+        """The whole answer is in hand."""
+        self._end(200, "ok")
+
+    def end_error(self, error: GatewayError) -> None:
+        """The client gets `error` (as a status, or as an event in a stream that began with 200)."""
+        self._end(error.status, "error", error.code or error.type)
+
+    def end_cancelled(self) -> None:
+        """The client left."""
+        self._end(CLIENT_LEFT, "cancelled", "client_left")
+
+    def _end(self, status: int, outcome: str, error_code: str = "") -> None:
+        if self.ended:
+            return
+        self.ended = True
+        completion = self.completion
+        completion.status, completion.outcome, completion.error_code = status, outcome, error_code
+        completion.latency_ms = self.elapsed_ms()
+        if completion.attempts and not completion.attempts[-1].outcome:
+            # The client left, or we failed, while this attempt was waiting.
+            attempt = completion.attempts[-1]
+            attempt.latency_ms = completion.latency_ms - attempt.started_ms
+            attempt.outcome = outcome
+            self.waited_ms += attempt.latency_ms
+        until_ms = completion.latency_ms if completion.ttft_ms is None else completion.ttft_ms
+        completion.overhead_ms = max(until_ms - self.waited_ms, 0.0)
+        self._settle_usage()
+        if self.recorded:
+            self._spool.append_done(completion.id, completion.done_line())
+        self._meter.left()
+        self._meter.finished(completion)
+        self._log()
+        for observe in self._observers:
+            self._observe(observe)
+
+    def _settle_usage(self) -> None:
+        """Fix usage and cost. What the vendor did not count is estimated if it was produced."""
+        completion = self.completion
+        if completion.cache == "hit":
+            completion.usage, completion.cost_nanousd = self.usage, 0
+            return
+        usage = self.usage
+        if usage is None and self._produced():
+            # A stream's content chunk is about one token.
+            usage = usages.estimate(prompt_bytes=self._prompt_bytes, completion_bytes=4 * self._content_events)
+        completion.usage = usage
+        if usage is None or self.upstream is None:
+            return
+        rates = self.upstream.prices.at(completion.at)
+        if rates is not None:
+            completion.price_id = rates.price_id
+            completion.cost_nanousd = pricing.cost_nanousd(usage, rates)
+
+    def _produced(self) -> bool:
+        attempts = self.completion.attempts
+        return bool(attempts) and (self._content_events > 0 or attempts[-1].outcome in ("ok", "cancelled"))
+
+    def _log(self) -> None:
+        completion = self.completion
+        fields: dict[str, Any] = {
+            "request_id": completion.request_id,
+            "id": completion.id,
+            "endpoint": completion.endpoint,
+            "key": completion.key_prefix,
+            "provider": completion.provider,
+            "model": completion.model or completion.requested_model,
+            "cache": completion.cache,
+            "status": completion.status,
+            "outcome": completion.outcome,
+            "attempts": len(completion.attempts),
+            "latency_ms": round(completion.latency_ms, 2),
+            "ttft_ms": None if completion.ttft_ms is None else round(completion.ttft_ms, 2),
+        }
+        if completion.error_code:
+            fields["error"] = completion.error_code
+        if self.prompt:
+            fields["prompt"] = self.prompt
+        log.info("request", **fields)
+
+    def _observe(self, observe: Observer) -> None:
+        try:
+            observe(self.completion)
+        except Exception:  # an observer is a guest: it never breaks an answer
+            log.exception("completion_observer")

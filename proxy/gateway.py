@@ -1,0 +1,377 @@
+"""The story of a request, top to bottom. Each step happens once; no step calls back up.
+
+authenticate -> parse -> route -> admit (limits and cache) -> fail over -> answer or relay -> record
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.module_loading import import_string
+
+from config.vault import Vault
+from keys.caller import ANONYMOUS, Caller
+from providers.call import Call
+from providers.errors import UpstreamError
+from proxy import announce, cache, failover, renderers
+from proxy.attempt import Attempting, OpenStream
+from proxy.authentication import authenticate
+from proxy.cache import BYPASS, Entry, Policy
+from proxy.clients import client_ip
+from proxy.completion import Completion
+from proxy.endpoints import Endpoint
+from proxy.errors import BadRequest, Forbidden, GatewayError, RateLimited, Unavailable, upstream_failed
+from proxy.exchange import Exchange
+from proxy.http import StreamReply, request_id_of
+from proxy.metrics import Meter
+from proxy.relay import relay, replayed
+from proxy.renderers import Renderer, RendererFactory
+from proxy.replay import Recording, answer_of, events_of
+from proxy.routing import Resolved, resolve
+from proxy.snapshot import Snapshot
+from proxy.spool import Spool
+from proxy.store import make_store
+from proxy.store.base import Limit
+from proxy.transport import Transport
+from proxy.watcher import Watcher
+
+log = structlog.get_logger()
+
+KEEP_ALIVE_S = 15.0
+START_WAIT_S = 10.0
+MAX_LOGGED_PROMPT = 200
+
+
+class Gateway:
+    """What one process serves requests with; made on first use inside its event loop."""
+
+    def __init__(self, *, worker: int = 0) -> None:
+        """Read settings and open the spool."""
+        env = settings.GATEWAY
+        self.env = env
+        self.boot = secrets.token_hex(5)
+        self.started_at = time.time()
+        self.snapshot: Snapshot | None = None
+        self.store = make_store(env)
+        self.transport = Transport(max_response_bytes=env.max_response_bytes)
+        self.meter = Meter()
+        self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
+        self.watcher = Watcher(
+            self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
+        )
+        self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
+        self._prefix = f"{self.boot}-{worker}-"
+        self._numbers = count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._global_limit = Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0) if env.rpm_limit else None
+
+    def start(self) -> None:
+        """Start following the configuration."""
+        self.watcher.start()
+        if self.env.redis_url:
+            announce.listen(self.env.redis_url, self.watcher.poke)
+
+    async def serve(
+        self, request: HttpRequest, endpoint: Endpoint, *, render: RendererFactory, anonymous: bool = False
+    ) -> HttpResponseBase:
+        """Answer one inference request. Raises GatewayError; whatever happens is recorded once.
+
+        `anonymous`: the endpoint needs no key (the simple chat), and is limited per client IP.
+        """
+        exchange = self._begin(request, endpoint)
+        try:
+            return await self._answer(request, endpoint, exchange, render=render, anonymous=anonymous)
+        except GatewayError as error:
+            exchange.end_error(error)
+            error.headers = {**self._headers(exchange), **error.headers}
+            raise
+        except asyncio.CancelledError:
+            exchange.end_cancelled()
+            raise
+        except Exception as problem:
+            exchange.end_error(GatewayError(type(problem).__name__, code="internal_error"))
+            raise
+
+    async def close(self) -> None:
+        """Let go of everything; what is recorded is on disk."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+        await self.transport.close()
+        await self.store.close()
+        self.watcher.close()
+        self.spool.close()
+
+    async def current(self) -> Snapshot:
+        """Return the snapshot in force, waiting for the first one. Raises Unavailable."""
+        waited_until = time.monotonic() + START_WAIT_S
+        while self.snapshot is None:
+            if time.monotonic() > waited_until:
+                raise Unavailable("The configuration has not been read yet.", code="starting", retry_after_s=2)
+            await asyncio.sleep(0.02)
+        return self.snapshot
+
+    async def caller(self, request: HttpRequest, snapshot: Snapshot) -> Caller:
+        """Return who calls. Raises Unauthenticated."""
+        return await authenticate(
+            request, snapshot, allow_anonymous=self.env.allow_anonymous, watcher=self.watcher, current=self.current
+        )
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def _begin(self, request: HttpRequest, endpoint: Endpoint) -> Exchange:
+        identity = self._prefix + format(next(self._numbers), "x")
+        completion = Completion(
+            id=identity,
+            request_id=request_id_of(request) or identity,
+            at=time.time(),
+            endpoint=endpoint.name,
+        )
+        return Exchange(completion, spool=self.spool, meter=self.meter, observers=self._observers)
+
+    async def _answer(
+        self,
+        request: HttpRequest,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        *,
+        render: RendererFactory,
+        anonymous: bool,
+    ) -> HttpResponseBase:
+        snapshot = self.snapshot or await self.current()
+        completion = exchange.completion
+        caller = ANONYMOUS if anonymous else await self.caller(request, snapshot)
+        completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
+        completion.tenant_id = caller.tenant_id
+        exchange.recorded = True
+        if self.spool.full:
+            raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
+        call = endpoint.parse(request.body)
+        exchange.take(call)
+        if self.env.log_prompts:
+            exchange.prompt = _prompt_of(call)
+        resolved = resolve(snapshot, call.model)
+        completion.route = resolved.route
+        _require_allowed(caller, call, resolved)
+        policy = self._cache_policy(request, endpoint, snapshot, call=call, caller=caller, resolved=resolved)
+        entry = await self._admit(request, policy, completion, anonymous=anonymous)
+        renderer = render(completion, call.wants_usage)
+        if entry is not None:
+            return self._replay(exchange, entry, call, renderer, policy)
+        return await self._call_upstream(exchange, call, resolved, renderer, policy)
+
+    def _cache_policy(
+        self,
+        request: HttpRequest,
+        endpoint: Endpoint,
+        snapshot: Snapshot,
+        *,
+        call: Call,
+        caller: Caller,
+        resolved: Resolved,
+    ) -> Policy:
+        if self.env.cache_mode == "none" or not endpoint.cacheable:
+            return BYPASS
+        return cache.policy(
+            snapshot,
+            call=call,
+            caller=caller,
+            resolved=resolved,
+            endpoint=endpoint.name,
+            namespace=self.env.gateway_version,
+            cache_control=request.headers.get("cache-control") or "",
+        )
+
+    async def _admit(
+        self, request: HttpRequest, policy: Policy, completion: Completion, *, anonymous: bool
+    ) -> Entry | None:
+        limits = [] if self._global_limit is None else [self._global_limit]
+        if anonymous and self.env.anon_ip_rpm:
+            address = client_ip(request, self.env.trusted_proxies)
+            limits.append(Limit(f"ip:{address}", "ANON_IP_RPM", self.env.anon_ip_rpm, 60.0))
+        now = time.time()
+        admission = await self.store.admit(cache_key=policy.key if policy.read else b"", limits=limits, now=now)
+        refused_by = admission.refused_by
+        if refused_by is not None:
+            raise RateLimited(
+                f"Rate limit {refused_by.name} reached: {refused_by.amount} requests per "
+                f"{refused_by.window_s:g} seconds. Try again in {admission.retry_after_s:.1f} seconds.",
+                retry_after_s=admission.retry_after_s,
+            )
+        entry = admission.entry
+        if entry is not None and policy.accepts(entry, now):
+            completion.cache = "hit"
+            return entry
+        completion.cache = "miss" if policy.read else "bypass"
+        return None
+
+    def _replay(
+        self, exchange: Exchange, entry: Entry, call: Call, renderer: Renderer, policy: Policy
+    ) -> HttpResponseBase:
+        completion = exchange.completion
+        completion.provider, completion.model = entry.provider, entry.model
+        exchange.usage = completion.usage = entry.usage
+        headers = self._headers(exchange)
+        headers["age"] = str(max(int(time.time() - entry.stored_at), 0))
+        if call.stream:
+            events = events_of(entry, call)
+            exchange.end_ok()
+            return StreamReply(replayed(events, renderer), headers, abandon=lambda: None)
+        answer, assembled = answer_of(entry, call, completion)
+        if assembled is not None:
+            self.store.put(policy.key, assembled, ttl_s=policy.max_age_s)
+        body = renderer.answer(answer)
+        exchange.end_ok()
+        return HttpResponse(body, headers=headers, content_type="application/json")
+
+    async def _call_upstream(
+        self, exchange: Exchange, call: Call, resolved: Resolved, renderer: Renderer, policy: Policy
+    ) -> HttpResponseBase:
+        attempting = Attempting(
+            call=call,
+            exchange=exchange,
+            transport=self.transport,
+            deadline=asyncio.get_running_loop().time() + _total_s(resolved, stream=call.stream),
+            headers={},
+        )
+        if call.stream:
+            return await self._stream(exchange, attempting, resolved, renderer, policy)
+        answer = await self._first_success(attempting.answer, attempting, resolved)
+        exchange.usage = answer.usage
+        if policy.write and cache.storable(answer.finish_reasons):
+            self._keep(policy, exchange.completion, cache.JSON, answer.body, answer.usage)
+        body = renderer.answer(answer)
+        exchange.end_ok()
+        headers = {**self._headers(exchange), **attempting.headers}
+        return HttpResponse(body, headers=headers, content_type="application/json")
+
+    async def _stream(
+        self, exchange: Exchange, attempting: Attempting, resolved: Resolved, renderer: Renderer, policy: Policy
+    ) -> HttpResponseBase:
+        """Hold the head until the first content, or until the first keep-alive comment is due."""
+        opening: asyncio.Task[OpenStream] = self._spawn(self._first_success(attempting.stream, attempting, resolved))
+        try:
+            await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
+        except asyncio.CancelledError:
+            opening.cancel()
+            raise
+        if opening.done():
+            stream = opening.result()
+            exchange.completion.ttft_ms = exchange.elapsed_ms()
+            body = self._relayed(stream, exchange, renderer, policy)
+        else:
+            body = self._late(opening, exchange, renderer, policy)
+
+        def abandon() -> None:
+            """The client left before the first piece could be asked for."""
+            if not opening.cancel() and not exchange.ended:
+                opening.result().response.close()
+            exchange.end_cancelled()
+
+        return StreamReply(body, {**self._headers(exchange), **attempting.headers}, abandon=abandon)
+
+    async def _late(
+        self, opening: "asyncio.Task[OpenStream]", exchange: Exchange, renderer: Renderer, policy: Policy
+    ) -> AsyncIterator[bytes]:
+        """Send comments until the stream opens; by now its failure can only be an event."""
+        try:
+            while not opening.done():
+                yield renderers.KEEP_ALIVE
+                await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
+            stream = opening.result()
+        except (asyncio.CancelledError, GeneratorExit):
+            opening.cancel()
+            exchange.end_cancelled()
+            raise
+        except GatewayError as error:
+            exchange.end_error(error)
+            yield renderer.error(error)
+            return
+        exchange.completion.ttft_ms = exchange.elapsed_ms()
+        async for piece in self._relayed(stream, exchange, renderer, policy):
+            yield piece
+
+    def _relayed(
+        self, stream: OpenStream, exchange: Exchange, renderer: Renderer, policy: Policy
+    ) -> AsyncIterator[bytes]:
+        recording = Recording(self.env.cache_max_bytes // 4, exchange.completion) if policy.write else None
+
+        def whole() -> None:
+            self._spawn(stream.response.finish())
+            if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
+                self._keep(policy, exchange.completion, cache.EVENTS, recording.body(), exchange.usage)
+
+        return relay(
+            stream,
+            renderer=renderer,
+            exchange=exchange,
+            whole=whole,
+            keep=None if recording is None else recording.add,
+        )
+
+    async def _first_success(self, attempt: Any, attempting: Attempting, resolved: Resolved) -> Any:
+        try:
+            return await failover.run(
+                resolved.upstreams, attempt, max_attempts=self.env.max_retries, deadline=attempting.deadline
+            )
+        except UpstreamError as error:
+            failure = upstream_failed(error, provider=attempting.exchange.completion.provider)
+            failure.headers |= attempting.headers
+            raise failure from None
+
+    def _keep(self, policy: Policy, completion: Completion, form: str, body: bytes, usage: Any) -> None:
+        entry = Entry(
+            form=form,
+            body=body,
+            provider=completion.provider,
+            model=completion.model,
+            stored_at=time.time(),
+            usage=usage,
+        )
+        self.store.put(policy.key, entry, ttl_s=self.snapshot.cache_ttl_s if self.snapshot else policy.max_age_s)
+
+    def _headers(self, exchange: Exchange) -> dict[str, str]:
+        completion = exchange.completion
+        headers = {"x-request-id": completion.request_id}
+        if completion.provider:
+            headers["x-gateway-provider"] = completion.provider
+            headers["x-gateway-model"] = completion.model
+        if completion.cache:
+            headers["x-gateway-cache"] = completion.cache
+            headers["x-gateway-attempts"] = str(len(completion.attempts))
+        return headers
+
+    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _require_allowed(caller: Caller, call: Call, resolved: Resolved) -> None:
+    if not caller.allowed:
+        return
+    names = [call.model, *(upstream.id for upstream in resolved.upstreams)]
+    if not caller.may_use(*names):
+        raise Forbidden(
+            f"This key may not use model {call.model!r}. GET /v1/models lists what it may use.",
+            code="model_not_allowed",
+            param="model",
+        )
+
+
+def _total_s(resolved: Resolved, *, stream: bool) -> float:
+    timeouts = [upstream.account.timeouts for upstream in resolved.upstreams]
+    return max(each.total_s if stream else each.total_json_s for each in timeouts)
+
+
+def _prompt_of(call: Call) -> str:
+    messages = call.body.get("messages")
+    last = messages[-1].get("content") if isinstance(messages, list) and messages else call.body.get("input")
+    return str(last)[:MAX_LOGGED_PROMPT]

@@ -1,0 +1,76 @@
+"""What the lane and the views share of HTTP: requests without META, replies that stream, errors."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+
+from proxy.errors import GatewayError
+from proxy.renderers import STREAM_CONTENT_TYPE
+
+MAX_REQUEST_ID = 128
+
+
+class LaneRequest(HttpRequest):
+    """An HttpRequest without META; headers are decoded on first use and have lower-case names."""
+
+    def __init__(self, scope: Mapping[str, Any], body: bytes) -> None:
+        """Take the scope as it is; the parent's constructor would build dictionaries nobody reads."""
+        self.scope = scope
+        self.method = scope["method"]
+        self.path = self.path_info = scope["path"]
+        self.resolver_match = None
+        self.content_type = None
+        self.content_params = None
+        self._body = body
+        self._lane_headers: dict[str, str] | None = None
+
+    @property
+    def headers(self) -> Any:
+        """Return the headers as a plain dict; of repeated ones the last holds."""
+        if self._lane_headers is None:
+            self._lane_headers = {
+                name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]
+            }
+        return self._lane_headers
+
+    @property
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
+        """Return what little of WSGI's environment is asked for."""
+        client = self.scope.get("client")
+        return {
+            "REMOTE_ADDR": client[0] if client else "",
+            "QUERY_STRING": self.scope.get("query_string", b"").decode("latin-1"),
+        }
+
+    @property
+    def GET(self) -> Any:  # type: ignore[override]  # noqa: N802 - Django's name
+        """Return the query."""
+        return QueryDict(self.scope.get("query_string", b""))
+
+
+class StreamReply(StreamingHttpResponse):
+    """A stream of server-sent events. `pieces` is the generator itself, for the lane."""
+
+    def __init__(
+        self, pieces: AsyncIterator[bytes], headers: Mapping[str, str], *, abandon: Callable[[], None]
+    ) -> None:
+        """`abandon` is called if the client left before the first piece was asked for."""
+        super().__init__(pieces, content_type=STREAM_CONTENT_TYPE, headers=dict(headers))
+        self.headers["cache-control"] = "no-cache"
+        self.headers["x-accel-buffering"] = "no"
+        self.pieces = pieces
+        self.abandon = abandon
+
+
+def request_id_of(request: HttpRequest) -> str:
+    """Return the client's x-request-id if it is one we may echo, else the empty string."""
+    text = request.headers.get("x-request-id") or ""
+    return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""
+
+
+def error_response(error: GatewayError) -> HttpResponse:
+    """Return an error in its envelope."""
+    return HttpResponse(
+        error.body(), status=error.status, headers=error.headers, content_type="application/json"
+    )

@@ -1,0 +1,43 @@
+"""The process's one Gateway: made on first use inside the event loop, closed by whoever serves.
+
+Nothing depends on ASGI lifespan, which Daphne and Channels do not have.
+"""
+
+import os
+from typing import Any
+
+from django.conf import settings
+
+from config.models import changed
+from proxy import announce
+from proxy.gateway import Gateway
+
+_gateway: Gateway | None = None
+
+
+def gateway() -> Gateway:
+    """Return this process's gateway, starting it on first use."""
+    global _gateway  # noqa: PLW0603 - one per process is the point
+    if _gateway is None:
+        _gateway = Gateway(worker=int(os.environ.get("GATEWAY_WORKER", "0")))
+        _gateway.start()
+    return _gateway
+
+
+async def close() -> None:
+    """Close the gateway if it was ever started."""
+    global _gateway  # noqa: PLW0603 - one per process is the point
+    if _gateway is not None:
+        current, _gateway = _gateway, None
+        await current.close()
+
+
+def on_configuration_changed(*, version: int, **_: Any) -> None:
+    """Follow a change made in this very process at once, and tell the others."""
+    if _gateway is not None:
+        _gateway.watcher.poke()
+    if settings.GATEWAY.redis_url:
+        announce.publish(settings.GATEWAY.redis_url, version)
+
+
+changed.connect(on_configuration_changed, dispatch_uid="proxy.lifecycle")

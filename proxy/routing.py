@@ -1,0 +1,112 @@
+"""Which upstreams answer a requested model.
+
+Order: an exact route; then prefix and regex routes by priority, then by length; then
+`provider/model`; then the built-in prefixes; then the default provider; without one 404.
+"""
+
+from dataclasses import dataclass
+
+from providers.upstream import Upstream
+from proxy.errors import NotFound, Unavailable
+from proxy.snapshot import RouteSpec, Snapshot
+
+BUILTIN_PREFIXES = (
+    ("text-embedding-004", "gemini"),
+    ("embedding-001", "gemini"),
+    ("text-embedding-", "openai"),
+    ("chatgpt-", "openai"),
+    ("gpt-", "openai"),
+    ("o1-", "openai"),
+    ("o3-", "openai"),
+    ("o4-", "openai"),
+    ("claude-", "anthropic"),
+    ("gemini-", "gemini"),
+    ("mistral-", "mistral"),
+    ("mixtral-", "mistral"),
+    ("codestral-", "mistral"),
+    ("ministral-", "mistral"),
+)
+_BUILTIN_EXACT = {"o1": "openai", "o3": "openai", "o4": "openai"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key."""
+
+    route: str
+    fingerprint: str
+    strategy: str
+    upstreams: tuple[Upstream, ...]
+    weights: tuple[int, ...]
+
+
+def resolve(snapshot: Snapshot, model: str) -> Resolved:
+    """Return the upstreams for `model`, best first. Raises NotFound (404) or Unavailable (503)."""
+    key = ("route", model)
+    resolved: Resolved | None = snapshot.memo.get(key)
+    if resolved is None:
+        resolved = snapshot.remember(key, _resolve(snapshot, model))
+    if not resolved.upstreams:
+        raise Unavailable(
+            f"No usable provider serves model {model!r} at the moment ({resolved.fingerprint}).",
+            code="no_usable_provider",
+        )
+    return resolved
+
+
+def _resolve(snapshot: Snapshot, model: str) -> Resolved:
+    route = snapshot.exact_routes.get(model) or _searched(snapshot, model)
+    if route is not None:
+        return _by_route(snapshot, route, model)
+    prefix, slash, rest = model.partition("/")
+    if slash and rest and prefix in snapshot.accounts:
+        return _single(snapshot, f"provider:{prefix}", prefix, rest)
+    builtin = _builtin(model)
+    if builtin in snapshot.accounts:
+        return _single(snapshot, f"builtin:{builtin}", builtin, model)
+    if snapshot.default_provider in snapshot.accounts:
+        return _single(snapshot, f"default:{snapshot.default_provider}", snapshot.default_provider, model)
+    raise NotFound(
+        f"The model {model!r} does not exist here: no route or provider matches it, and there is no default "
+        "provider. GET /v1/models lists what you may use.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def _searched(snapshot: Snapshot, model: str) -> RouteSpec | None:
+    for route in snapshot.searched_routes:
+        if route.search(model) if route.search is not None else model.startswith(route.match):
+            return route
+    return None
+
+
+def _builtin(model: str) -> str:
+    if model in _BUILTIN_EXACT:
+        return _BUILTIN_EXACT[model]
+    for prefix, provider in BUILTIN_PREFIXES:
+        if model.startswith(prefix):
+            return provider
+    return ""
+
+
+def _by_route(snapshot: Snapshot, route: RouteSpec, model: str) -> Resolved:
+    usable = [
+        target
+        for target in route.targets
+        if target.provider in snapshot.accounts and snapshot.accounts[target.provider].usable
+    ]
+    return Resolved(
+        route=route.id,
+        fingerprint=route.fingerprint,
+        strategy=route.strategy,
+        upstreams=tuple(snapshot.upstream(target.provider, target.model or model) for target in usable),
+        weights=tuple(target.weight for target in usable),
+    )
+
+
+def _single(snapshot: Snapshot, route: str, provider: str, model: str) -> Resolved:
+    account = snapshot.accounts[provider]
+    usable = (snapshot.upstream(provider, model),) if account.usable else ()
+    fingerprint = account.base_url if account.usable else account.why_unusable
+    return Resolved(route, fingerprint, "ordered", usable, (1,) * len(usable))

@@ -1,0 +1,185 @@
+"""The append-only file that records are written to first, so that no `kill -9` loses one.
+
+Protocol (the shipper in `analytics` reads it; docs/records.md tells it in full):
+- A segment `{boot}-{worker}-{seq}.open` is held by flock while it is written. It closes one second
+  after its first line or at 1 MiB: the next segment is made first and gets the `open` lines of all
+  calls still in flight once more (so each segment is self-contained), then the old one is renamed
+  to `.seg`.
+- `append` is one write() on the event loop, about a microsecond, into the page cache: it survives
+  the process. A thread does what may block: fsync every 50 ms, rotation, the reserve.
+- Full disk: a pre-allocated reserve is released for calls already running, `full` turns true so
+  that new ones are refused, and the reserve is rebuilt when there is room again.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+SEGMENT_SECONDS = 1.0
+SEGMENT_BYTES = 1 << 20
+SYNC_SECONDS = 0.05
+RESERVE_BYTES = 16 << 20
+RESERVE_RETRY_SECONDS = 5.0
+
+
+class Spool:
+    """One process's writer. `append` is for the event loop; all else runs in its own thread."""
+
+    def __init__(self, directory: Path, *, boot: str, worker: int, reserve_bytes: int = RESERVE_BYTES) -> None:
+        """Open the first segment in `directory` and start the thread."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.full = False
+        self._directory = directory
+        self._name = f"{boot}-{worker}"
+        self._sequence = 0
+        self._in_flight: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._reserve = directory / f"reserve-{worker}"
+        self._reserve_bytes = reserve_bytes
+        self._reserve_tried_at = 0.0
+        self._allocate_reserve()
+        self._path, self._descriptor = self._create_segment()
+        self._size = 0
+        self._first_line_at = 0.0
+        self._unsynced = False
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._thread.start()
+
+    def append_open(self, completion_id: str, line: bytes) -> None:
+        """Record that an upstream call has started."""
+        with self._lock:
+            self._in_flight[completion_id] = line
+            self._append(line)
+
+    def append_done(self, completion_id: str, line: bytes) -> None:
+        """Record a finished Completion; its `open` line is carried over no more."""
+        with self._lock:
+            self._append(line)
+            self._in_flight.pop(completion_id, None)
+
+    def append(self, line: bytes) -> None:
+        """Record a line of any other kind."""
+        with self._lock:
+            self._append(line)
+
+    def close(self) -> None:
+        """Close the last segment so that the shipper can take it; the thread ends."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+                self._retire(self._path, empty=not self._size)
+        self._reserve.unlink(missing_ok=True)
+
+    def _append(self, line: bytes) -> None:
+        self._write(line)
+        if not self._first_line_at:
+            self._first_line_at = time.monotonic()
+        self._unsynced = True
+        if self._size >= SEGMENT_BYTES:
+            self._wake.set()
+
+    def _write(self, line: bytes) -> None:
+        """Write the whole line or nothing of it."""
+        try:
+            written = os.write(self._descriptor, line)
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+        except OSError as problem:
+            self._make_room(line, problem)
+        self._size += len(line)
+
+    def _make_room(self, line: bytes, problem: OSError) -> None:
+        os.ftruncate(self._descriptor, self._size)
+        self.full = True
+        self._reserve.unlink(missing_ok=True)
+        log.error("spool_full", error=str(problem))
+        try:
+            if os.write(self._descriptor, line) == len(line):
+                return
+        except OSError as second:
+            problem = second
+        os.ftruncate(self._descriptor, self._size)
+        self._size -= len(line)  # nothing was written
+        log.error("spool_line_lost", error=str(problem), line=line.decode("utf-8", "replace"))
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(SYNC_SECONDS)
+            self._wake.clear()
+            try:
+                self._tick(time.monotonic())
+            except OSError as problem:
+                log.error("spool_thread", error=str(problem))
+                time.sleep(SYNC_SECONDS)
+
+    def _tick(self, now: float) -> None:
+        if self._unsynced:
+            self._unsynced = False
+            os.fsync(self._descriptor)
+        aged = self._first_line_at and now - self._first_line_at >= SEGMENT_SECONDS
+        if aged or self._size >= SEGMENT_BYTES:
+            self._rotate()
+        if self.full and now - self._reserve_tried_at >= RESERVE_RETRY_SECONDS:
+            self._reserve_tried_at = now
+            self.full = not self._allocate_reserve()
+
+    def _rotate(self) -> None:
+        path, descriptor = self._create_segment()
+        with self._lock:
+            old_path, old_descriptor = self._path, self._descriptor
+            carried = b"".join(self._in_flight.values())
+            self._path, self._descriptor, self._size = path, descriptor, 0
+            self._first_line_at = 0.0
+            if carried:
+                self._write(carried)
+        os.fsync(old_descriptor)
+        # Renamed only after the carried lines are in the next segment: a crash in between leaves
+        # both as `.open`, and the shipper reads them together.
+        self._retire(old_path, empty=False)
+        os.close(old_descriptor)
+
+    def _create_segment(self) -> tuple[Path, int]:
+        self._sequence += 1
+        path = self._directory / f"{self._name}-{self._sequence:08d}.open"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return path, descriptor
+
+    @staticmethod
+    def _retire(path: Path, *, empty: bool) -> None:
+        if empty:
+            path.unlink(missing_ok=True)
+        else:
+            path.rename(path.with_suffix(".seg"))
+
+    def _allocate_reserve(self) -> bool:
+        if not self._reserve_bytes:
+            return True
+        try:
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._reserve_bytes)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            return False
+        return True
+
+
+def backlog(directory: Path) -> dict[str, int]:
+    """Return how many segments and bytes wait for the shipper."""
+    waiting = [entry.stat().st_size for entry in os.scandir(directory) if entry.name.endswith(".seg")]
+    return {"segments": len(waiting), "bytes": sum(waiting)}

@@ -1,0 +1,155 @@
+"""The Redis store: one script per admission, so limits are exact across workers and replicas.
+
+Redis down is no error: the cache is off, limits of this file let through (the design's section 8
+says what budgets do), one log line says so, and Redis is tried again after a pause.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import redis as redis_sync
+import redis.asyncio as redis_async
+import structlog
+from redis.exceptions import RedisError
+
+from proxy.cache import Entry
+from proxy.store.base import ADMITTED, Admission, Limit
+from proxy.store.memory import MemoryStore
+
+log = structlog.get_logger()
+
+CONNECTION_ERRORS = (RedisError, OSError, TimeoutError)
+TIMEOUT_S = 1.0
+RETRY_S = 2.0
+# KEYS: limit keys; ARGV: amount, window per limit. Redis's own clock, so replicas may differ in
+# theirs. Arrival times are microseconds: the same GCRA as gcra.py.
+_TAKE = """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local tats = {}
+for i, key in ipairs(KEYS) do
+  local amount, window = tonumber(ARGV[i * 2 - 1]), tonumber(ARGV[i * 2]) * 1000000
+  local interval = window / amount
+  local start = math.max(tonumber(redis.call('GET', key) or '0'), now)
+  local wait = start - now - (window - interval)
+  if wait > 0.001 then return {i, tostring(wait)} end
+  tats[i] = {start + interval, math.ceil(window / 1000) + 1}
+end
+for i, key in ipairs(KEYS) do
+  redis.call('SET', key, string.format('%.0f', tats[i][1]), 'PX', tats[i][2])
+end
+return {0, '0'}
+"""
+
+
+class RedisStore:
+    """Counters and cache in Redis."""
+
+    name = "redis"
+
+    def __init__(self, url: str, *, local: MemoryStore | None = None) -> None:
+        """Use the server at `url`; with `local` the cache is there and only the counters are shared."""
+        self._client = redis_async.Redis.from_url(
+            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, max_connections=500
+        )
+        self._local = local
+        self._take = self._client.register_script(_TAKE)
+        self._down_until = 0.0
+        self._problem = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
+        """Take from all limits or none and look up."""
+        wants_entry = bool(cache_key) and self._local is None
+        if not (limits or wants_entry) or not self._usable():
+            return await self._looked_up_here(cache_key, now)
+        try:
+            if limits:
+                refusal = await self._refusal(limits)
+                if refusal is not None:
+                    return refusal
+            packed = await self._client.get(_entry_key(cache_key)) if wants_entry else None
+        except CONNECTION_ERRORS as problem:
+            self._went_down(problem)
+            return ADMITTED
+        if packed is None:
+            return await self._looked_up_here(cache_key, now)
+        return Admission(entry=Entry.unpack(packed))
+
+    async def _looked_up_here(self, cache_key: bytes, now: float) -> Admission:
+        if self._local is None:
+            return ADMITTED
+        return await self._local.admit(cache_key=cache_key, limits=(), now=now)
+
+    def put(self, cache_key: bytes, entry: Entry, *, ttl_s: float) -> None:
+        """Keep an entry, in a task of its own."""
+        if self._local is not None:
+            self._local.put(cache_key, entry, ttl_s=ttl_s)
+        elif self._usable():
+            self._spawn(self._put(cache_key, entry, ttl_s))
+
+    async def _put(self, cache_key: bytes, entry: Entry, ttl_s: float) -> None:
+        try:
+            await self._client.set(_entry_key(cache_key), entry.pack(), px=max(int(ttl_s * 1000), 1))
+        except CONNECTION_ERRORS as problem:
+            self._went_down(problem)
+
+    async def settle(self, completion_id: str) -> bool:  # noqa: ARG002 - nothing is held here yet
+        """Nothing is held yet."""
+        return False
+
+    def state(self) -> str:
+        """Return "up", or why Redis is not used."""
+        return self._problem or "up"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=TIMEOUT_S)
+        await self._client.aclose()
+
+    async def _refusal(self, limits: Sequence[Limit]) -> Admission | None:
+        arguments = [part for limit in limits for part in (limit.amount, limit.window_s)]
+        index, wait_us = await self._take(keys=[f"gw:limit:{limit.key}" for limit in limits], args=arguments)
+        if not index:
+            return None
+        return Admission(refused_by=limits[index - 1], retry_after_s=float(wait_us) / 1e6)
+
+    def _usable(self) -> bool:
+        if not self._problem:
+            return True
+        if time.monotonic() < self._down_until:
+            return False
+        self._down_until = time.monotonic() + RETRY_S  # this request tries; the others go on without
+        self._spawn(self._look_again())
+        return False
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_again(self) -> None:
+        try:
+            await self._client.ping()
+        except CONNECTION_ERRORS:
+            return
+        self._problem = ""
+        log.warning("redis", up=True)
+
+    def _went_down(self, problem: BaseException) -> None:
+        if not self._problem:
+            log.warning("redis", up=False, error=str(problem) or type(problem).__name__)
+        self._problem = f"down: {type(problem).__name__}"
+        self._down_until = time.monotonic() + RETRY_S
+
+
+def sync_client(url: str) -> "redis_sync.Redis":
+    """Return a blocking client, for threads. Its errors are RedisError and OSError."""
+    return redis_sync.Redis.from_url(url, socket_connect_timeout=TIMEOUT_S)
+
+
+def _entry_key(cache_key: bytes) -> bytes:
+    return b"gw:cache:" + cache_key

@@ -1,0 +1,189 @@
+"""The data plane's views: ordinary async Django views, called by the lane.
+
+`endpoint` is the request's entrance: the one place that turns errors into answers.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import orjson
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from proxy import health as state
+from proxy import renderers
+from proxy.endpoints import CHAT_COMPLETIONS, EMBEDDING, read_message, simple_chat
+from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
+from proxy.http import error_response, request_id_of
+from proxy.lifecycle import gateway
+from proxy.metrics import BACKLOG_BYTES, BACKLOG_SEGMENTS, exposition
+from proxy.snapshot import ServedModel, Snapshot
+from proxy.spool import backlog
+
+log = structlog.get_logger()
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def endpoint(*methods: str) -> Callable[[View], View]:
+    """Allow `methods`, and answer every error in its envelope."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        async def entrance(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+            try:
+                if request.method not in methods:
+                    raise _not_allowed(request, methods)
+                return await view(request, **arguments)
+            except GatewayError as error:
+                if "x-request-id" not in error.headers and request_id_of(request):
+                    error.headers["x-request-id"] = request_id_of(request)
+                return error_response(error)
+            except Exception:  # the entrance: a fault of ours becomes a 500 with its trace in the log
+                log.exception("panic", path=request.path, request_id=request_id_of(request))
+                return error_response(GatewayError("The gateway failed. This was logged.", code="internal_error"))
+
+        return entrance
+
+    return decorate
+
+
+@endpoint("POST")
+async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+    """`POST /v1/chat/completions`."""
+    return await gateway().serve(request, CHAT_COMPLETIONS, render=renderers.chat)
+
+
+@endpoint("POST")
+async def embeddings(request: HttpRequest) -> HttpResponseBase:
+    """`POST /v1/embeddings`."""
+    return await gateway().serve(request, EMBEDDING, render=renderers.chat)
+
+
+@endpoint("POST")
+async def simple(request: HttpRequest) -> HttpResponseBase:
+    """`POST /api/chat`."""
+    return await _simple(request, read_message(request.body), stream=False)
+
+
+@endpoint("GET", "POST")
+async def simple_stream(request: HttpRequest) -> HttpResponseBase:
+    """`GET|POST /api/chat/stream`."""
+    if request.method == "POST":
+        message = read_message(request.body)
+    else:
+        message = request.GET.get("prompt") or request.GET.get("message") or ""
+        if not message.strip():
+            raise BadRequest("?prompt= (or ?message=) must not be empty.", param="prompt")
+    return await _simple(request, message, stream=True)
+
+
+@endpoint("GET")
+async def models(request: HttpRequest) -> HttpResponseBase:
+    """`GET /v1/models`: what the key may use."""
+    served = await _visible_models(request)
+    return _json({"object": "list", "data": [_model(each) for each in served]})
+
+
+@endpoint("GET")
+async def model(request: HttpRequest, name: str) -> HttpResponseBase:
+    """`GET /v1/models/{id}`: by its prefixed id, or by the vendor's own name."""
+    served = await _visible_models(request)
+    for each in served:
+        if each.id == name:
+            return _json(_model(each))
+    for each in served:
+        if each.name == name:
+            return _json(_model(each))
+    raise NotFound(
+        f"The model {name!r} does not exist here, or this key may not use it.", code="model_not_found", param="model"
+    )
+
+
+@endpoint("GET")
+async def health(request: HttpRequest) -> HttpResponseBase:
+    """`GET /health`: the detail for operators, the status for everyone."""
+    running = gateway()
+    whole = state.health(running, settings.GATEWAY_RELEASE)
+    return _json(whole if state.may_see_detail(running, request) else {"status": whole["status"]})
+
+
+@endpoint("GET")
+async def ready(_: HttpRequest) -> HttpResponseBase:
+    """`GET /ready`: 200 while requests can be served."""
+    status, body = state.readiness(gateway())
+    return _json(body, status=status)
+
+
+@endpoint("GET")
+async def metrics(request: HttpRequest) -> HttpResponseBase:
+    """`GET /metrics`: Prometheus, all workers."""
+    running = gateway()
+    if not state.may_see_detail(running, request):
+        raise Unauthenticated("Send 'Authorization: Bearer <METRICS_TOKEN>'.", code="metrics_token")
+    waiting = backlog(running.env.data_dir / "spool")
+    BACKLOG_SEGMENTS.set(waiting["segments"])
+    BACKLOG_BYTES.set(waiting["bytes"])
+    # Rendering thousands of series takes milliseconds: not on the event loop.
+    text = await asyncio.to_thread(exposition)
+    return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def not_found(request: HttpRequest) -> HttpResponseBase:
+    """Answer a path under /v1/ that nobody serves."""
+    return error_response(NotFound(f"There is nothing at {request.path}.", code="unknown_path"))
+
+
+async def _simple(request: HttpRequest, message: str, *, stream: bool) -> HttpResponseBase:
+    running = gateway()
+    snapshot = running.snapshot or await running.current()
+    if not snapshot.default_model:
+        raise NotFound(
+            "No default model is set. Set DEFAULT_MODEL, or one in the admin (Gateway settings).",
+            code="model_not_found",
+        )
+    return await running.serve(
+        request,
+        simple_chat(message, model=snapshot.default_model, stream=stream),
+        render=renderers.simple,
+        anonymous=running.env.simple_chat_open,
+    )
+
+
+async def _visible_models(request: HttpRequest) -> list[ServedModel]:
+    running = gateway()
+    snapshot = running.snapshot or await running.current()
+    caller = await running.caller(request, snapshot)
+    return [each for each in _all_models(snapshot) if caller.may_use(each.id, each.name)]
+
+
+def _all_models(snapshot: Snapshot) -> list[ServedModel]:
+    """Return the providers' models and the names that exact routes make up."""
+    routed = [
+        ServedModel(id=name, name=name, created=0, owned_by="gateway")
+        for name, route in snapshot.exact_routes.items()
+        if route.targets
+    ]
+    known = {each.id for each in routed}
+    return routed + [each for each in snapshot.models if each.id not in known]
+
+
+def _model(served: ServedModel) -> dict[str, Any]:
+    return {"id": served.id, "object": "model", "created": served.created, "owned_by": served.owned_by}
+
+
+def _not_allowed(request: HttpRequest, methods: tuple[str, ...]) -> GatewayError:
+    return GatewayError(
+        f"{request.method} is not allowed at {request.path}; use {' or '.join(methods)}.",
+        status=405,
+        type="invalid_request_error",
+        code="method_not_allowed",
+        headers={"allow": ", ".join(methods)},
+    )
+
+
+def _json(body: Any, *, status: int = 200) -> HttpResponse:
+    return HttpResponse(orjson.dumps(body), status=status, content_type="application/json")
