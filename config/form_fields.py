@@ -1,0 +1,98 @@
+"""Form fields that let people write lists and headers as lines instead of JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.models import ModelChoiceIterator
+
+
+class LinesField(forms.CharField):
+    """A list of strings, one a line."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show a list as lines; typed text stays as typed."""
+        return "\n".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+    def to_python(self, value: Any) -> Any:
+        """Return the lines without blank ones and repetitions."""
+        return list(dict.fromkeys(line.strip() for line in (value or "").splitlines() if line.strip()))
+
+    def validate(self, value: Any) -> None:
+        """Demand a line when required."""
+        if self.required and not value:
+            raise ValidationError(self.error_messages["required"], code="required")
+
+    def run_validators(self, value: Any) -> None:
+        """Leave it to the model, which knows what the lines mean."""
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare as lists."""
+        return not self.disabled and self.to_python(self.prepare_value(initial)) != self.to_python(data)
+
+
+class HeadersField(forms.CharField):
+    """HTTP headers, one `Name: value` a line."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show a mapping as lines; typed text stays as typed."""
+        return (
+            "\n".join(f"{name}: {text}" for name, text in value.items())
+            if isinstance(value, Mapping)
+            else value
+        )
+
+    def to_python(self, value: Any) -> Any:
+        """Return the mapping. Raises ValidationError naming the line."""
+        headers: dict[str, str] = {}
+        for number, line in enumerate((value or "").splitlines(), start=1):
+            if not line.strip():
+                continue
+            name, colon, text = line.partition(":")
+            if not colon or not _is_token(name.strip()):
+                raise ValidationError(f"Line {number} is not of the form Name: value.", code="header")
+            headers[name.strip()] = text.strip()
+        return headers
+
+    def validate(self, value: Any) -> None:
+        """Accept none."""
+
+    def run_validators(self, value: Any) -> None:
+        """Leave it to the model."""
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare as mappings; what does not parse has changed."""
+        try:
+            return not self.disabled and self.to_python(self.prepare_value(initial)) != self.to_python(data)
+        except ValidationError:
+            return True
+
+
+class ChoicesOnce(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic only in the stubs
+    """A choice of rows that a formset reads once, not once for each of its forms."""
+
+    class Iterator(ModelChoiceIterator):  # type: ignore[type-arg]  # generic only in the stubs
+        """Reads the rows at the first use in a request: the field is made anew for each."""
+
+        def __iter__(self) -> Any:
+            """Give the empty choice and the rows."""
+            if self.field.empty_label is not None:
+                yield ("", self.field.empty_label)
+            kept: list[Any] = self.field.kept  # type: ignore[attr-defined]  # our own field
+            if not kept:
+                kept.extend(self.choice(row) for row in self.queryset)
+            yield from kept
+
+    iterator = Iterator
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Share the rows among all copies of the field."""
+        self.kept: list[Any] = []
+        super().__init__(*args, **options)
+
+
+def _is_token(name: str) -> bool:
+    return bool(name) and all(
+        letter.isascii() and (letter.isalnum() or letter in "!#$%&'*+-.^_`|~") for letter in name
+    )

@@ -1,0 +1,179 @@
+"""What the admin's screens share: their base, read-only screens, on/off actions and the audit log.
+
+Imported by the apps' admin modules alone; nothing that serves requests comes here.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+from auditlog.registry import auditlog
+from django.contrib import admin, messages
+from django.contrib.admin.utils import model_ngettext
+from django.core.paginator import Page, Paginator
+from django.db import models, transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from unfold import decorators
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from config.money import UsdField, usd
+from config.vault import reference
+
+MAX_PAGES = 200
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class _DollarFields:
+    """Gives dollar fields a text input of the admin's look (a number input refuses "0.15")."""
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """Return the form field."""
+        field = super().formfield_for_dbfield(db_field, request, **options)  # type: ignore[misc]  # a mixin
+        if isinstance(db_field, UsdField):
+            field.widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"})
+        return field
+
+
+class Screen(_DollarFields, ModelAdmin):  # type: ignore[misc]  # unfold ships no types
+    """A model's list and form. Saves write the changed columns only, never a stale row."""
+
+    list_filter_submit = True
+    list_fullwidth = True
+    list_per_page = 50
+    # An action works row by row, so that each row is audited: one page of them at most.
+    list_disable_select_all = True
+    show_full_result_count = False
+    warn_unsaved_form = True
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:  # noqa: ARG002 - Django's contract
+        """Insert a new row whole; of a stored one, write what the operator changed."""
+        if not change:
+            obj.save()
+            return
+        columns = {field.name for field in obj._meta.concrete_fields}
+        written = columns & {*form.changed_data, *getattr(form, "also_changed", ())}
+        if written:
+            obj.save(update_fields=sorted(written))
+
+    def is_own_page(self, request: HttpRequest) -> bool:
+        """Does the request come to this screen, not to one that cascades into its rows?"""
+        options = self.model._meta
+        name = (request.resolver_match.url_name if request.resolver_match else "") or ""
+        return name.startswith(f"{options.app_label}_{options.model_name}_")
+
+
+class Rows(_DollarFields, TabularInline):  # type: ignore[misc]  # unfold ships no types
+    """Rows of another model inside a form."""
+
+    extra = 0
+    tab = False
+
+
+class ReadOnlyScreen(Screen):
+    """Rows that the gateway writes: nobody adds, changes or deletes them here."""
+
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's contract
+        """Refuse."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's contract
+        """Refuse."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse here; let the deletion of a parent row take these along."""
+        return not self.is_own_page(request) and bool(super().has_delete_permission(request, obj))
+
+
+class OnOffActions:
+    """Switches rows with an `enabled` column on and off."""
+
+    @admin.action(description="Enable selected", permissions=["change"])
+    def enable_selected(self, request: HttpRequest, queryset: Any) -> None:
+        """Switch on."""
+        self._switch(request, queryset, enabled=True)
+
+    @admin.action(description="Disable selected", permissions=["change"])
+    def disable_selected(self, request: HttpRequest, queryset: Any) -> None:
+        """Switch off."""
+        self._switch(request, queryset, enabled=False)
+
+    def _switch(self, request: HttpRequest, queryset: Any, *, enabled: bool) -> None:
+        # Row by row, because a bulk update leaves no trace in the audit log.
+        with transaction.atomic():
+            rows = list(queryset.order_by("pk").exclude(enabled=enabled).select_for_update(of=("self",)))
+            for row in rows:
+                row.enabled = enabled
+                row.save(update_fields=["enabled"])
+        word = "enabled" if enabled else "disabled"
+        text = (
+            f"{len(rows)} {model_ngettext(queryset.model, len(rows))} {word}." if rows else f"Already {word}."
+        )
+        messages.success(request, text)
+
+
+class NoCountPaginator(Paginator):  # type: ignore[type-arg]  # generic only in the stubs
+    """Pages of a table that grows for ever: never counts it, and looks one row ahead instead.
+
+    Pages end at MAX_PAGES, because skipping rows costs their number: filters reach further back.
+    """
+
+    template_name = "unfold/helpers/pagination_no_count.html"
+
+    @cached_property
+    def count(self) -> int:
+        """Return the bound, which stands for "many"."""
+        return self.per_page * MAX_PAGES
+
+    def page(self, number: int | str) -> Page:  # type: ignore[type-arg]  # generic only in the stubs
+        """Return a page that knows whether another one follows."""
+        number = self.validate_number(number)
+        start = (number - 1) * self.per_page
+        rows = list(self.object_list[start : start + self.per_page + 1])
+        self.has_more = len(rows) > self.per_page and number < MAX_PAGES
+        return Page(rows[: self.per_page], number, self)
+
+
+def action(**options: Any) -> Callable[[Method], Method]:
+    """Return unfold's decorator of a button, with a type."""
+    return decorators.action(**options)  # type: ignore[no-any-return]  # unfold ships no types
+
+
+def display(**options: Any) -> Callable[[Method], Method]:
+    """Return unfold's decorator of a column, with a type."""
+    return decorators.display(**options)  # type: ignore[no-any-return]  # unfold ships no types
+
+
+def audited(model: type[models.Model], *, hidden: Sequence[str] = (), skipped: Collection[str] = ()) -> None:
+    """Record every change of `model`: `hidden` columns without their values, `skipped` ones not at all."""
+    columns = [field.name for field in model._meta.concrete_fields]
+    auditlog.register(
+        model,
+        include_fields=[name for name in columns if name not in {"id", *skipped}],
+        mask_fields=list(hidden),
+        mask_callable="config.screens.hide",
+    )
+
+
+def hide(value: str) -> str:
+    """Return what the audit log may hold of a secret value."""
+    if value in {"", "None", "{}"}:
+        return "(none)"
+    return value if reference(value) else "(hidden)"
+
+
+def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
+    """Return nano-dollars for people."""
+    return unknown if nanousd is None else f"${usd(nanousd)}"
+
+
+def goto(request: HttpRequest, url: str) -> HttpResponse:
+    """Send the browser to `url`, also when the request came from a dialog."""
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": url})
+    return redirect(url)
