@@ -1,0 +1,241 @@
+"""Operators' screen of the request log."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from unfold.contrib.filters.admin import (
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    RangeDateTimeFilter,
+    TextFilter,
+)
+
+from analytics.models import RequestLog
+from config.screens import NoCountPaginator, ReadOnlyScreen, display, dollars
+from keys.admin_ledger import KeyNameFilter, TenantNameFilter, owner_name, with_owner_names
+from providers.models import Provider
+
+
+class StatusFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
+    """By the class of the status that the client saw."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        """Return the choices."""
+        return (("2", "2xx, answered"), ("4", "4xx, refused"), ("429", "429, limited"), ("5", "5xx, failed"))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> QuerySet[RequestLog]:
+        """Return the chosen ones."""
+        chosen = self.value() or ""
+        if chosen == "429":
+            return queryset.filter(status=429)
+        if chosen in {"2", "4", "5"}:
+            return queryset.filter(status__gte=int(chosen) * 100, status__lt=int(chosen) * 100 + 100)
+        return queryset
+
+
+class ProviderFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
+    """By provider: the choices come from its rows, since collecting them from the log would read it whole."""
+
+    title = "provider"
+    parameter_name = "provider"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        """Return the choices."""
+        return [(name, name) for name in Provider.objects.order_by("name").values_list("name", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> QuerySet[RequestLog]:
+        """Return the chosen ones."""
+        return queryset.filter(provider=self.value()) if self.value() else queryset
+
+
+class CacheFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
+    """By what the cache did."""
+
+    title = "cache"
+    parameter_name = "cache"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        """Return the choices."""
+        return (("hit", "Hit"), ("miss", "Miss"), ("bypass", "Bypass"))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> QuerySet[RequestLog]:
+        """Return the chosen ones."""
+        return queryset.filter(cache=self.value()) if self.value() else queryset
+
+
+class ModelFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
+    """By the model that was asked for, or that answered."""
+
+    title = "model"
+    parameter_name = "model"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RequestLog]) -> QuerySet[RequestLog]:
+        """Return the rows with that exact name."""
+        name = self.value()
+        return queryset.filter(Q(requested_model=name) | Q(model=name)) if name else queryset
+
+
+@admin.register(RequestLog)
+class RequestLogAdmin(ReadOnlyScreen):
+    """What happened, newest first. Nothing here counts or scans the table."""
+
+    list_display = ("at", "answer", "asked", "upstream", "owner", "tokens", "cost", "latency", "request_id")
+    list_display_links = ("at",)
+    list_filter = (
+        ("at", RangeDateTimeFilter),
+        ("outcome", ChoicesDropdownFilter),
+        StatusFilter,
+        ProviderFilter,
+        ModelFilter,
+        KeyNameFilter,
+        TenantNameFilter,
+        CacheFilter,
+        "stream",
+    )
+    search_fields = ("request_id", "completion_id")
+    search_help_text = "A whole request id or completion id"
+    ordering = ("-at", "-id")
+    sortable_by = ()
+    paginator = NoCountPaginator
+    fieldsets = (
+        (None, {"fields": (("at", "answer"), ("request_id", "completion_id"), ("owner", "endpoint"))}),
+        ("Routing", {"fields": (("requested_model", "route"), ("upstream", "cache_word"), "tries")}),
+        (
+            "Usage",
+            {
+                "fields": (
+                    ("prompt_tokens", "completion_tokens"),
+                    ("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+                    ("cost", "usage_estimated"),
+                )
+            },
+        ),
+        ("Time", {"fields": (("latency", "first_content", "overhead"),)}),
+    )
+    readonly_fields = (
+        "answer",
+        "owner",
+        "upstream",
+        "cache_word",
+        "tries",
+        "cost",
+        "latency",
+        "first_content",
+        "overhead",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RequestLog]:
+        """Read the names of keys and tenants that still exist along."""
+        found: QuerySet[RequestLog] = super().get_queryset(request)
+        return with_owner_names(found)
+
+    def get_search_results(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Any],
+        search_term: str,
+    ) -> tuple[QuerySet[Any], bool]:
+        """Look up one id by its index; anything softer would read the whole table."""
+        term = search_term.strip()
+        return (queryset.filter(Q(request_id=term) | Q(completion_id=term)) if term else queryset), False
+
+    @display(
+        description="Answer",
+        label={"ok": "success", "error": "danger", "cancelled": "warning", "interrupted": "danger"},
+    )
+    def answer(self, obj: RequestLog) -> tuple[str, str]:
+        """Show status and, of a failure, its code."""
+        word = obj.error_code or ("" if obj.outcome == RequestLog.Outcome.OK else obj.outcome)
+        return obj.outcome, f"{obj.status} {word}".strip()
+
+    @display(description="Asked for")
+    def asked(self, obj: RequestLog) -> str:
+        """Show the model as the client named it."""
+        return f"{obj.requested_model or '-'}{', stream' if obj.stream else ''}"
+
+    @display(description="Answered by")
+    def upstream(self, obj: RequestLog) -> str:
+        """Name provider and model, or the cache."""
+        if not obj.provider:
+            return "-"
+        return f"{obj.provider}/{obj.model}{' (cache)' if obj.cache == 'hit' else ''}"
+
+    @display(description="Cache")
+    def cache_word(self, obj: RequestLog) -> str:
+        """Say what the cache did."""
+        return obj.cache or "not asked"
+
+    @display(description="Key")
+    def owner(self, obj: Any) -> str:
+        """Name key and tenant."""
+        return owner_name(obj)
+
+    @display(description="Tokens in → out")
+    def tokens(self, obj: RequestLog) -> str:
+        """Show both counts, where known."""
+        if obj.prompt_tokens is None and obj.completion_tokens is None:
+            return "-"
+        about = "≈ " if obj.usage_estimated else ""
+        return f"{about}{obj.prompt_tokens or 0:,} → {obj.completion_tokens or 0:,}"
+
+    @display(description="Cost")
+    def cost(self, obj: RequestLog) -> str:
+        """Show dollars."""
+        return dollars(obj.cost_nanousd, unknown="-")
+
+    @display(description="Latency")
+    def latency(self, obj: RequestLog) -> str:
+        """Show the whole time."""
+        return _duration(obj.latency_ms)
+
+    @display(description="First content after")
+    def first_content(self, obj: RequestLog) -> str:
+        """Show the time to the first content."""
+        return _duration(obj.ttft_ms)
+
+    @display(description="Gateway's own share")
+    def overhead(self, obj: RequestLog) -> str:
+        """Show the time without the vendors'."""
+        return _duration(obj.overhead_ms)
+
+    @display(description="Attempts")
+    def tries(self, obj: RequestLog) -> str:
+        """Show each try at a vendor as a row."""
+        if not obj.attempts:
+            return "none"
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}/{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            [_attempt(number, attempt) for number, attempt in enumerate(obj.attempts, start=1)],
+        )
+        head = (
+            "<tr><th>#</th><th>Upstream</th><th>Outcome</th><th>Status</th><th>Took</th><th>Error</th></tr>"
+        )
+        return format_html(
+            '<table class="gw-table"><thead>{}</thead><tbody>{}</tbody></table>', format_html(head), rows
+        )
+
+
+def _attempt(number: int, attempt: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        number,
+        attempt.get("provider", "?"),
+        attempt.get("model", "?"),
+        attempt.get("outcome") or "-",
+        attempt.get("status") or "-",
+        _duration(attempt.get("latency_ms")),
+        attempt.get("error") or "",
+    )
+
+
+def _duration(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "-"
+    return f"{milliseconds / 1000:,.2f} s" if milliseconds >= 1000 else f"{milliseconds:,.1f} ms"

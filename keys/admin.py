@@ -1,0 +1,71 @@
+"""Operators' screen for teams; keys, limits and the ledger are in the admin_* modules beside it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from config.screens import Rows, Screen, audited, display
+from keys import admin_keys, admin_ledger  # noqa: F401 - Django looks for screens in admin.py alone
+from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
+from keys.models import ApiKey, Tenant
+
+audited(Tenant)
+
+
+class KeyRows(Rows):
+    """A tenant's keys, to look at; each has a form of its own."""
+
+    model = ApiKey
+    verbose_name_plural = "API keys"
+    fields = readonly_fields = ("name", "prefix", "enabled", "expires_at", "last_used_at")
+    per_page = 20
+    show_change_link = True
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A key is made on its own form, which shows the secret."""
+        return False
+
+
+@admin.register(Tenant)
+class TenantAdmin(Screen):
+    """Teams."""
+
+    list_display = ("name", "timezone", "keys", "limits", "created_at")
+    search_fields = ("name",)
+    search_help_text = "Name"
+    fieldsets = ((None, {"fields": (("name", "timezone"),)}),)
+    inlines = (RateLimitRows, BudgetRows, KeyRows)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        """Count the keys along, and read limits and budgets at once."""
+        counted = (
+            ApiKey.objects.filter(tenant=OuterRef("pk"))
+            .order_by()
+            .values("tenant")
+            .annotate(rows=Count("pk"))
+        )
+        keys = Coalesce(Subquery(counted.values("rows"), output_field=IntegerField()), 0)
+        found: QuerySet[Tenant] = super().get_queryset(request)
+        return found.annotate(key_count=keys).prefetch_related("ratelimits", "budgets")
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Sequence[type[Rows]]:
+        """A new tenant has no keys to look at."""
+        return self.inlines if obj else (RateLimitRows, BudgetRows)
+
+    @display(description="API keys", ordering="key_count")
+    def keys(self, obj: Any) -> str:
+        """Count them, with a link."""
+        url = f"{reverse('admin:keys_apikey_changelist')}?tenant__id__exact={obj.pk}"
+        return format_html('<a class="gw-link" href="{}">{}</a>', url, obj.key_count)
+
+    @display(description="Limits")
+    def limits(self, obj: Tenant) -> str:
+        """Say them in words."""
+        return limits_in_words(obj)

@@ -1,0 +1,216 @@
+"""Operators' screen for vendors' accounts; the models they serve and their prices are in admin_prices."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.timesince import timesince
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.enums import ActionVariant
+
+from config.screens import OnOffActions, Screen, action, audited, display
+from config.vault import reference
+from providers import admin_prices  # noqa: F401 - Django looks for screens in admin.py alone
+from providers.admin_forms import ProviderForm, TestDialog
+from providers.models import Price, Provider, ProviderModel
+from providers.probe import ProbeResult, probe
+
+PARALLEL_TESTS = 8
+SHOWN_MODELS = 200
+
+audited(Provider, hidden=("credential", "extra_headers"), skipped=("models_refreshed_at", "models_error"))
+
+
+class ModelListFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
+    """By how the last look at the vendor's model list went."""
+
+    title = "model list"
+    parameter_name = "model_list"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        """Return the choices."""
+        return (("ok", "Fetched"), ("failed", "Failed"), ("never", "Not fetched yet"))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Provider]) -> QuerySet[Provider]:
+        """Return the chosen ones."""
+        chosen: Mapping[str, Mapping[str, Any]] = {
+            "ok": {"models_refreshed_at__isnull": False, "models_error": ""},
+            "failed": {"models_error__gt": ""},
+            "never": {"models_refreshed_at__isnull": True},
+        }
+        return queryset.filter(**chosen.get(self.value() or "", {}))
+
+
+@admin.register(Provider)
+class ProviderAdmin(OnOffActions, Screen):
+    """Vendors' accounts."""
+
+    form = ProviderForm
+    list_display = ("name", "dialect", "base_url", "state", "key", "models_found")
+    list_filter = ("enabled", ("dialect", ChoicesDropdownFilter), ModelListFilter)
+    search_fields = ("name", "base_url")
+    search_help_text = "Name or base URL"
+    ordering = ("name",)
+    actions = ("test_selected", "enable_selected", "disable_selected")
+    actions_detail = ("test_provider",)
+    readonly_fields = ("key", "model_list", "price_list")
+    fieldsets = (
+        (None, {"fields": (("name", "dialect"), "base_url", "enabled")}),
+        (
+            "Credential",
+            {"fields": ("key", ("new_credential", "clear_credential"), "auth_header", "extra_headers")},
+        ),
+        ("Models and prices", {"fields": ("model_list", "price_list")}),
+        (
+            "Limits and quirks",
+            {
+                "fields": (
+                    ("connect_timeout_s", "first_content_timeout_s"),
+                    ("idle_timeout_s", "total_timeout_s"),
+                    ("max_connections", "drop_unsupported_params"),
+                ),
+                "classes": ("collapse",),
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        """Count models and prices along."""
+        found: QuerySet[Any] = super().get_queryset(request)
+        counted: QuerySet[Any] = found.annotate(model_count=_count(ProviderModel), price_count=_count(Price))
+        return counted
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what a new provider has not yet."""
+        sections = super().get_fieldsets(request, obj)
+        if obj is not None:
+            return sections
+        return [
+            (title, {**options, "fields": _without(options["fields"], {"key", "clear_credential"})})
+            for title, options in sections
+            if title != "Models and prices"
+        ]
+
+    def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: Any) -> None:
+        """Save, and warn when the key's variable is not set."""
+        super().save_model(request, obj, form, change)
+        variable = reference(obj.credential)
+        if variable and not obj.open_credential():
+            messages.warning(
+                request, f"{variable} is not set here: {obj} cannot be used until the gateway starts with it."
+            )
+
+    @display(description="State", label={"on": "success", "off": "warning"})
+    def state(self, obj: Provider) -> tuple[str, str]:
+        """Say whether it is used."""
+        return ("on", "enabled") if obj.enabled else ("off", "disabled")
+
+    @display(description="Stored key")
+    def key(self, obj: Provider) -> str:
+        """Say in words what is stored."""
+        variable = reference(obj.credential)
+        if variable and not obj.open_credential():
+            return f"from ${{{variable}}} (not set)"
+        return obj.credential_kind
+
+    @display(description="Models")
+    def models_found(self, obj: Any) -> str:
+        """Say how many models were found, or that the vendor could not say."""
+        if obj.models_error:
+            return format_html(
+                '<span class="gw-bad" title="{}">{} · failing</span>', obj.models_error, obj.model_count
+            )
+        return str(obj.model_count) if obj.models_refreshed_at else "not fetched yet"
+
+    @display(description="Model list")
+    def model_list(self, obj: Any) -> str:
+        """Link to the models and say how fresh they are."""
+        url = _list_of(ProviderModel, obj)
+        link = format_html('<a class="gw-link" href="{}">{} models</a>', url, obj.model_count)
+        if not obj.models_refreshed_at:
+            return format_html("{} · not fetched yet; the background task looks every ten minutes", link)
+        asked = f"asked {timesince(obj.models_refreshed_at)} ago"
+        if obj.models_error:
+            return format_html('{} · {}: <span class="gw-bad">{}</span>', link, asked, obj.models_error)
+        return format_html("{} · {}", link, asked)
+
+    @display(description="Prices")
+    def price_list(self, obj: Any) -> str:
+        """Link to the prices, and to a new one."""
+        return format_html(
+            '<a class="gw-link" href="{}">{} prices</a> · '
+            '<a class="gw-link" href="{}?provider={}">add one</a>',
+            _list_of(Price, obj),
+            obj.price_count,
+            reverse("admin:providers_price_add"),
+            obj.pk,
+        )
+
+    @action(
+        description="Test this provider",
+        icon="network_check",
+        permissions=("change",),
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": "Test this provider",
+            "description": "Asks the vendor for its list of models, with the saved key.",
+            "form_class": TestDialog,
+            "form_submit_text": "Test again",
+        },
+    )
+    def test_provider(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        """Ask the vendor now and show the answer in the dialog."""
+        provider = get_object_or_404(Provider, pk=object_id)
+        return self._shown(request, [(provider, probe(provider))])
+
+    @admin.action(description="Test selected", permissions=["change"])
+    def test_selected(self, request: HttpRequest, queryset: QuerySet[Provider]) -> HttpResponse:
+        """Ask all of them at once and show a page of answers."""
+        providers = list(queryset)
+        with ThreadPoolExecutor(max_workers=min(PARALLEL_TESTS, len(providers) or 1)) as pool:
+            results = list(pool.map(probe, providers))
+        return self._shown(request, list(zip(providers, results, strict=True)))
+
+    def _shown(self, request: HttpRequest, tests: list[tuple[Provider, ProbeResult]]) -> HttpResponse:
+        page = "test_result" if request.headers.get("HX-Request") else "test_results"
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Test of providers",
+            "opts": self.model._meta,
+            "tests": [
+                {"provider": provider, "result": result, "names": result.names[:SHOWN_MODELS]}
+                for provider, result in tests
+            ],
+            "shown": SHOWN_MODELS,
+        }
+        return render(request, f"admin/providers/provider/{page}.html", context)
+
+
+def _count(model: type[Any]) -> Coalesce:
+    # A subquery each: two joins would multiply, and counting the list would carry them.
+    counted = (
+        model.objects.filter(provider=OuterRef("pk")).order_by().values("provider").annotate(rows=Count("pk"))
+    )
+    return Coalesce(Subquery(counted.values("rows"), output_field=IntegerField()), 0)
+
+
+def _list_of(model: type[Any], provider: Provider) -> str:
+    url = reverse(f"admin:providers_{model._meta.model_name}_changelist")
+    return f"{url}?provider__id__exact={provider.pk}"
+
+
+def _without(fields: Sequence[Any], names: set[str]) -> list[Any]:
+    """Drop names from a fieldset's rows."""
+    kept: list[Any] = []
+    for field in fields:
+        row = tuple(name for name in field if name not in names) if isinstance(field, tuple) else field
+        if row and row not in names:
+            kept.append(row)
+    return kept

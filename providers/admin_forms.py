@@ -1,0 +1,73 @@
+"""Forms of the provider screens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
+
+from config.form_fields import HeadersField
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
+    """A provider, with its key as a field that is written and never read."""
+
+    new_credential = forms.CharField(
+        label="Key",
+        required=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+        help_text="The vendor's API key, stored encrypted; or a reference such as ${OPENAI_API_KEY}, "
+        "read from the environment at each start. Empty: unchanged.",
+    )
+    clear_credential = forms.BooleanField(
+        label="Forget the stored key",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text="Requests then go out without a key.",
+    )
+    extra_headers = HeadersField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Sent with every request, one a line: OpenAI-Organization: org-...",
+    )
+
+    @sensitive_variables()
+    def clean_new_credential(self) -> str:
+        """Refuse what cannot be sent in a header: usually a slip of the clipboard."""
+        secret: str = self.cleaned_data["new_credential"]
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise forms.ValidationError("A key has no spaces, line breaks or letters beyond ASCII.")
+        return secret
+
+    def clean(self) -> dict[str, Any]:
+        """A new key and no key contradict each other."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if cleaned.get("new_credential") and cleaned.get("clear_credential"):
+            self.add_error("clear_credential", "Either write a new key or forget the stored one.")
+        return cleaned
+
+    @property
+    def also_changed(self) -> Sequence[str]:
+        """Columns that the form's own fields write."""
+        return ("credential",) if {"new_credential", "clear_credential"} & set(self.changed_data) else ()
+
+    def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's signature
+        """Seal the new key."""
+        if self.cleaned_data.get("clear_credential"):
+            self.instance.set_credential("")
+        elif self.cleaned_data.get("new_credential"):
+            self.instance.set_credential(self.cleaned_data["new_credential"])
+        return super().save(commit)
+
+
+class TestDialog(BaseDialogForm):  # type: ignore[misc]  # unfold ships no types
+    """Starts the test as soon as the dialog is open."""
+
+    form_before_template = "admin/providers/provider/test_starts.html"
+
+    def get_before_template_context(self, request: HttpRequest, object_id: Any = None) -> dict[str, Any]:
+        """Say where to post."""
+        return {"path": request.path}

@@ -1,0 +1,153 @@
+"""Operators' screens for the data plane: Route and Target, CacheExclusion, GatewaySettings."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from config.form_fields import ChoicesOnce
+from config.screens import OnOffActions, Rows, Screen, action, audited, display, goto
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+
+audited(Route)
+audited(Target)
+audited(CacheExclusion)
+audited(GatewaySettings)
+
+PURGE: dict[str, Any] = {
+    "title": "Purge the cache?",
+    "description": "Every cached answer becomes unreachable, in all workers within a second. "
+    "The next requests go to the vendors and cost money.",
+    "form_class": None,
+    "form_submit_text": "Purge the cache",
+}
+
+
+class PurgeAction:
+    """The button that empties the cache, on each screen that is about caching."""
+
+    @action(
+        description="Purge cache",
+        icon="delete_sweep",
+        permissions=("purge",),
+        variant=ActionVariant.DANGER,
+        dialog=PURGE,
+    )
+    def purge_cache(self, request: HttpRequest, form: Any, object_id: str = "") -> HttpResponse:
+        """Purge, say so and return to where the button was."""
+        GatewaySettings.purge_cache()
+        messages.success(request, "Cache purged: no answer from before now is served any more.")
+        options = self.model._meta  # type: ignore[attr-defined]
+        return goto(request, reverse(f"admin:{options.app_label}_{options.model_name}_changelist"))
+
+    def has_purge_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may change the gateway's settings may purge."""
+        return request.user.has_perm("proxy.change_gatewaysettings")
+
+
+class TargetRows(Rows):
+    """A route's targets, dragged into the order of tries."""
+
+    model = Target
+    fields = ("provider", "model", "weight", "position")
+    ordering_field = "position"
+    hide_ordering_field = True
+    verbose_name_plural = "Targets, in the order of tries"
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **_: Any) -> int:
+        """Offer the first target of a new route."""
+        return 0 if obj else 1
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """Read the providers once for all rows."""
+        if db_field.name == "provider":
+            options |= {
+                "form_class": ChoicesOnce,
+                "widget": UnfoldAdminSelectWidget(),
+                "empty_label": "Provider",
+            }
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
+
+@admin.register(Route)
+class RouteAdmin(OnOffActions, Screen):
+    """Which requested models go where."""
+
+    list_display = ("match", "kind", "priority", "goes_to", "strategy", "enabled", "note")
+    list_filter = (
+        "enabled",
+        ("kind", ChoicesDropdownFilter),
+        ("strategy", ChoicesDropdownFilter),
+        ("targets__provider", RelatedDropdownFilter),
+    )
+    search_fields = ("match", "note", "targets__model", "targets__provider__name")
+    search_help_text = "Pattern, note, or a target's provider or model"
+    ordering = ("-priority", "match")
+    actions = ("enable_selected", "disable_selected")
+    inlines = (TargetRows,)
+    fieldsets = ((None, {"fields": (("match", "kind"), ("priority", "strategy"), "enabled", "note")}),)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
+        """Read the targets of a page's routes at once."""
+        found: QuerySet[Route] = super().get_queryset(request)
+        return found.prefetch_related("targets__provider")
+
+    @display(description="Goes to")
+    def goes_to(self, obj: Route) -> str:
+        """Name the targets in the order of tries."""
+        weighted = obj.strategy == Route.Strategy.WEIGHTED
+        targets = [
+            f"{target} (weight {target.weight})" if weighted else str(target) for target in obj.targets.all()
+        ]
+        return " → ".join(targets) or "nowhere: it has no target"
+
+
+@admin.register(CacheExclusion)
+class CacheExclusionAdmin(PurgeAction, Screen):
+    """Models never cached."""
+
+    list_display = ("pattern", "kind", "note")
+    list_filter = (("kind", ChoicesDropdownFilter),)
+    search_fields = ("pattern", "note")
+    search_help_text = "Pattern or note"
+    actions_list = ("purge_cache",)
+    fieldsets = ((None, {"fields": (("kind", "pattern"), "note")}),)
+
+
+@admin.register(GatewaySettings)
+class GatewaySettingsAdmin(PurgeAction, Screen):
+    """The one row of settings."""
+
+    actions_detail = ("purge_cache",)
+    autocomplete_fields = ("default_provider",)
+    fieldsets = (
+        ("Models", {"fields": (("default_provider", "default_model"),)}),
+        ("Cache", {"fields": ("cache_ttl_s",)}),
+    )
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Open the one row."""
+        if not self.has_view_permission(request):
+            response: HttpResponse = super().changelist_view(request, extra_context)
+            return response
+        return HttpResponseRedirect(
+            reverse("admin:proxy_gatewaysettings_change", args=[GatewaySettings.load().pk])
+        )
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Make the row on its first visit."""
+        GatewaySettings.load()
+        return super().get_object(request, object_id, from_field)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """There is one row."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """There is one row, always."""
+        return False
