@@ -75,7 +75,7 @@ docker-build: ## Build the image llm-gateway:latest.
 	@docker build --tag llm-gateway:latest .
 
 clean: ## Remove what the tools made. ./data and .venv stay.
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .import_linter.log .hypothesis .coverage .coverage.* htmlcov staticfiles
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .import_linter.log .hypothesis .coverage .coverage.* htmlcov
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .venv/bin/python:

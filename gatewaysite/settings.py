@@ -145,13 +145,13 @@ SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
 CSRF_TRUSTED_ORIGINS = [GATEWAY.app_base_url.rstrip("/")] if GATEWAY.app_base_url else []
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
-WHITENOISE_USE_FINDERS = True  # a first start needs no collectstatic
+# Files are served from where they are; there is no STATIC_ROOT and nothing to collect.
+WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
 CELERY_BROKER_URL = GATEWAY.celery_broker_url or None

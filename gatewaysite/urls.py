@@ -3,6 +3,9 @@
 from django.contrib import admin
 from django.urls import path
 
+from gatewaysite.landing import landing
+
 urlpatterns = [
+    path("", landing),
     path("admin/", admin.site.urls),
 ]

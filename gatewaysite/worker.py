@@ -5,14 +5,14 @@ end in `Worker.shutdown`, inside the running loop, after the last response went 
 """
 
 import gc
-import importlib
 import math
 import os
 import signal
 import socket
-from importlib.util import find_spec
 
 import uvicorn
+
+from proxy import lifecycle
 
 KEEP_ALIVE_S = 75  # SDK connection pools keep 60 s and less: the client closes first, not we
 
@@ -38,8 +38,7 @@ class Worker(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain responses within the grace period, then close spool and upstream sessions."""
         await super().shutdown(sockets)
-        if find_spec("proxy.lifecycle") is not None:
-            await importlib.import_module("proxy.lifecycle").close()
+        await lifecycle.close()
 
 
 def run_worker(*, listener: socket.socket, app: str, grace_s: float, ready_fd: int | None = None) -> None:

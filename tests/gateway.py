@@ -20,8 +20,8 @@ from pathlib import Path
 from tests.servers import MANAGE, Child, eventually, free_port
 
 SERVES = "The gateway serves on "
-_KEY = re.compile(r"sk-gw-[A-Za-z0-9_-]+")
-_PASSWORD = re.compile(r"password\W+([A-Za-z0-9_-]{12,})", re.IGNORECASE)
+_KEY = re.compile(r"Demo key: (sk-gw-\S+)")
+_PASSWORD = re.compile(r"user admin, password (\S+)")
 
 
 class Gateway:
@@ -69,7 +69,7 @@ class Gateway:
             return
         self._process.wait_for(SERVES, within_s=60)
         if not self.key and (found := _KEY.search(self.process.output)):
-            self.key = found[0]
+            self.key = found[1]
         if not self.admin_password and (found := _PASSWORD.search(self.process.output)):
             self.admin_password = found[1]
 
