@@ -20,7 +20,7 @@ def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     """
     if not rows:
         return
-    table = model._meta.db_table  # noqa: SLF001 - Django's documented API, underscore or not
+    table = model._meta.db_table
     try:
         with transaction.atomic():
             _insert(table, rows)

@@ -10,6 +10,7 @@ is whole but makes no sense is *rejected*: kept aside for a person, and the rest
 
 import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ CLOSED, OPEN = ".seg", ".open"
 REJECTED_FOLDER = "rejected"
 MAX_ID = 60  # characters; as wide as the column
 MAX_AT = 253_402_300_799  # the last second of the year 9999
+EMPTY_KEPT_S = 3600.0  # an unlocked empty segment this old was left by a writer that died idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Shipment:
 def final_segments(directory: Path) -> list[Segment]:
     """Return all segments that nobody will write to any more, oldest first."""
     found = []
-    for entry in os.scandir(directory):
+    with os.scandir(directory) as listing:
+        entries = list(listing)
+    for entry in entries:
         name, dot, suffix = entry.name.rpartition(".")
         suffix = dot + suffix
         if suffix == CLOSED or (suffix == OPEN and _is_abandoned(Path(entry.path))):
@@ -116,7 +120,10 @@ def _is_abandoned(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # A writer makes the file a moment before it locks it, and lets go of the lock a moment
         # after it has renamed it: an empty or a renamed file has a writer that lives.
-        return os.fstat(descriptor).st_size > 0 and path.exists()
+        status = os.fstat(descriptor)
+        if not status.st_size and time.time() - status.st_mtime > EMPTY_KEPT_S:
+            path.unlink(missing_ok=True)
+        return status.st_size > 0 and path.exists()
     except BlockingIOError:
         return False
     finally:

@@ -44,6 +44,32 @@ class Parcel:
     failed: int = 0
 
 
+@dataclass(slots=True)
+class Trouble:
+    """An outage of one kind: paused for longer with each failure, told when it begins and when it ends."""
+
+    doing: str
+    failures: int = 0
+    since: float = 0.0
+    until: float = 0.0
+
+    def begin_or_go_on(self, problem: Exception, now: float) -> None:
+        """Pause."""
+        self.failures += 1
+        self.until = now + _doubled(SHORTEST_PAUSE_S, self.failures, LONGEST_PAUSE_S)
+        if self.failures == 1:
+            self.since = now
+            log.error(
+                "shipping_paused", doing=self.doing, error=f"{type(problem).__name__}: {problem}".strip()
+            )
+
+    def end(self, now: float) -> None:
+        """Go on as usual."""
+        if self.failures:
+            log.info("shipping_resumed", doing=self.doing, after_s=round(now - self.since, 1))
+        self.failures, self.until = 0, 0.0
+
+
 class Shipper:
     """Ships one spool directory. `publish` hands a shipment over; `receipts` tells which arrived."""
 
@@ -65,44 +91,54 @@ class Shipper:
         self._waiting: list[Segment] = []
         self._scan_again_at = 0.0
         self._parcels: dict[str, Parcel] = {}
-        self._failures = 0
-        self._failing_since = 0.0
+        self._reading = Trouble("reading receipts")
+        self._publishing = Trouble("publishing segments")
         self._overdue = False
 
     def run(self, stop: threading.Event, *, last_pass_s: float = 20.0, idle_s: float = 3.0) -> None:
         """Ship until `stop`, then once more: until all is shipped, nothing moves, or time is up."""
         while not stop.is_set():
             moved = self.step()
-            stop.wait(0 if moved else self._pause_s())
+            stop.wait(0 if moved else POLL_S)
         self._last_pass(last_pass_s, idle_s)
+        if self._waiting:
+            log.warning("shipper_left_segments", waiting=len(self._waiting))
 
     def step(self) -> bool:
         """Delete what has arrived and publish what is due. Returns whether anything moved."""
+        if self._clock() < self._reading.until:
+            return False
         try:
             self._scan()
             arrived = self._collect_receipts()
-            published = self._publish_due()
         except Exception as problem:  # noqa: BLE001 - a background loop: it pauses, and says why
-            self._note_failure(problem)
+            self._reading.begin_or_go_on(problem, self._clock())
             return False
-        if arrived or published:
-            self._note_success()
+        self._reading.end(self._clock())
+        if self._clock() < self._publishing.until:
+            return arrived
+        try:
+            published = self._publish_due()
+        except Exception as problem:  # noqa: BLE001 - the same
+            self._publishing.begin_or_go_on(problem, self._clock())
+            return arrived
+        if published:
+            self._publishing.end(self._clock())
         return arrived or published
 
     def _last_pass(self, last_pass_s: float, idle_s: float) -> None:
         now = self._clock()
         ends_at, idle_at = now + last_pass_s, now + idle_s
-        self._scan_again_at = 0.0
+        self._scan_again_at = self._reading.until = self._publishing.until = 0.0
         while self._clock() < min(ends_at, idle_at):
-            moved = self.step()
-            if not self._waiting or self._failures:
-                break
-            if moved:
+            if self.step():
                 idle_at = self._clock() + idle_s
-            else:
+            elif self._reading.failures or self._publishing.failures:
+                return
+            elif self._waiting:
                 time.sleep(POLL_S / 4)
-        if self._waiting:
-            log.warning("shipper_left_segments", waiting=len(self._waiting))
+            else:
+                return
 
     def _scan(self) -> None:
         """Look into the directory, at most a tenth of the time: an outage may fill it."""
@@ -135,8 +171,8 @@ class Shipper:
             if shipment is None:
                 continue
             parcel = self._parcels.setdefault(segment.name, Parcel())
-            self._tell_oddities(shipment, parcel)
             try:
+                self._tell_oddities(shipment, parcel)
                 self._publish(shipment)
             except Exception:
                 parcel.failed += 1
@@ -170,43 +206,22 @@ class Shipper:
         return due
 
     def _tell_oddities(self, shipment: Shipment, parcel: Parcel) -> None:
+        """Keep what cannot be shipped, each time; tell it once."""
+        kept = keep_rejected(self._directory, shipment) if shipment.rejected else None
         if parcel.published and not self._overdue:
             self._overdue = True
-            log.error(
-                "no_receipt",
-                segment=shipment.segment,
-                waiting=len(self._waiting),
-                hint="published again; is a Celery worker running?",
-            )
+            hint = "published again; is a Celery worker running?"
+            log.error("no_receipt", segment=shipment.segment, waiting=len(self._waiting), hint=hint)
         if parcel.published or parcel.failed:
             return
-        if shipment.rejected:
-            path = keep_rejected(self._directory, shipment)
-            log.error(
-                "spool_lines_rejected", segment=shipment.segment, lines=len(shipment.rejected), kept=str(path)
-            )
+        if kept:
+            lines = len(shipment.rejected)
+            log.error("spool_lines_rejected", segment=shipment.segment, lines=lines, kept=str(kept))
         if shipment.torn:
             log.warning("spool_line_torn", segment=shipment.segment)
         if shipment.interrupted:
             calls = shipment.interrupted.count("\n") + 1
             log.warning("calls_interrupted", segment=shipment.segment, calls=calls)
-
-    def _pause_s(self) -> float:
-        if not self._failures:
-            return POLL_S
-        return _doubled(SHORTEST_PAUSE_S, self._failures, LONGEST_PAUSE_S)
-
-    def _note_failure(self, problem: Exception) -> None:
-        self._failures += 1
-        if self._failures == 1:
-            self._failing_since = self._clock()
-            log.error("shipping_paused", error=f"{type(problem).__name__}: {problem}".strip())
-
-    def _note_success(self) -> None:
-        if self._failures:
-            after_s = round(self._clock() - self._failing_since, 1)
-            log.info("shipping_resumed", after_s=after_s, waiting=len(self._waiting))
-        self._failures = 0
 
 
 @contextmanager
