@@ -16,10 +16,37 @@ import orjson
 
 MODELS = ("echo", "lorem", "embed")
 MAX_WORDS = 20_000
-_WORDS = (
-    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et "
-    "dolore magna aliqua ut enim ad minim veniam quis nostrud exercitation ullamco laboris"
-).split()
+_WORDS = [
+    "lorem",
+    "ipsum",
+    "dolor",
+    "sit",
+    "amet",
+    "consectetur",
+    "adipiscing",
+    "elit",
+    "sed",
+    "do",
+    "eiusmod",
+    "tempor",
+    "incididunt",
+    "ut",
+    "labore",
+    "et",
+    "dolore",
+    "magna",
+    "aliqua",
+    "ut",
+    "enim",
+    "ad",
+    "minim",
+    "veniam",
+    "quis",
+    "nostrud",
+    "exercitation",
+    "ullamco",
+    "laboris",
+]
 _NUMBER = re.compile(r"\d+")
 _GAP = re.compile(r"(\d+)\s*ms")
 _TOKEN = re.compile(r"\S+\s*")
@@ -44,7 +71,9 @@ def respond(path: str, body: bytes) -> DemoReply:
         return _refuse(400, "the body is not JSON")
     model = str(request.get("model"))
     if model not in MODELS:
-        return _refuse(404, f"The demo provider has no model {model!r}; it has {', '.join(MODELS)}.", "model_not_found")
+        return _refuse(
+            404, f"The demo provider has no model {model!r}; it has {', '.join(MODELS)}.", "model_not_found"
+        )
     if path == "/embeddings":
         return _json(_embeddings(request))
     if path != "/chat/completions":
@@ -67,7 +96,7 @@ def _chat(request: Mapping[str, Any], model: str) -> DemoReply:
     envelope = {"id": _id(orjson.dumps(request.get("messages"))), "created": CREATED, "model": model}
     if request.get("stream"):
         with_usage = bool((request.get("stream_options") or {}).get("include_usage"))
-        pieces = _stream(envelope, words, gap_s, finish, usage if with_usage else None)
+        pieces = _stream(envelope, words, gap_s, finish=finish, usage=usage if with_usage else None)
         return DemoReply(200, "text/event-stream", pieces)
     message = {"role": "assistant", "content": "".join(words), "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
@@ -79,6 +108,7 @@ def _stream(
     envelope: Mapping[str, Any],
     words: list[str],
     gap_s: float,
+    *,
     finish: str,
     usage: Mapping[str, int] | None,
 ) -> Iterator[tuple[float, bytes]]:
@@ -100,9 +130,9 @@ def _script(prompt: str, model: str) -> tuple[list[str], float]:
         return _TOKEN.findall(prompt) or ["(nothing)"], 0.0
     gap = _GAP.search(prompt)
     number = _NUMBER.search(_GAP.sub("", prompt))
-    count = min(max(int(number[0]), 1), MAX_WORDS) if number and len(number[0]) < 9 else 20  # noqa: PLR2004 - fits an int
+    count = min(max(int(number[0]), 1), MAX_WORDS) if number and len(number[0]) < 9 else 20
     words = [f"{word} " for word in islice(cycle(_WORDS), count)]
-    return words, min(int(gap[1]), 10_000) / 1000 if gap and len(gap[1]) < 9 else 0.02  # noqa: PLR2004 - fits an int
+    return words, min(int(gap[1]), 10_000) / 1000 if gap and len(gap[1]) < 9 else 0.02
 
 
 def _last_text(messages: Any) -> str:
@@ -124,7 +154,7 @@ def _embeddings(request: Mapping[str, Any]) -> dict[str, Any]:
     texts = request.get("input")
     texts = texts if isinstance(texts, list) else [texts]
     dimensions = request.get("dimensions")
-    size = dimensions if isinstance(dimensions, int) and 0 < dimensions <= 4096 else _DIMENSIONS  # noqa: PLR2004 - a sane cap
+    size = dimensions if isinstance(dimensions, int) and 0 < dimensions <= 4096 else _DIMENSIONS
     rows = [
         {"object": "embedding", "index": index, "embedding": _vector(str(text), size)}
         for index, text in enumerate(texts)

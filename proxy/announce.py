@@ -40,7 +40,8 @@ def listen(url: str, heard: Callable[[], None]) -> threading.Thread:
 def _listen(url: str, heard: Callable[[], None]) -> None:
     while True:
         try:
-            subscription: Any = sync_client(url).pubsub(ignore_subscribe_messages=True)
+            client: Any = sync_client(url)  # its pubsub has no types
+            subscription = client.pubsub(ignore_subscribe_messages=True)
             subscription.subscribe(CHANNEL)
             heard()  # something may have changed before we listened
             for _ in subscription.listen():

@@ -25,24 +25,27 @@ MAX_HEADER_BYTES = 64 * 1024
 # A body over the limit is read to its end, and forgotten, up to this many times the limit, so that
 # the client reads our 413 instead of a reset; the connection stays usable.
 DRAIN_FACTOR = 4
-_EXPOSED = "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-cache, x-gateway-attempts, retry-after"
+_EXPOSED = (
+    "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-cache, x-gateway-attempts, retry-after"
+)
 
 
-class _ClientLeft(Exception):  # noqa: N818 - reads as a sentence where it is raised
+class _ClientLeft(Exception):
     """The client disconnected while sending its body."""
 
 
 async def lane(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one data-plane request."""
     try:
-        response = await _refusal(scope, receive)
-        body = b"" if response is not None else await _body(scope, receive)
+        _check_headers(scope)
+        body = await _body(receive)
     except _ClientLeft:
         return
     except GatewayError as error:
-        response = error_response(error)
-    if response is not None:
-        await _send_whole(scope, response, send)
+        await _send_whole(scope, error_response(error), send)
+        return
+    if scope["method"] == "OPTIONS":
+        await _send_whole(scope, _preflight(), send)
         return
     await _watched(scope, body, receive, send)
 
@@ -50,7 +53,7 @@ async def lane(scope: Scope, receive: Receive, send: Send) -> None:
 async def _watched(scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Run the view; the client's departure cancels it."""
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - the server runs every request in a task
+    assert task is not None
     left = False
 
     def client_left(_: object) -> None:
@@ -104,7 +107,8 @@ async def _send_stream(scope: Scope, response: StreamReply, send: Send) -> None:
 
 def _headers(scope: Scope, response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.items()
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in response.items()
     ]
     for name, value in scope["headers"]:
         if name == b"origin":
@@ -125,25 +129,18 @@ def _cors(origin: bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def _refusal(scope: Scope, receive: Receive) -> HttpResponseBase | None:
-    """Answer what never reaches a view: preflights and oversized headers."""
+def _check_headers(scope: Scope) -> None:
+    """Refuse oversized headers (431); the server has read them already."""
     size = 0
     for name, value in scope["headers"]:
         size += len(name) + len(value)
     if size > MAX_HEADER_BYTES:
-        await _drain(receive, MAX_HEADER_BYTES)
-        return error_response(
-            GatewayError(
-                f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.",
-                status=431,
-                type="invalid_request_error",
-                code="headers_too_large",
-            )
+        raise GatewayError(
+            f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.",
+            status=431,
+            type="invalid_request_error",
+            code="headers_too_large",
         )
-    if scope["method"] == "OPTIONS":
-        await _drain(receive, MAX_HEADER_BYTES)
-        return _preflight()
-    return None
 
 
 def _preflight() -> HttpResponseBase:
@@ -154,7 +151,7 @@ def _preflight() -> HttpResponseBase:
     return response
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes:
     """Return the whole body. Raises GatewayError (413) over the limit."""
     limit = settings.GATEWAY.max_body_bytes
     message = await receive()

@@ -48,7 +48,7 @@ class Attempting:
         try:
             response, body = await self._fetch(upstream, request, at)
             self._note(response)
-            if response.status >= 300:  # noqa: PLR2004 - anything but success
+            if response.status >= 300:
                 raise dialect.error(response.status, lowered(response.headers), body)
             answer = dialect.decode(body, self.call)
         except UpstreamError as error:
@@ -112,7 +112,7 @@ class Attempting:
 
     async def _first_content(self, dialect: Dialect, response: Response, first_by: float) -> OpenStream:
         response.watch(name="first content", at=first_by)
-        if response.status >= 300:  # noqa: PLR2004 - anything but success
+        if response.status >= 300:
             body = b"".join([chunk async for chunk in response.chunks()])
             raise dialect.error(response.status, lowered(response.headers), body)
         if response.headers.get("content-type", "").startswith("application/json"):

@@ -8,7 +8,7 @@ entries: a finished stream's events are kept and assembled at the first JSON hit
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,16 @@ from proxy.routing import Resolved
 from proxy.snapshot import Snapshot
 
 NOT_SHAPING = frozenset(
-    {"stream", "stream_options", "user", "metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier"}
+    {
+        "stream",
+        "stream_options",
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "prompt_cache_key",
+        "safety_identifier",
+    }
 )
 CLEAN_FINISHES = frozenset({"stop", "length", "tool_calls", "function_call"})
 _MAX_AGE = re.compile(r"max-age\s*=\s*(\d+)")
@@ -108,27 +117,21 @@ def policy(
     if asked:
         max_age_s = min(max_age_s, float(asked[1]))
     return Policy(
-        key=_key(snapshot, call, caller, resolved, endpoint, namespace),
+        key=_key(snapshot, call, resolved, scope=f"{namespace}\0{caller.tenant_id}\0{endpoint}"),
         read="no-cache" not in directives and max_age_s > 0,
         write=True,
         max_age_s=max_age_s,
     )
 
 
-def storable(finish_reasons: Mapping[int, str] | list[str] | tuple[str, ...]) -> bool:
+def storable(finish_reasons: Sequence[str]) -> bool:
     """May an answer with these finish reasons be stored? Only when each is a clean one."""
-    reasons = list(finish_reasons.values()) if isinstance(finish_reasons, Mapping) else list(finish_reasons)
-    return bool(reasons) and all(reason in CLEAN_FINISHES for reason in reasons)
+    return bool(finish_reasons) and all(reason in CLEAN_FINISHES for reason in finish_reasons)
 
 
-def _key(
-    snapshot: Snapshot, call: Call, caller: Caller, resolved: Resolved, endpoint: str, namespace: str
-) -> bytes:
-    scope = (
-        f"{namespace}\0{snapshot.cache_epoch}\0{caller.tenant_id}\0{endpoint}\0"
-        f"{resolved.route}\0{resolved.fingerprint}\0"
-    )
-    digest = hashlib.sha256(scope.encode())
+def _key(snapshot: Snapshot, call: Call, resolved: Resolved, *, scope: str) -> bytes:
+    rule = f"{scope}\0{snapshot.cache_epoch}\0{resolved.route}\0{resolved.fingerprint}\0"
+    digest = hashlib.sha256(rule.encode())
     digest.update(orjson.dumps(_shaping(call.body), option=orjson.OPT_SORT_KEYS))
     return digest.digest()
 

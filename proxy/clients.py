@@ -11,10 +11,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def client_ip(request: HttpRequest, trusted_proxies: Sequence[str]) -> str:
     """Return the nearest address that is not one of `trusted_proxies` (addresses or CIDR)."""
-    peer = request.META.get("REMOTE_ADDR", "")
+    peer: str = request.META.get("REMOTE_ADDR", "")
     if not trusted_proxies or not _trusted(peer, tuple(trusted_proxies)):
         return peer
-    forwarded = [part.strip() for part in (request.headers.get("x-forwarded-for") or "").split(",")]
+    forwarded: list[str] = [
+        part.strip() for part in str(request.headers.get("x-forwarded-for") or "").split(",")
+    ]
     for address in reversed(forwarded):
         if address and not _trusted(address, tuple(trusted_proxies)):
             return address

@@ -39,7 +39,9 @@ def parse_chat(raw: bytes) -> Call:
         raise BadRequest("'messages' must be a list with at least one message.", param="messages")
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRequest(f"'messages[{index}]' must be an object with a 'role'.", param=f"messages[{index}]")
+            raise BadRequest(
+                f"'messages[{index}]' must be an object with a 'role'.", param=f"messages[{index}]"
+            )
     stream = _flag(body, "stream")
     return Call(
         wire=CHAT,
@@ -69,7 +71,7 @@ EMBEDDING = Endpoint("embeddings", parse_embeddings)
 
 def simple_chat(message: str, *, model: str, stream: bool) -> Endpoint:
     """Return the endpoint of a simple chat whose message has been read already."""
-    body = {"model": model, "messages": [{"role": "user", "content": message}]}
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": message}]}
     if stream:
         body["stream"] = True
     raw = orjson.dumps(body)

@@ -124,18 +124,30 @@ def upstream_failed(error: UpstreamError, *, provider: str) -> UpstreamFailed:
             param=error.param,
         )
     if error.owner is Owner.CREDENTIAL:
-        # The vendor's words may quote our key back, so they are not passed on.
-        what = "account is out of quota" if error.code == QUOTA_EXHAUSTED else "credential was refused"
-        return UpstreamFailed(
-            f"Provider {provider!r}: the gateway's {what}. Ask the operator of this gateway.",
-            code=error.code,
-        )
+        return _credential_failed(error, provider)
     if error.owner is Owner.CAPACITY:
         wait_s = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
         return UpstreamFailed(
             error.message, status=429, type="rate_limit_error", code=error.code, retry_after_s=wait_s
         )
     return _unhealthy(error, provider)
+
+
+def _credential_failed(error: UpstreamError, provider: str) -> UpstreamFailed:
+    if error.code == QUOTA_EXHAUSTED:
+        # A vendor that says it with 429 is understood by SDKs as 429; 402 would accuse the caller.
+        return UpstreamFailed(
+            f"{error.message} (Provider {provider!r}: the gateway's own account is out of quota.)",
+            status=429 if error.status == 429 else 502,
+            type="rate_limit_error" if error.status == 429 else "api_error",
+            code=error.code,
+            headers={"x-should-retry": "false"},
+        )
+    # The vendor's words may quote our key back, so they are not passed on.
+    return UpstreamFailed(
+        f"Provider {provider!r}: the gateway's credential was refused. Ask the operator of this gateway.",
+        code=error.code,
+    )
 
 
 def _unhealthy(error: UpstreamError, provider: str) -> UpstreamFailed:
@@ -148,11 +160,11 @@ def _unhealthy(error: UpstreamError, provider: str) -> UpstreamFailed:
         )
     return UpstreamFailed(
         f"Provider {provider!r}: {error.message}",
-        status=503 if error.status == 503 else 502,  # noqa: PLR2004 - Service Unavailable stays itself
+        status=503 if error.status == 503 else 502,
         code=error.code or "upstream_error",
         retry_after_s=error.retry_after_s,
     )
 
 
 def _type_of(status: int) -> str:
-    return "not_found_error" if status == 404 else "invalid_request_error"  # noqa: PLR2004 - Not Found
+    return "not_found_error" if status == 404 else "invalid_request_error"

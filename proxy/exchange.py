@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 
-from providers import pricing, usage as usages
+from providers import pricing
+from providers import usage as usages
 from providers.call import Call
 from providers.errors import UpstreamError
 from providers.events import Event, Kind
@@ -87,7 +88,9 @@ class Exchange:
         self._spool.append_open(completion.id, line)
         return attempt
 
-    def close_attempt(self, attempt: Attempt, *, status: int | None, error: UpstreamError | None = None) -> None:
+    def close_attempt(
+        self, attempt: Attempt, *, status: int | None, error: UpstreamError | None = None
+    ) -> None:
         """The attempt has its answer, its first content, or its failure."""
         attempt.latency_ms = self.elapsed_ms() - attempt.started_ms
         self.waited_ms += attempt.latency_ms
@@ -153,7 +156,9 @@ class Exchange:
         usage = self.usage
         if usage is None and self._produced():
             # A stream's content chunk is about one token.
-            usage = usages.estimate(prompt_bytes=self._prompt_bytes, completion_bytes=4 * self._content_events)
+            usage = usages.estimate(
+                prompt_bytes=self._prompt_bytes, completion_bytes=4 * self._content_events
+            )
         completion.usage = usage
         if usage is None or self.upstream is None:
             return

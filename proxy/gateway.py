@@ -6,33 +6,29 @@ authenticate -> parse -> route -> admit (limits and cache) -> fail over -> answe
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.module_loading import import_string
 
 from config.vault import Vault
 from keys.caller import ANONYMOUS, Caller
 from providers.call import Call
-from providers.errors import UpstreamError
-from proxy import announce, cache, failover, renderers
-from proxy.attempt import Attempting, OpenStream
+from proxy import announce, cache
+from proxy.answering import Answering, gateway_headers
 from proxy.authentication import authenticate
 from proxy.cache import BYPASS, Entry, Policy
 from proxy.clients import client_ip
 from proxy.completion import Completion
 from proxy.endpoints import Endpoint
-from proxy.errors import BadRequest, Forbidden, GatewayError, RateLimited, Unavailable, upstream_failed
+from proxy.errors import Forbidden, GatewayError, RateLimited, Unavailable
 from proxy.exchange import Exchange
-from proxy.http import StreamReply, request_id_of
+from proxy.http import request_id_of
 from proxy.metrics import Meter
-from proxy.relay import relay, replayed
-from proxy.renderers import Renderer, RendererFactory
-from proxy.replay import Recording, answer_of, events_of
+from proxy.renderers import RendererFactory
 from proxy.routing import Resolved, resolve
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
@@ -43,7 +39,6 @@ from proxy.watcher import Watcher
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_S = 15.0
 START_WAIT_S = 10.0
 MAX_LOGGED_PROMPT = 200
 
@@ -89,7 +84,7 @@ class Gateway:
             return await self._answer(request, endpoint, exchange, render=render, anonymous=anonymous)
         except GatewayError as error:
             exchange.end_error(error)
-            error.headers = {**self._headers(exchange), **error.headers}
+            error.headers = {**gateway_headers(exchange.completion), **error.headers}
             raise
         except asyncio.CancelledError:
             exchange.end_cancelled()
@@ -112,14 +107,20 @@ class Gateway:
         waited_until = time.monotonic() + START_WAIT_S
         while self.snapshot is None:
             if time.monotonic() > waited_until:
-                raise Unavailable("The configuration has not been read yet.", code="starting", retry_after_s=2)
+                raise Unavailable(
+                    "The configuration has not been read yet.", code="starting", retry_after_s=2
+                )
             await asyncio.sleep(0.02)
         return self.snapshot
 
     async def caller(self, request: HttpRequest, snapshot: Snapshot) -> Caller:
         """Return who calls. Raises Unauthenticated."""
         return await authenticate(
-            request, snapshot, allow_anonymous=self.env.allow_anonymous, watcher=self.watcher, current=self.current
+            request,
+            snapshot,
+            allow_anonymous=self.env.allow_anonymous,
+            watcher=self.watcher,
+            current=self.current,
         )
 
     def _publish(self, snapshot: Snapshot) -> None:
@@ -161,10 +162,19 @@ class Gateway:
         _require_allowed(caller, call, resolved)
         policy = self._cache_policy(request, endpoint, snapshot, call=call, caller=caller, resolved=resolved)
         entry = await self._admit(request, policy, completion, anonymous=anonymous)
-        renderer = render(completion, call.wants_usage)
-        if entry is not None:
-            return self._replay(exchange, entry, call, renderer, policy)
-        return await self._call_upstream(exchange, call, resolved, renderer, policy)
+        answering = Answering(
+            exchange=exchange,
+            call=call,
+            resolved=resolved,
+            renderer=render(completion, call.wants_usage),
+            policy=policy,
+            ttl_s=snapshot.cache_ttl_s,
+            store=self.store,
+            transport=self.transport,
+            env=self.env,
+            spawn=self._spawn,
+        )
+        return await answering.from_upstream() if entry is None else answering.from_cache(entry)
 
     def _cache_policy(
         self,
@@ -196,7 +206,9 @@ class Gateway:
             address = client_ip(request, self.env.trusted_proxies)
             limits.append(Limit(f"ip:{address}", "ANON_IP_RPM", self.env.anon_ip_rpm, 60.0))
         now = time.time()
-        admission = await self.store.admit(cache_key=policy.key if policy.read else b"", limits=limits, now=now)
+        admission = await self.store.admit(
+            cache_key=policy.key if policy.read else b"", limits=limits, now=now
+        )
         refused_by = admission.refused_by
         if refused_by is not None:
             raise RateLimited(
@@ -211,142 +223,6 @@ class Gateway:
         completion.cache = "miss" if policy.read else "bypass"
         return None
 
-    def _replay(
-        self, exchange: Exchange, entry: Entry, call: Call, renderer: Renderer, policy: Policy
-    ) -> HttpResponseBase:
-        completion = exchange.completion
-        completion.provider, completion.model = entry.provider, entry.model
-        exchange.usage = completion.usage = entry.usage
-        headers = self._headers(exchange)
-        headers["age"] = str(max(int(time.time() - entry.stored_at), 0))
-        if call.stream:
-            events = events_of(entry, call)
-            exchange.end_ok()
-            return StreamReply(replayed(events, renderer), headers, abandon=lambda: None)
-        answer, assembled = answer_of(entry, call, completion)
-        if assembled is not None:
-            self.store.put(policy.key, assembled, ttl_s=policy.max_age_s)
-        body = renderer.answer(answer)
-        exchange.end_ok()
-        return HttpResponse(body, headers=headers, content_type="application/json")
-
-    async def _call_upstream(
-        self, exchange: Exchange, call: Call, resolved: Resolved, renderer: Renderer, policy: Policy
-    ) -> HttpResponseBase:
-        attempting = Attempting(
-            call=call,
-            exchange=exchange,
-            transport=self.transport,
-            deadline=asyncio.get_running_loop().time() + _total_s(resolved, stream=call.stream),
-            headers={},
-        )
-        if call.stream:
-            return await self._stream(exchange, attempting, resolved, renderer, policy)
-        answer = await self._first_success(attempting.answer, attempting, resolved)
-        exchange.usage = answer.usage
-        if policy.write and cache.storable(answer.finish_reasons):
-            self._keep(policy, exchange.completion, cache.JSON, answer.body, answer.usage)
-        body = renderer.answer(answer)
-        exchange.end_ok()
-        headers = {**self._headers(exchange), **attempting.headers}
-        return HttpResponse(body, headers=headers, content_type="application/json")
-
-    async def _stream(
-        self, exchange: Exchange, attempting: Attempting, resolved: Resolved, renderer: Renderer, policy: Policy
-    ) -> HttpResponseBase:
-        """Hold the head until the first content, or until the first keep-alive comment is due."""
-        opening: asyncio.Task[OpenStream] = self._spawn(self._first_success(attempting.stream, attempting, resolved))
-        try:
-            await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
-        except asyncio.CancelledError:
-            opening.cancel()
-            raise
-        if opening.done():
-            stream = opening.result()
-            exchange.completion.ttft_ms = exchange.elapsed_ms()
-            body = self._relayed(stream, exchange, renderer, policy)
-        else:
-            body = self._late(opening, exchange, renderer, policy)
-
-        def abandon() -> None:
-            """The client left before the first piece could be asked for."""
-            if not opening.cancel() and not exchange.ended:
-                opening.result().response.close()
-            exchange.end_cancelled()
-
-        return StreamReply(body, {**self._headers(exchange), **attempting.headers}, abandon=abandon)
-
-    async def _late(
-        self, opening: "asyncio.Task[OpenStream]", exchange: Exchange, renderer: Renderer, policy: Policy
-    ) -> AsyncIterator[bytes]:
-        """Send comments until the stream opens; by now its failure can only be an event."""
-        try:
-            while not opening.done():
-                yield renderers.KEEP_ALIVE
-                await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
-            stream = opening.result()
-        except (asyncio.CancelledError, GeneratorExit):
-            opening.cancel()
-            exchange.end_cancelled()
-            raise
-        except GatewayError as error:
-            exchange.end_error(error)
-            yield renderer.error(error)
-            return
-        exchange.completion.ttft_ms = exchange.elapsed_ms()
-        async for piece in self._relayed(stream, exchange, renderer, policy):
-            yield piece
-
-    def _relayed(
-        self, stream: OpenStream, exchange: Exchange, renderer: Renderer, policy: Policy
-    ) -> AsyncIterator[bytes]:
-        recording = Recording(self.env.cache_max_bytes // 4, exchange.completion) if policy.write else None
-
-        def whole() -> None:
-            self._spawn(stream.response.finish())
-            if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
-                self._keep(policy, exchange.completion, cache.EVENTS, recording.body(), exchange.usage)
-
-        return relay(
-            stream,
-            renderer=renderer,
-            exchange=exchange,
-            whole=whole,
-            keep=None if recording is None else recording.add,
-        )
-
-    async def _first_success(self, attempt: Any, attempting: Attempting, resolved: Resolved) -> Any:
-        try:
-            return await failover.run(
-                resolved.upstreams, attempt, max_attempts=self.env.max_retries, deadline=attempting.deadline
-            )
-        except UpstreamError as error:
-            failure = upstream_failed(error, provider=attempting.exchange.completion.provider)
-            failure.headers |= attempting.headers
-            raise failure from None
-
-    def _keep(self, policy: Policy, completion: Completion, form: str, body: bytes, usage: Any) -> None:
-        entry = Entry(
-            form=form,
-            body=body,
-            provider=completion.provider,
-            model=completion.model,
-            stored_at=time.time(),
-            usage=usage,
-        )
-        self.store.put(policy.key, entry, ttl_s=self.snapshot.cache_ttl_s if self.snapshot else policy.max_age_s)
-
-    def _headers(self, exchange: Exchange) -> dict[str, str]:
-        completion = exchange.completion
-        headers = {"x-request-id": completion.request_id}
-        if completion.provider:
-            headers["x-gateway-provider"] = completion.provider
-            headers["x-gateway-model"] = completion.model
-        if completion.cache:
-            headers["x-gateway-cache"] = completion.cache
-            headers["x-gateway-attempts"] = str(len(completion.attempts))
-        return headers
-
     def _spawn(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
@@ -357,18 +233,15 @@ class Gateway:
 def _require_allowed(caller: Caller, call: Call, resolved: Resolved) -> None:
     if not caller.allowed:
         return
-    names = [call.model, *(upstream.id for upstream in resolved.upstreams)]
-    if not caller.may_use(*names):
+    # By the name asked for, or because every target is allowed: one allowed target is not enough.
+    if not caller.may_use(call.model) and not all(
+        caller.may_use(upstream.id, upstream.model) for upstream in resolved.upstreams
+    ):
         raise Forbidden(
             f"This key may not use model {call.model!r}. GET /v1/models lists what it may use.",
             code="model_not_allowed",
             param="model",
         )
-
-
-def _total_s(resolved: Resolved, *, stream: bool) -> float:
-    timeouts = [upstream.account.timeouts for upstream in resolved.upstreams]
-    return max(each.total_s if stream else each.total_json_s for each in timeouts)
 
 
 def _prompt_of(call: Call) -> str:

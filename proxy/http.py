@@ -53,7 +53,11 @@ class StreamReply(StreamingHttpResponse):
     """A stream of server-sent events. `pieces` is the generator itself, for the lane."""
 
     def __init__(
-        self, pieces: AsyncIterator[bytes], headers: Mapping[str, str], *, abandon: Callable[[], None]
+        self,
+        pieces: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+        *,
+        abandon: Callable[[], None] = lambda: None,
     ) -> None:
         """`abandon` is called if the client left before the first piece was asked for."""
         super().__init__(pieces, content_type=STREAM_CONTENT_TYPE, headers=dict(headers))

@@ -25,7 +25,7 @@ Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 def keep(path: Path, vault: Vault, *, version: int, parts: Rows, keys: Iterator[Mapping[str, Any]]) -> None:
     """Write the configuration to `path`, replacing the old one in one step."""
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         for record in _records(version, parts, keys):
             file.write(vault.seal_bytes(orjson.dumps(record)) + b"\n")
             time.sleep(PAUSE_S)
@@ -41,7 +41,7 @@ def recall(path: Path, vault: Vault) -> tuple[int, dict[str, list[Mapping[str, A
         records = [orjson.loads(vault.open_bytes(line)) for line in lines if line]
     except (OSError, SecretUnreadable, orjson.JSONDecodeError):
         return None
-    if len(records) < 2 or records[0].get("format") != FORMAT or not records[-1].get("end"):  # noqa: PLR2004 - header and end
+    if len(records) < 2 or records[0].get("format") != FORMAT or not records[-1].get("end"):
         return None
     parts: dict[str, list[Mapping[str, Any]]] = {part: [] for part in records[0]["parts"]}
     for record in records[1:-1]:

@@ -26,7 +26,7 @@ def gateway() -> Gateway:
 
 async def close() -> None:
     """Close the gateway if it was ever started."""
-    global _gateway  # noqa: PLW0603 - one per process is the point
+    global _gateway
     if _gateway is not None:
         current, _gateway = _gateway, None
         await current.close()

@@ -21,13 +21,26 @@ _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 REQUESTS = Counter(
     "gateway_requests", "Finished requests.", ["endpoint", "provider", "model", "status", "outcome", "cache"]
 )
-ERRORS = Counter("gateway_errors", "Requests that ended in an error, by its code.", ["endpoint", "provider", "code"])
-LATENCY = Histogram(
-    "gateway_request_seconds", "From request to last byte.", ["endpoint", "provider", "model"], buckets=_SECONDS
+ERRORS = Counter(
+    "gateway_errors", "Requests that ended in an error, by its code.", ["endpoint", "provider", "code"]
 )
-TTFT = Histogram("gateway_ttft_seconds", "From request to first content of a stream.", ["provider", "model"], buckets=_SECONDS)
+LATENCY = Histogram(
+    "gateway_request_seconds",
+    "From request to last byte.",
+    ["endpoint", "provider", "model"],
+    buckets=_SECONDS,
+)
+TTFT = Histogram(
+    "gateway_ttft_seconds",
+    "From request to first content of a stream.",
+    ["provider", "model"],
+    buckets=_SECONDS,
+)
 OVERHEAD = Histogram(
-    "gateway_overhead_seconds", "The gateway's own share of a request.", ["endpoint"], buckets=_OVERHEAD_SECONDS
+    "gateway_overhead_seconds",
+    "The gateway's own share of a request.",
+    ["endpoint"],
+    buckets=_OVERHEAD_SECONDS,
 )
 ATTEMPTS = Counter("gateway_attempts", "Upstream attempts.", ["provider", "model", "outcome"])
 TOKENS = Counter("gateway_tokens", "Tokens by kind.", ["provider", "model", "kind"])
@@ -37,8 +50,12 @@ BREAKER = Gauge(
     "gateway_breaker_state", "0 closed, 1 half-open, 2 open.", ["provider"], multiprocess_mode="livemax"
 )
 UNAUTHENTICATED = Counter("gateway_unauthenticated", "Requests refused for want of a valid key.")
-BACKLOG_SEGMENTS = Gauge("gateway_spool_backlog_segments", "Spool segments waiting.", multiprocess_mode="livemostrecent")
-BACKLOG_BYTES = Gauge("gateway_spool_backlog_bytes", "Spool bytes waiting.", multiprocess_mode="livemostrecent")
+BACKLOG_SEGMENTS = Gauge(
+    "gateway_spool_backlog_segments", "Spool segments waiting.", multiprocess_mode="livemostrecent"
+)
+BACKLOG_BYTES = Gauge(
+    "gateway_spool_backlog_bytes", "Spool bytes waiting.", multiprocess_mode="livemostrecent"
+)
 
 
 class Meter:

@@ -35,7 +35,10 @@ class Route(TrackedModel):
         max_length=200, help_text='The model a client asks for: "gpt-4o", "gpt-4o*" (prefix) or a regex.'
     )
     kind = models.CharField(
-        max_length=10, choices=Kind, default=Kind.EXACT, help_text="Exact beats prefix and regex; see priority."
+        max_length=10,
+        choices=Kind,
+        default=Kind.EXACT,
+        help_text="Exact beats prefix and regex; see priority.",
     )
     priority = models.IntegerField(
         default=0, help_text="Higher first among prefixes and regexes; then the longest match. Default 0."
@@ -69,7 +72,9 @@ class Target(TrackedModel):
     model = models.CharField(
         max_length=200, blank=True, help_text="The vendor's model. Empty: the name the client asked for."
     )
-    weight = models.PositiveIntegerField(default=1, help_text="Share under the weighted strategy. 0: never first.")
+    weight = models.PositiveIntegerField(
+        default=1, help_text="Share under the weighted strategy. 0: never first."
+    )
     position = models.PositiveIntegerField(default=0, help_text="Order of tries; smallest first.")
 
     class Meta:

@@ -3,7 +3,7 @@
 import re2
 
 
-class BadPattern(ValueError):  # noqa: N818 - reads as a sentence where it is raised
+class BadPattern(ValueError):
     """The regex does not compile; the message is RE2's own."""
 
 

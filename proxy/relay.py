@@ -45,7 +45,7 @@ async def relay(
                 yield piece
     except UpstreamError as error:
         stream.response.close()
-        failure = upstream_failed(error, provider=exchange.completion.provider)
+        failure: GatewayError = upstream_failed(error, provider=exchange.completion.provider)
         if exchange.completion.attempts:
             attempt = exchange.completion.attempts[-1]
             attempt.outcome, attempt.error = error.code or error.owner.value, error.message

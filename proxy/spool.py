@@ -31,7 +31,9 @@ RESERVE_RETRY_SECONDS = 5.0
 class Spool:
     """One process's writer. `append` is for the event loop; all else runs in its own thread."""
 
-    def __init__(self, directory: Path, *, boot: str, worker: int, reserve_bytes: int = RESERVE_BYTES) -> None:
+    def __init__(
+        self, directory: Path, *, boot: str, worker: int, reserve_bytes: int = RESERVE_BYTES
+    ) -> None:
         """Open the first segment in `directory` and start the thread."""
         directory.mkdir(parents=True, exist_ok=True)
         self.full = False

@@ -39,7 +39,7 @@ class Response(Protocol):
         """Return the body as it arrives; watched by the limits set on it."""
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
-        """End `chunks` with timeout `name` at loop time `at`, or with "idle" after `idle_s` without a byte."""
+        """End `chunks` with timeout `name` at loop time `at`, or "idle" after `idle_s` without a byte."""
 
     def close(self) -> None:
         """Drop the connection: the vendor sees that we left. Never waits."""
@@ -113,7 +113,7 @@ class Transport:
         key = (base, path)
         url = self._urls.get(key)
         if url is None:
-            if len(self._urls) > 1000:  # noqa: PLR2004 - base URLs come from rows; this only bounds a long life
+            if len(self._urls) > 1000:
                 self._urls.clear()
             url = self._urls[key] = URL(base.rstrip("/") + path)
         return url
@@ -285,20 +285,22 @@ class DemoResponse:
         """Nothing is left."""
 
 
-
-
 def timed_out(name: str) -> UpstreamError:
     """Return the error of a timeout: connect, first content, idle or total."""
     return _timeout(name)
 
 
 def _timeout(name: str) -> UpstreamError:
-    return UpstreamError(f"The {name} timeout fired.", owner=Owner.HEALTH, code="upstream_timeout", timeout=name)
+    return UpstreamError(
+        f"The {name} timeout fired.", owner=Owner.HEALTH, code="upstream_timeout", timeout=name
+    )
 
 
 def _too_large(limit: int) -> UpstreamError:
     return UpstreamError(
-        f"The answer is larger than MAX_RESPONSE_BYTES ({limit}).", owner=Owner.HEALTH, code="upstream_too_large"
+        f"The answer is larger than MAX_RESPONSE_BYTES ({limit}).",
+        owner=Owner.HEALTH,
+        code="upstream_too_large",
     )
 
 
@@ -306,9 +308,13 @@ def _translated(problem: Exception) -> UpstreamError:
     if isinstance(problem, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError)):
         return _timeout("connect")
     if isinstance(problem, aiohttp.ClientConnectorError):
-        return UpstreamError("The connection was refused or the host is unknown.", owner=Owner.HEALTH, code="upstream_connect")
+        return UpstreamError(
+            "The connection was refused or the host is unknown.", owner=Owner.HEALTH, code="upstream_connect"
+        )
     if isinstance(problem, (aiohttp.ClientPayloadError, aiohttp.ClientResponseError)):
         return UpstreamError("The answer broke off or is garbled.", owner=Owner.HEALTH, code=INVALID_RESPONSE)
     if isinstance(problem, (aiohttp.InvalidURL, ValueError)):
-        return UpstreamError("The provider's base URL is not valid.", owner=Owner.HEALTH, code="upstream_connect")
+        return UpstreamError(
+            "The provider's base URL is not valid.", owner=Owner.HEALTH, code="upstream_connect"
+        )
     return UpstreamError("The connection was lost.", owner=Owner.HEALTH, code="upstream_reset")

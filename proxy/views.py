@@ -34,9 +34,9 @@ def endpoint(*methods: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         async def entrance(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+            if request.method not in methods:
+                return error_response(_not_allowed(request, methods))
             try:
-                if request.method not in methods:
-                    raise _not_allowed(request, methods)
                 return await view(request, **arguments)
             except GatewayError as error:
                 if "x-request-id" not in error.headers and request_id_of(request):
@@ -44,7 +44,9 @@ def endpoint(*methods: str) -> Callable[[View], View]:
                 return error_response(error)
             except Exception:  # the entrance: a fault of ours becomes a 500 with its trace in the log
                 log.exception("panic", path=request.path, request_id=request_id_of(request))
-                return error_response(GatewayError("The gateway failed. This was logged.", code="internal_error"))
+                return error_response(
+                    GatewayError("The gateway failed. This was logged.", code="internal_error")
+                )
 
         return entrance
 
@@ -99,7 +101,9 @@ async def model(request: HttpRequest, name: str) -> HttpResponseBase:
         if each.name == name:
             return _json(_model(each))
     raise NotFound(
-        f"The model {name!r} does not exist here, or this key may not use it.", code="model_not_found", param="model"
+        f"The model {name!r} does not exist here, or this key may not use it.",
+        code="model_not_found",
+        param="model",
     )
 
 

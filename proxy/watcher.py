@@ -19,7 +19,14 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from config.vault import Vault
 from keys.caller import Caller
 from proxy import kept, rows
-from proxy.snapshot import ConfigurationError, Snapshot, caller_row, compile_caller, compile_parts, with_callers
+from proxy.snapshot import (
+    ConfigurationError,
+    Snapshot,
+    caller_row,
+    compile_caller,
+    compile_parts,
+    with_callers,
+)
 
 log = structlog.get_logger()
 
@@ -118,7 +125,7 @@ class Watcher:
         gc.freeze()
 
     def _patch(self, changes: list[tuple[int, str, str]]) -> None:
-        assert self._snapshot is not None  # noqa: S101 - `_follow` patches only what exists
+        assert self._snapshot is not None
         version = changes[-1][0]
         touched = {part for _, part, _ in changes}
         small = touched & set(rows.SMALL_PARTS)
@@ -135,7 +142,7 @@ class Watcher:
             self._swap(with_callers(self._snapshot, version, current), parts)
 
     def _patched_callers(self, changes: list[tuple[int, str, str]]) -> Mapping[bytes, Caller]:
-        assert self._snapshot is not None  # noqa: S101 - `_follow` patches only what exists
+        assert self._snapshot is not None
         refs = {ref for _, part, ref in changes if part == "keys"}
         if "" in refs:
             return dict(compile_caller(row) for row in rows.read_all_keys())

@@ -81,14 +81,20 @@ class OpenAI:
         if call.wire == EMBEDDINGS:
             return _embeddings(body, message)
         choices = message.get("choices")
-        if not isinstance(choices, list) or not choices or not all(isinstance(each, dict) for each in choices):
+        if (
+            not isinstance(choices, list)
+            or not choices
+            or not all(isinstance(each, dict) for each in choices)
+        ):
             raise _broken("the answer has no choices")
         return Answer(
             body=body,
             wire=CHAT,
             message=message,
             usage=usages.from_openai(message.get("usage")),
-            finish_reasons=[str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")],
+            finish_reasons=[
+                str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")
+            ],
         )
 
     def stream(self, call: Call) -> "OpenAIStream":
@@ -230,4 +236,6 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 
 def _broken(what: str) -> UpstreamError:
-    return UpstreamError(f"The provider's answer is broken: {what}.", owner=Owner.HEALTH, code=INVALID_RESPONSE)
+    return UpstreamError(
+        f"The provider's answer is broken: {what}.", owner=Owner.HEALTH, code=INVALID_RESPONSE
+    )

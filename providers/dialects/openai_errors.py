@@ -21,7 +21,9 @@ _AUTH_CODES = frozenset({"invalid_api_key", "account_deactivated", "invalid_auth
 _CONTEXT_CODES = frozenset({CONTEXT_EXCEEDED, "exceed_context_size_error", "context_window_exceeded"})
 # vLLM, TGI and others tell it in words only: "This model's maximum context length is 4096 tokens".
 _CONTEXT_WORDS = re.compile(
-    r"maximum context length|context (?:length|window|size) (?:is |was )?(?:exceeded|of )|exceeds? the (?:available |model's )?(?:maximum )?context",
+    r"maximum context length"
+    r"|context (?:length|window|size) (?:is |was |has been )?(?:exceeded|of )"
+    r"|exceeds? the (?:available |model's )?(?:maximum )?context",
     re.IGNORECASE,
 )
 _FIRST_SERVER_ERROR = 500
@@ -39,7 +41,7 @@ def error_in_body(error: Any) -> UpstreamError:
     fields = _from_error(error)
     code = fields["code"] or ""
     # OpenRouter puts the status into the code: {"error": {"code": 429, ...}}.
-    status = int(code) if code.isdigit() and len(code) == 3 else None  # noqa: PLR2004 - digits of a status
+    status = int(code) if code.isdigit() and len(code) == 3 else None
     message = fields["message"] or "The provider reported an error."
     return _classified(status or 502, message, fields, retry_after=None)
 
@@ -63,13 +65,13 @@ def _owner_and_code(status: int, message: str, fields: Mapping[str, str | None])
     code, kind = fields["code"], fields["type"]
     if code in _CONTEXT_CODES or kind in _CONTEXT_CODES or _CONTEXT_WORDS.search(message):
         return Owner.CALLER, CONTEXT_EXCEEDED
-    if status == 402 or "insufficient_quota" in (code, kind):  # noqa: PLR2004 - Payment Required
+    if status == 402 or "insufficient_quota" in (code, kind):
         return Owner.CREDENTIAL, QUOTA_EXHAUSTED
     if status in (401, 403) or code in _AUTH_CODES:
         return Owner.CREDENTIAL, AUTH_FAILED
-    if status == 429:  # noqa: PLR2004 - Too Many Requests
+    if status == 429:
         return Owner.CAPACITY, code
-    if status == 408 or status >= _FIRST_SERVER_ERROR or status < 400:  # noqa: PLR2004 - Request Timeout, or no error at all
+    if status == 408 or status >= _FIRST_SERVER_ERROR or status < 400:
         return Owner.HEALTH, code
     return Owner.CALLER, code
 
@@ -104,4 +106,9 @@ def _from_error(error: Any) -> dict[str, str | None]:
 def _from_text(body: bytes) -> dict[str, str | None]:
     text = body.decode("utf-8", "replace").strip()
     # A proxy's HTML page tells the caller nothing.
-    return {"message": None if text.startswith("<") else text or None, "type": None, "param": None, "code": None}
+    return {
+        "message": None if text.startswith("<") else text or None,
+        "type": None,
+        "param": None,
+        "code": None,
+    }

@@ -8,7 +8,7 @@ from proxy.store.redis import RedisStore
 
 
 def make_store(env: Any) -> Store:
-    """Return the store for the environment: counters in Redis when there is one, the cache as CACHE_MODE says."""
+    """Return the store: counters in Redis when there is one, the cache as CACHE_MODE says."""
     if not env.redis_url:
         return MemoryStore(max_bytes=env.cache_max_bytes)
     local = None if env.cache_mode == "redis" else MemoryStore(max_bytes=env.cache_max_bytes)

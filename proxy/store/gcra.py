@@ -10,6 +10,6 @@ def decide(tat: float, *, now: float, amount: int, window_s: float) -> tuple[flo
     interval = window_s / amount
     start = max(tat, now)
     wait_s = start - now - (window_s - interval)
-    if wait_s > 1e-9:  # noqa: PLR2004 - float noise is no wait
+    if wait_s > 1e-9:
         return tat, wait_s
     return start + interval, 0.0

@@ -74,7 +74,7 @@ class RedisStore:
         except CONNECTION_ERRORS as problem:
             self._went_down(problem)
             return ADMITTED
-        if packed is None:
+        if not isinstance(packed, bytes):
             return await self._looked_up_here(cache_key, now)
         return Admission(entry=Entry.unpack(packed))
 

@@ -1,0 +1,191 @@
+"""Answers one admitted request: from the cache, or from an upstream, whole or streamed.
+
+A stream's head is held until the first content, or until the first keep-alive comment is due;
+until then failover may still change status and headers.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from django.http import HttpResponse, HttpResponseBase
+
+from providers.call import Call
+from providers.errors import UpstreamError
+from providers.upstream import Upstream
+from providers.usage import Usage
+from proxy import cache, failover
+from proxy.attempt import Attempting, OpenStream
+from proxy.cache import Entry, Policy
+from proxy.completion import Completion
+from proxy.errors import GatewayError, upstream_failed
+from proxy.exchange import Exchange
+from proxy.http import StreamReply
+from proxy.relay import relay, replayed
+from proxy.renderers import KEEP_ALIVE, Renderer
+from proxy.replay import Recording, answer_of, events_of
+from proxy.routing import Resolved
+from proxy.store.base import Store
+from proxy.transport import Transport
+
+Result = TypeVar("Result")
+KEEP_ALIVE_S = 15.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Answering:
+    """One request's answer in the making. `spawn` starts a task that the gateway keeps track of."""
+
+    exchange: Exchange
+    call: Call
+    resolved: Resolved
+    renderer: Renderer
+    policy: Policy
+    ttl_s: float
+    store: Store
+    transport: Transport
+    env: Any
+    spawn: Callable[[Any], "asyncio.Task[Any]"]
+
+    def from_cache(self, entry: Entry) -> HttpResponseBase:
+        """Replay a cached answer as JSON or as a stream, whichever is asked for."""
+        completion = self.exchange.completion
+        completion.provider, completion.model = entry.provider, entry.model
+        self.exchange.usage = completion.usage = entry.usage
+        headers = gateway_headers(completion)
+        headers["age"] = str(max(int(time.time() - entry.stored_at), 0))
+        if self.call.stream:
+            events = events_of(entry, self.call)
+            self.exchange.end_ok()
+            return StreamReply(replayed(events, self.renderer), headers)
+        answer, assembled = answer_of(entry, self.call, completion)
+        if assembled is not None:
+            self.store.put(self.policy.key, assembled, ttl_s=self.ttl_s)
+        body = self.renderer.answer(answer)
+        self.exchange.end_ok()
+        return HttpResponse(body, headers=headers, content_type="application/json")
+
+    async def from_upstream(self) -> HttpResponseBase:
+        """Fail over along the targets. Raises GatewayError when none answers."""
+        attempting = Attempting(
+            call=self.call,
+            exchange=self.exchange,
+            transport=self.transport,
+            deadline=asyncio.get_running_loop().time() + self._total_s(),
+            headers={},
+        )
+        if self.call.stream:
+            return await self._stream(attempting)
+        answer = await self._first_success(attempting, attempting.answer)
+        self.exchange.usage = answer.usage
+        if self.policy.write and cache.storable(answer.finish_reasons):
+            self._keep(cache.JSON, answer.body, answer.usage)
+        body = self.renderer.answer(answer)
+        self.exchange.end_ok()
+        headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
+        return HttpResponse(body, headers=headers, content_type="application/json")
+
+    async def _stream(self, attempting: Attempting) -> HttpResponseBase:
+        opening: asyncio.Task[OpenStream] = self.spawn(self._first_success(attempting, attempting.stream))
+        try:
+            await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
+        except asyncio.CancelledError:
+            opening.cancel()
+            raise
+        body = self._relayed(opening.result()) if opening.done() else self._late(opening)
+
+        def abandon() -> None:
+            """The client left before the first piece could be asked for."""
+            if not opening.cancel() and not self.exchange.ended:
+                opening.result().response.close()
+            self.exchange.end_cancelled()
+
+        headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
+        return StreamReply(body, headers, abandon=abandon)
+
+    async def _late(self, opening: "asyncio.Task[OpenStream]") -> AsyncIterator[bytes]:
+        """Send comments until the stream opens; by now its failure can only be an event."""
+        try:
+            while not opening.done():
+                yield KEEP_ALIVE
+                await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
+            stream = opening.result()
+        except (asyncio.CancelledError, GeneratorExit):
+            opening.cancel()
+            self.exchange.end_cancelled()
+            raise
+        except GatewayError as error:
+            self.exchange.end_error(error)
+            yield self.renderer.error(error)
+            return
+        relayed = self._relayed(stream)
+        try:
+            async for piece in relayed:
+                yield piece
+        finally:
+            await relayed.aclose()  # type: ignore[attr-defined]  # a generator; its exit paths never wait
+
+    def _relayed(self, stream: OpenStream) -> AsyncIterator[bytes]:
+        exchange = self.exchange
+        exchange.completion.ttft_ms = exchange.elapsed_ms()
+        recording = None
+        if self.policy.write:
+            recording = Recording(self.env.cache_max_bytes // 4, exchange.completion)
+
+        def whole() -> None:
+            self.spawn(stream.response.finish())
+            if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
+                self._keep(cache.EVENTS, recording.body(), exchange.usage)
+
+        return relay(
+            stream,
+            renderer=self.renderer,
+            exchange=exchange,
+            whole=whole,
+            keep=None if recording is None else recording.add,
+        )
+
+    async def _first_success(
+        self, attempting: Attempting, attempt: Callable[[Upstream], Awaitable[Result]]
+    ) -> Result:
+        try:
+            return await failover.run(
+                self.resolved.upstreams,
+                attempt,
+                max_attempts=self.env.max_retries,
+                deadline=attempting.deadline,
+            )
+        except UpstreamError as error:
+            failure = upstream_failed(error, provider=self.exchange.completion.provider)
+            failure.headers |= attempting.headers
+            raise failure from None
+
+    def _keep(self, form: str, body: bytes, usage: Usage | None) -> None:
+        completion = self.exchange.completion
+        entry = Entry(
+            form=form,
+            body=body,
+            provider=completion.provider,
+            model=completion.model,
+            stored_at=time.time(),
+            usage=usage,
+        )
+        self.store.put(self.policy.key, entry, ttl_s=self.ttl_s)
+
+    def _total_s(self) -> float:
+        timeouts = [upstream.account.timeouts for upstream in self.resolved.upstreams]
+        return max(each.total_s if self.call.stream else each.total_json_s for each in timeouts)
+
+
+def gateway_headers(completion: Completion) -> dict[str, str]:
+    """Return what every answer says about itself."""
+    headers = {"x-request-id": completion.request_id}
+    if completion.provider:
+        headers["x-gateway-provider"] = completion.provider
+        headers["x-gateway-model"] = completion.model
+    if completion.cache:
+        headers["x-gateway-cache"] = completion.cache
+        headers["x-gateway-attempts"] = str(len(completion.attempts))
+    return headers
