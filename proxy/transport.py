@@ -68,6 +68,7 @@ class Transport:
         session = self._session(account)
         url = self._url(account.base_url, request.path)
         headers = {**account.headers, **request.headers}
+        _reused.set(False)
         try:
             try:
                 response = await session.post(url, data=request.body, headers=headers)
