@@ -24,6 +24,7 @@ import structlog
 
 from gatewaysite.metrics_directory import MetricsDirectory
 
+GATEWAY_APP = "gatewaysite.asgi:application"
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 FIRST_STARTS = 3  # a web process that dies so often before it ever served is not started again
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -35,7 +36,7 @@ BIND_PATIENCE_S = 3.0  # a killed predecessor's processes let go of the port wit
 log = structlog.get_logger("gatewaysite.serve")
 
 
-class CannotServe(Exception):  # noqa: N818 - reads as a sentence where it is raised
+class CannotServe(Exception):
     """The gateway cannot start; the message tells the operator why and what to do."""
 
 
@@ -49,7 +50,7 @@ class Plan:
     plane: str
     shipper: bool
     grace_s: float
-    app: str = "gatewaysite.asgi:application"
+    app: str = GATEWAY_APP
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from gatewaysite.logs import configure_logging
 BASE_DIR = Path(__file__).resolve().parent.parent
 GATEWAY = read_environment()
 GATEWAY_RELEASE = "0.1.0"
-GATEWAY.data_dir.mkdir(parents=True, exist_ok=True)
+GATEWAY.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 SECRET_KEYS = GATEWAY.secret_keys or vault.keys_from_file(GATEWAY.data_dir / "secret.key")
 SECRET_KEY = SECRET_KEYS[0]
@@ -56,7 +56,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "gatewaysite.static_files.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -4,6 +4,7 @@ Nothing here or in the application depends on ASGI lifespan: resources start on 
 end in `Worker.shutdown`, inside the running loop, after the last response went out.
 """
 
+import asyncio
 import gc
 import math
 import os
@@ -12,8 +13,10 @@ import socket
 
 import uvicorn
 
+from gatewaysite.serve import GATEWAY_APP
 from proxy import lifecycle
 
+WARM_UP_S = 10.0
 KEEP_ALIVE_S = 75  # SDK connection pools keep 60 s and less: the client closes first, not we
 
 
@@ -26,7 +29,10 @@ class Worker(uvicorn.Server):
         self._ready_fd = ready_fd
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections, then tell the parent."""
+        """Wait for the first configuration, accept connections, then tell the parent."""
+        if self.config.app == GATEWAY_APP:
+            # A configuration that does not come stops nothing: /ready says what is missing.
+            await asyncio.to_thread(lifecycle.gateway().watcher.ready.wait, WARM_UP_S)
         await super().startup(sockets)
         # What is imported by now lives as long as the process: no collection needs to walk it.
         gc.collect()

@@ -67,3 +67,4 @@ def test_it_passes_the_judge(judged: Gateway, upstream_port: int, options: str) 
     verdict = re.search(r"(\d+) passed, (\d+) failed, (\d+) skipped", done.stdout.splitlines()[-1])
     assert verdict is not None, report
     assert (done.returncode, verdict[2], verdict[3]) == (0, "0", "0"), report
+    assert int(verdict[1]) > 30

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 from django.db.utils import OperationalError
 
-from gatewaysite.serve import CannotServe, Plan, Supervisor
+from gatewaysite.serve import GATEWAY_APP, CannotServe, Plan, Supervisor
 
 PLANES = ("all", "data", "control")
 log = structlog.get_logger("gatewaysite.serve")
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--no-migrate", action="store_true", help="Neither migrate nor bootstrap: another process does."
         )
-        parser.add_argument("--app", default="gatewaysite.asgi:application", help=argparse.SUPPRESS)
+        parser.add_argument("--app", default=GATEWAY_APP, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         environment = settings.GATEWAY

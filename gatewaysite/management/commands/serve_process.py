@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 from gatewaysite.lifeline import end_with
+from gatewaysite.serve import GATEWAY_APP
 from gatewaysite.worker import run_worker
 
 
@@ -20,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--lifeline", type=int, required=True, help="Pipe that closes with the parent.")
         parser.add_argument("--socket", type=int, help="The listening socket.")
         parser.add_argument("--ready", type=int, help="Pipe to tell that connections are accepted.")
-        parser.add_argument("--app", default="gatewaysite.asgi:application")
+        parser.add_argument("--app", default=GATEWAY_APP)
 
     def handle(self, *args: Any, **options: Any) -> None:
         end_with(options["lifeline"])
