@@ -1,10 +1,10 @@
 """The configuration's version and change log, and the base of every row that has a part in it."""
 
 from collections.abc import Collection, Iterable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.db import models, transaction
-from django.db.models.signals import post_delete
+from django.db.models.signals import class_prepared, post_delete, post_save
 from django.dispatch import Signal
 
 # Sent after the saving transaction has committed, with `version`.
@@ -58,7 +58,8 @@ def bump(part: str, ref: str = "") -> None:
         ConfigChange.objects.create(version=version, part=part, ref=ref)
         if version % 1000 == 0:
             ConfigChange.objects.filter(version__lt=version - KEPT_CHANGES).delete()
-        transaction.on_commit(lambda: changed.send(sender=ConfigVersion, version=version))
+        # Robust: the row is saved; an announcement that fails must not tell its author otherwise.
+        transaction.on_commit(lambda: changed.send_robust(sender=ConfigVersion, version=version))
 
 
 class TrackedQuerySet(models.QuerySet[Row]):
@@ -68,7 +69,7 @@ class TrackedQuerySet(models.QuerySet[Row]):
         """Update rows and bump, unless only ignored columns change."""
         with transaction.atomic():
             count = super().update(**values)
-            if count and not set(values) <= self._tracked().snapshot_ignores:
+            if count and not set(values) <= set(self._tracked().snapshot_ignores):
                 self._bump_all()
         return count
 
@@ -76,7 +77,8 @@ class TrackedQuerySet(models.QuerySet[Row]):
         """Insert rows and bump once."""
         with transaction.atomic():
             rows = super().bulk_create(objs, *args, **options)
-            self._bump_all()
+            if rows:
+                self._bump_all()
         return rows
 
     def bulk_update(self, objs: Iterable[Row], fields: Iterable[str], *args: Any, **options: Any) -> int:
@@ -90,6 +92,9 @@ class TrackedQuerySet(models.QuerySet[Row]):
         bump(self._tracked().snapshot_part)
 
 
+TrackedManager = models.Manager.from_queryset(TrackedQuerySet)
+
+
 class TrackedModel(models.Model):
     """A row of the configuration: saving, deleting and bulk writes bump the version."""
 
@@ -98,18 +103,14 @@ class TrackedModel(models.Model):
     # Columns no snapshot holds (bookkeeping): writing only these bumps nothing.
     snapshot_ignores: ClassVar[Collection[str]] = frozenset()
 
-    objects: ClassVar[models.Manager[Self]] = models.Manager.from_queryset(TrackedQuerySet)()
+    objects = TrackedManager()
 
     class Meta:
         """No table of its own."""
 
         abstract = True
 
-    def snapshot_ref(self) -> str:
-        """Return what names this row inside its part, or "" when the part is rebuilt whole."""
-        return ""
-
-    def save(self, **options: Any) -> None:  # type: ignore[override]  # keyword arguments only
+    def save(self, **options: Any) -> None:
         """Save the row and bump the version in one transaction."""
         written = options.get("update_fields")
         with transaction.atomic():
@@ -117,11 +118,36 @@ class TrackedModel(models.Model):
             if written is None or not set(written) <= set(self.snapshot_ignores):
                 bump(self.snapshot_part, self.snapshot_ref())
 
+    def snapshot_ref(self) -> str:
+        """Return what names this row inside its part, or "" when the part is rebuilt whole."""
+        return ""
 
-def _bump_deleted(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
-    # Django sends this inside the deleting transaction, for cascades too.
-    if issubclass(sender, TrackedModel) and isinstance(instance, TrackedModel):
+
+def _bump_deleted(sender: type[TrackedModel], instance: TrackedModel, **_: Any) -> None:
+    """Bump for a deleted row, and for the rows of other parts that pointed to it.
+
+    Django sends this inside the deleting transaction, for cascades too. What SET_NULL changes is
+    updated below our query sets, so it is told here.
+    """
+    bump(instance.snapshot_part, instance.snapshot_ref())
+    for relation in sender._meta.related_objects:
+        pointing = relation.related_model
+        if relation.on_delete is models.SET_NULL and issubclass(pointing, TrackedModel):
+            bump(pointing.snapshot_part)
+
+
+def _bump_loaded(instance: TrackedModel, **signal: Any) -> None:
+    """Bump for a row of a fixture (`loaddata`), which goes past `save`."""
+    if signal["raw"]:
         bump(instance.snapshot_part, instance.snapshot_ref())
 
 
-post_delete.connect(_bump_deleted, dispatch_uid="config.bump_deleted")
+def _track(sender: type[models.Model], **_: Any) -> None:
+    # By sender: a receiver for every model would take from all others the fast way of deleting,
+    # which loads no rows, and request logs are deleted by the million.
+    if issubclass(sender, TrackedModel) and not sender._meta.abstract:
+        post_delete.connect(_bump_deleted, sender=sender, dispatch_uid="config.bump_deleted")
+        post_save.connect(_bump_loaded, sender=sender, dispatch_uid="config.bump_loaded")
+
+
+class_prepared.connect(_track, dispatch_uid="config.track")

@@ -1,6 +1,6 @@
 """Money is an integer of nano-dollars; people read and write decimal dollars."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 from django import forms
@@ -8,6 +8,10 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 NANO = 10**9
+# What a column holds: about 9.2 thousand million dollars.
+_MOST, _MOST_DIGITS = 2**63 - 1, 9
+# The usual context rounds to 28 digits in silence.
+_EXACT = Context(prec=60, traps=[Inexact])
 
 
 def usd(nanousd: int) -> str:
@@ -19,13 +23,23 @@ def usd(nanousd: int) -> str:
 def nanousd(dollars: str | Decimal | int) -> int:
     """Return dollars as nano-dollars, exactly. Raises ValueError when it is not exact."""
     try:
-        scaled = Decimal(str(dollars)) * NANO
+        amount = Decimal(str(dollars))
     except InvalidOperation:
         raise ValueError("must be a decimal number of dollars") from None
-    if not scaled.is_finite():
+    if not amount.is_finite():
         raise ValueError("must be a finite number of dollars")
+    if not amount:
+        return 0
+    if amount.adjusted() > _MOST_DIGITS:  # before int() would spell 1e999999 out
+        raise ValueError("is more than the ledger can hold")
+    try:
+        scaled = _EXACT.multiply(amount, NANO)
+    except Inexact:
+        raise ValueError("has more than nine decimal places") from None
     if scaled != scaled.to_integral_value():
         raise ValueError("has more than nine decimal places")
+    if abs(scaled) > _MOST:
+        raise ValueError("is more than the ledger can hold")
     return int(scaled)
 
 
@@ -58,7 +72,7 @@ class UsdFormField(forms.DecimalField):
 class UsdField(models.BigIntegerField):  # type: ignore[type-arg]  # generic only in the stubs
     """Nano-dollars in the database, decimal dollars in forms."""
 
-    def formfield(self, **options: Any) -> Any:  # type: ignore[override]  # the stubs fix other keywords
+    def formfield(self, **options: Any) -> Any:
         """Use the dollar form field."""
         options.pop("widget", None)
         return models.Field.formfield(self, **{"form_class": UsdFormField, **options})

@@ -10,29 +10,48 @@ import hashlib
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.core.exceptions import ImproperlyConfigured
 
 _SEALED = "enc:"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-class SecretUnreadable(Exception):  # noqa: N818 - reads as a sentence where it is raised
+class SecretUnreadable(Exception):
     """A stored secret opens with none of the configured keys."""
 
 
 def keys_from_file(path: Path) -> tuple[str, ...]:
     """Return the keys in `path`, one a line, newest first; make the file (0600) if absent."""
+    if not path.exists():
+        _make_key_file(path)
+    keys = tuple(path.read_text().split())
+    if not keys:
+        raise ImproperlyConfigured(f"{path} holds no key: restore it, or delete it to start with a new one.")
+    return keys
+
+
+def _make_key_file(path: Path) -> None:
+    """Put a complete file in place, unless another process was first: nobody ever reads half a key."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return tuple(path.read_text().split())
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(48) + "\n")
-    return tuple(path.read_text().split())
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 class Vault:
@@ -56,16 +75,16 @@ class Vault:
         name = reference(stored)
         if name:
             return (os.environ if variables is None else variables).get(name, "")
-        if not stored.startswith(_SEALED):
+        if not sealed(stored):
             return stored
         try:
             return self._fernet.decrypt(stored.removeprefix(_SEALED)).decode()
-        except InvalidToken:
+        except (InvalidToken, ValueError):  # ValueError: not even ASCII
             raise SecretUnreadable("no key in GATEWAY_SECRET_KEYS opens this credential") from None
 
     def rotate(self, stored: str) -> str:
         """Return `stored` sealed anew under the newest key."""
-        if not stored.startswith(_SEALED):
+        if not sealed(stored):
             return stored
         return self.seal(self.open(stored))
 
@@ -79,6 +98,11 @@ class Vault:
             return self._fernet.decrypt(token)
         except InvalidToken:
             raise SecretUnreadable("no key in GATEWAY_SECRET_KEYS opens this file") from None
+
+
+def sealed(text: str) -> bool:
+    """Is `text` a token that `Vault.seal` made?"""
+    return text.startswith(_SEALED)
 
 
 def reference(text: str) -> str:
