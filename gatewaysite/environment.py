@@ -32,6 +32,14 @@ _SIZE = re.compile(r"(\d+)\s*(b|kb|kib|mb|mib|gb|gib)?", re.IGNORECASE)
 _BYTES = {"b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20, "gb": 10**9, "gib": 2**30}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+# Other programs' words beside ours.
+_LEVELS = {
+    **{word: word for word in ("debug", "info", "warning", "error")},
+    "trace": "debug",
+    "warn": "warning",
+    "critical": "error",
+    "fatal": "error",
+}
 
 
 def _duration_s(text: str) -> float:
@@ -53,7 +61,7 @@ def _bytes(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.strip().isdigit():
+    if not re.fullmatch(r"\d{1,18}", text.strip(), re.ASCII):
         raise ValueError("a whole number, 0 or more")
     return int(text)
 
@@ -91,12 +99,31 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _log_level(text: str) -> str:
+    level = _LEVELS.get(text.strip().lower())
+    if level is None:
+        raise ValueError("one of debug, info, warning, error")
+    return level
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
+def _http_url(text: str) -> str:
+    url = text.strip()
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("a URL that starts with http:// or https://")
+    return url
+
+
 def _var(name: str, default: str, parse: Callable[[str], Any] = str.strip) -> Any:
     return field(metadata={"name": name, "default": default, "parse": parse})
+
+
+def _secret(name: str, parse: Callable[[str], Any] = str.strip) -> Any:
+    """A variable that may hold a password: no traceback shows it."""
+    return field(repr=False, metadata={"name": name, "default": "", "parse": parse})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +134,9 @@ class Environment:
     host: str = _var("HOST", "127.0.0.1")
     workers: int = _var("WORKERS", "1", _positive)
     data_dir: Path = _var("GATEWAY_DATA_DIR", "./data", lambda text: Path(text).resolve())
-    database_url: str = _var("DATABASE_URL", "")
-    redis_url: str = _var("REDIS_URL", "")
-    celery_broker_url: str = _var("CELERY_BROKER_URL", "")
+    database_url: str = _secret("DATABASE_URL")
+    redis_url: str = _secret("REDIS_URL")
+    celery_broker_url: str = _secret("CELERY_BROKER_URL")
     cache_mode: str = _var("CACHE_MODE", "memory", _one_of("memory", "redis", "none"))
     cache_ttl_s: float = _var("CACHE_TTL", "1h", _duration_s)
     cache_max_bytes: int = _var("CACHE_MAX_BYTES", "16MiB", _bytes)
@@ -131,23 +158,23 @@ class Environment:
     max_response_bytes: int = _var("MAX_RESPONSE_BYTES", "64MiB", _bytes)
     max_body_bytes: int = _var("MAX_BODY_BYTES", "32MiB", _bytes)
     store_outage: str = _var("STORE_OUTAGE", "share", _one_of("share", "refuse", "allow"))
-    metrics_token: str = _var("METRICS_TOKEN", "")
+    metrics_token: str = _secret("METRICS_TOKEN")
     cors_origins: tuple[str, ...] = _var("CORS_ORIGINS", "*", _words)
     trusted_proxies: tuple[str, ...] = _var("TRUSTED_PROXIES", "", _words)
-    log_level: str = _var("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"))
+    log_level: str = _var("LOG_LEVEL", "info", _log_level)
     log_format: str = _var("LOG_FORMAT", "json", _one_of("json", "console"))
     log_prompts: bool = _var("LOG_PROMPTS", "false", _flag)
     grace_s: float = _var("GRACE_PERIOD", "30s", _duration_s)
-    app_base_url: str = _var("APP_BASE_URL", "")
-    secret_keys: tuple[str, ...] = _var("GATEWAY_SECRET_KEYS", "", _words)
-    openai_api_key: str = _var("OPENAI_API_KEY", "")
-    anthropic_api_key: str = _var("ANTHROPIC_API_KEY", "")
-    google_api_key: str = _var("GOOGLE_API_KEY", "")
-    gemini_api_key: str = _var("GEMINI_API_KEY", "")
-    mistral_api_key: str = _var("MISTRAL_API_KEY", "")
-    ollama_base_url: str = _var("OLLAMA_BASE_URL", "")
-    llm_base_url: str = _var("LLM_BASE_URL", "")
-    llm_api_key: str = _var("LLM_API_KEY", "")
+    app_base_url: str = _var("APP_BASE_URL", "", _http_url)
+    secret_keys: tuple[str, ...] = _secret("GATEWAY_SECRET_KEYS", _words)
+    openai_api_key: str = _secret("OPENAI_API_KEY")
+    anthropic_api_key: str = _secret("ANTHROPIC_API_KEY")
+    google_api_key: str = _secret("GOOGLE_API_KEY")
+    gemini_api_key: str = _secret("GEMINI_API_KEY")
+    mistral_api_key: str = _secret("MISTRAL_API_KEY")
+    ollama_base_url: str = _var("OLLAMA_BASE_URL", "", _http_url)
+    llm_base_url: str = _var("LLM_BASE_URL", "", _http_url)
+    llm_api_key: str = _secret("LLM_API_KEY")
 
     @property
     def simple_chat_open(self) -> bool:
@@ -170,36 +197,43 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         dotenv = Path.cwd() / ".env"
         if dotenv.is_file():
             environ.Env.read_env(dotenv)
+    aliased = _from_aliases(os.environ if variables is None else variables)
+    if variables is None:
+        # A credential stored as ${OPENAI_API_KEY} must open when only its alias is set.
+        os.environ.update({name: text for name, (_, text) in aliased.items()})
         variables = os.environ
-    aliased = _with_aliases(variables)
-    environment = Environment(**{spec.name: _parse(spec.metadata, aliased) for spec in fields(Environment)})
+    values: dict[str, Any] = {}
+    for spec in fields(Environment):
+        name = spec.metadata["name"]
+        written, text = aliased.get(name, (name, variables.get(name, "").strip()))
+        values[spec.name] = _parsed(written, text or spec.metadata["default"], spec.metadata["parse"])
+    environment = Environment(**values)
     if environment.cache_mode == "redis" and not environment.redis_url:
         raise ImproperlyConfigured("CACHE_MODE='redis' needs REDIS_URL, which is not set.")
     return environment
 
 
-def _with_aliases(variables: Mapping[str, str]) -> dict[str, str]:
-    known = dict(variables)
-    for alias, name in ALIASES.items():
-        if alias in variables and not variables.get(name):
-            known[name] = _translate(alias, variables[alias])
-    return known
+def _from_aliases(variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return variable -> (alias, value) for those that are set by an alias alone."""
+    return {
+        name: (alias, _translate(alias, variables[alias].strip()))
+        for alias, name in ALIASES.items()
+        if variables.get(alias, "").strip() and not variables.get(name, "").strip()
+    }
 
 
 def _translate(alias: str, text: str) -> str:
     if alias == "LOG_PRETTY":
-        return "console" if text.strip().lower() in _TRUE else "json"
-    if alias == "REDIS_ADDR" and text and "://" not in text:
+        return "console" if _parsed(alias, text, _flag) else "json"
+    if alias == "REDIS_ADDR" and "://" not in text:
         return f"redis://{text}"
-    if alias == "CACHE_BACKEND" and text.strip().lower() in {"off", "disabled", "noop"}:
+    if alias == "CACHE_BACKEND" and text.lower() in {"off", "disabled", "noop"}:
         return "none"
     return text
 
 
-def _parse(metadata: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
-    name = metadata["name"]
-    text = variables.get(name, "") or metadata["default"]
+def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
-        return metadata["parse"](text)
+        return parse(text)
     except ValueError as problem:
         raise ImproperlyConfigured(f"{name}={text!r} is not valid: expected {problem}.") from None
