@@ -1,0 +1,147 @@
+"""Writes a checked document into the rows: upsert by name, and only what differs.
+
+An unchanged row is not saved, so applying a file twice bumps no version. Objects that the file
+does not mention are left alone: several files, and the admin, may each own a part. A list inside an
+object (targets, limits, budgets, exclusions) is that object's whole list. A budget keeps its
+row, and with it what it has spent, for as long as its window and models stay.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from config.vault import Vault, reference, sealed
+from gatewaysite.config_file.credentials import same_credential
+from gatewaysite.config_file.document import Document, Entry, Row
+from gatewaysite.config_file.existing import Existing
+from gatewaysite.config_file.reading import price_identity
+from gatewaysite.config_file.rowwriter import Changes, Listed, RowWriter
+from keys.models import ApiKey, Budget, RateLimit, Tenant
+from providers.builtin_prices import write_builtin_prices
+from providers.models import Price, Provider, vault
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+
+EVERYONE: Mapping[str, None] = {"tenant": None, "key": None}
+
+
+class Applier:
+    """Applies one document that was checked before."""
+
+    def __init__(self, document: Document, existing: Existing) -> None:
+        self._document = document
+        self._existing = existing
+        self._vault: Vault = vault()
+        self._writer = RowWriter()
+
+    def apply(self) -> Changes:
+        """Write all sections, those that others refer to first."""
+        document = self._document
+        for entry in document.providers:
+            self._provider(entry)
+        for entry in document.tenants:
+            self._tenant(entry)
+        for entry in document.keys:
+            self._key(entry)
+        for entry in document.routes:
+            self._route(entry)
+        for entry in document.prices:
+            self._price(entry)
+        self._limits("everyone", EVERYONE, document.rate_limits, document.budgets)
+        self._exclusions()
+        self._settings()
+        return self._writer.changes
+
+    def _provider(self, entry: Entry) -> None:
+        name, row = entry.row["name"], dict(entry.row)
+        found = self._existing.providers.get(name)
+        before = (found.dialect, found.base_url) if found else None
+        stored = found.credential if found else ""
+        if entry.secret is not None and not same_credential(self._vault, stored, entry.secret):
+            row["credential"] = entry.secret if sealed(entry.secret) else self._vault.seal(entry.secret)
+        provider = self._writer.upsert(f"provider {name}", Provider, found, row)
+        self._existing.providers[name] = provider
+        if before != (provider.dialect, provider.base_url):
+            write_builtin_prices(provider)
+        self._warn_of_unset(provider, entry.path)
+
+    def _warn_of_unset(self, provider: Provider, path: str) -> None:
+        variable = reference(provider.credential)
+        if variable and provider.enabled and not self._vault.open(provider.credential):
+            self._writer.changes.warnings.append(
+                f"{path}.api_key: {variable} is not set: provider {provider.name} stays disabled until it is"
+            )
+
+    def _tenant(self, entry: Entry) -> None:
+        name = entry.row["name"]
+        tenant = self._writer.upsert(f"tenant {name}", Tenant, self._existing.tenants.get(name), entry.row)
+        self._existing.tenants[name] = tenant
+        owner = {"tenant": tenant, "key": None}
+        self._limits(f"tenant {name}", owner, entry.rate_limits, entry.budgets)
+
+    def _key(self, entry: Entry) -> None:
+        name, row = entry.row["name"], dict(entry.row)
+        found = self._existing.keys.get(name)
+        if "tenant" in row:
+            row["tenant"] = self._existing.tenants[row["tenant"]]
+        if found is not None and row.get("digest", found.digest) != found.digest:
+            row.setdefault("prefix", "")  # it showed the old secret
+        if found is None and "digest" not in row:
+            key, secret = ApiKey.issue(tenant=row["tenant"], name=name)
+            row |= {"digest": key.digest, "prefix": key.prefix}
+            self._writer.changes.secrets[name] = secret
+        key = self._writer.upsert(f"key {name}", ApiKey, found, row)
+        self._limits(f"key {name}", {"tenant": None, "key": key}, entry.rate_limits, entry.budgets)
+
+    def _route(self, entry: Entry) -> None:
+        kind, match = entry.row["kind"], entry.row["match"]
+        what = f"{kind} route {match}"
+        route = self._writer.upsert(what, Route, self._existing.routes.get((kind, match)), entry.row)
+        if entry.targets is not None:
+            wanted = [
+                {**target, "provider": self._existing.providers[target["provider"]]}
+                for target in entry.targets
+            ]
+            rows = list(route.targets.select_related("provider"))
+            self._writer.reorder(Listed(what, Target, {"route": route}), rows, wanted)
+
+    def _price(self, entry: Entry) -> None:
+        provider, model = entry.row["provider"], entry.row["model"]
+        found = self._existing.prices.get(price_identity(entry.row))
+        row = {**entry.row, "provider": self._existing.providers[provider]}
+        self._writer.upsert(f"price {provider}/{model}", Price, found, row)
+
+    def _limits(
+        self,
+        what: str,
+        owner: Mapping[str, Any],
+        rate_limits: Sequence[Row] | None,
+        budgets: Sequence[Row] | None,
+    ) -> None:
+        if rate_limits is not None:
+            rows = list(RateLimit.objects.filter(**_lookup(owner)).order_by("pk"))
+            identity = ("kind", "per", "model")
+            self._writer.replace(Listed(what, RateLimit, owner), rows, rate_limits, identity=identity)
+        if budgets is not None:
+            spent = list(Budget.objects.filter(**_lookup(owner)).order_by("pk"))
+            self._writer.replace(Listed(what, Budget, owner), spent, budgets, identity=("window", "model"))
+
+    def _exclusions(self) -> None:
+        wanted = self._document.exclusions
+        if wanted is not None:
+            rows = list(CacheExclusion.objects.order_by("pk"))
+            self._writer.replace(
+                Listed("cache", CacheExclusion, {}), rows, wanted, identity=("kind", "pattern")
+            )
+
+    def _settings(self) -> None:
+        row = dict(self._document.settings)
+        if "default_provider" in row:
+            row["default_provider"] = self._existing.providers.get(row["default_provider"])
+        found = self._existing.settings
+        if any(getattr(found, column) != value for column, value in row.items()):
+            stored = found if found.pk else GatewaySettings.load()
+            self._writer.upsert("settings", GatewaySettings, stored, row)
+
+
+def _lookup(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filter for rows of exactly this owner: a null column is asked for as null."""
+    return {f"{name}__isnull" if row is None else name: row or True for name, row in owner.items()}

@@ -1,0 +1,82 @@
+"""Holds a file against the rows: what it refers to must exist, what it creates must be complete."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from django.conf import settings
+
+from config.vault import SecretUnreadable, Vault, sealed
+from gatewaysite.config_file import fields
+from gatewaysite.config_file.document import Document, Entry
+from gatewaysite.config_file.existing import Existing
+from gatewaysite.config_file.fields import Field
+from gatewaysite.config_file.problems import Problems, did_you_mean
+from gatewaysite.config_file.reading import price_identity
+
+
+def check_against_rows(document: Document, existing: Existing, problems: Problems) -> None:
+    """Add to `problems` what the rows make of the file."""
+    providers = existing.providers.keys() | _names(document.providers)
+    tenants = existing.tenants.keys() | _names(document.tenants)
+    default = document.settings.get("default_provider")
+    if default:
+        _refer("default_provider", default, known=providers, what="provider", problems=problems)
+    for entry in document.providers:
+        _complete(entry, fields.PROVIDER, problems, known=entry.row["name"] in existing.providers)
+        _check_token(entry, problems)
+    for entry in document.routes:
+        _check_route(entry, existing, providers, problems)
+    for entry in document.keys:
+        _check_key(entry, existing, tenants, problems)
+    for entry in document.prices:
+        _complete(entry, fields.PRICE, problems, known=price_identity(entry.row) in existing.prices)
+        _refer(
+            f"{entry.path}.provider",
+            entry.row["provider"],
+            known=providers,
+            what="provider",
+            problems=problems,
+        )
+
+
+def _check_route(entry: Entry, existing: Existing, providers: Collection[str], problems: Problems) -> None:
+    known = (entry.row["kind"], entry.row["match"]) in existing.routes
+    if not known and entry.targets is None:
+        problems.add(f"{entry.path}.targets", "required")
+    for index, target in enumerate(entry.targets or ()):
+        if "provider" in target:
+            path = f"{entry.path}.targets[{index}].provider"
+            _refer(path, target["provider"], known=providers, what="provider", problems=problems)
+
+
+def _check_key(entry: Entry, existing: Existing, tenants: Collection[str], problems: Problems) -> None:
+    name = entry.row["name"]
+    _complete(entry, fields.KEY, problems, known=name in existing.keys)
+    if "tenant" in entry.row:
+        _refer(f"{entry.path}.tenant", entry.row["tenant"], known=tenants, what="tenant", problems=problems)
+    holder = existing.key_names.get(entry.row.get("digest", ""), name)
+    if holder != name:
+        problems.add(entry.path, f"its secret is already that of key {holder}")
+
+
+def _check_token(entry: Entry, problems: Problems) -> None:
+    """Refuse an encrypted credential that another installation's keys have sealed."""
+    if entry.secret and sealed(entry.secret):
+        try:
+            Vault(settings.SECRET_KEYS).open(entry.secret)
+        except SecretUnreadable as problem:
+            problems.add(f"{entry.path}.api_key", str(problem))
+
+
+def _names(entries: Iterable[Entry]) -> set[str]:
+    return {entry.row["name"] for entry in entries}
+
+
+def _complete(entry: Entry, table: Sequence[Field], problems: Problems, *, known: bool) -> None:
+    for field in table:
+        if field.required and not known and field.name not in entry.given:
+            problems.add(f"{entry.path}.{field.name}", "required")
+
+
+def _refer(path: str, name: str, *, known: Collection[str], what: str, problems: Problems) -> None:
+    if name not in known:
+        problems.add(path, f"no {what} is named {name}{did_you_mean(name, known)}")

@@ -1,0 +1,153 @@
+"""The rows as the file that makes them: every field written out, so that applying it restores them.
+
+The order is by names, never by ids: two databases with the same configuration export the same bytes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from config.vault import sealed
+from gatewaysite.config_file import fields
+from gatewaysite.config_file.fields import written_fields
+from gatewaysite.config_file.reading import ALWAYS, FORMAT_VERSION
+from keys.models import ApiKey, Budget, RateLimit, Tenant
+from providers.models import Price, Provider
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+
+HEADER = "# Configuration of the LLM gateway; `manage.py apply_config` reads it back.\n"
+
+
+class Inline(dict[str, Any]):
+    """A mapping written on one line."""
+
+
+# By (tenant id, key id); both None: everyone.
+Owned = dict[tuple[int | None, int | None], list[Inline]]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes Inline mappings inline, and nothing as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+        """Write a value out each time it occurs."""
+        return True
+
+
+_Dumper.add_representer(
+    Inline, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+)
+
+
+def export(*, with_secrets: bool = False) -> str:
+    """Return the configuration as YAML; without secrets, stored credentials are left out (= unchanged)."""
+    limits, budgets = _by_owner(RateLimit, _rate_limit), _by_owner(Budget, _budget)
+    settings = GatewaySettings.objects.filter(pk=1).first() or GatewaySettings()
+    default = settings.default_provider
+    document = {
+        "version": FORMAT_VERSION,
+        "default_provider": default.name if default else None,
+        "default_model": settings.default_model or None,
+        "providers": [_provider(row, with_secrets=with_secrets) for row in Provider.objects.order_by("name")],
+        "routes": _routes(),
+        "cache": {**written_fields(vars(settings), fields.CACHE), "exclusions": _exclusions()},
+        "rate_limits": limits[None, None],
+        "budgets": budgets[None, None],
+        "tenants": _tenants(limits, budgets),
+        "keys": _keys(limits, budgets),
+        "prices": _prices(),
+    }
+    return HEADER + yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=110
+    )
+
+
+def _provider(provider: Provider, *, with_secrets: bool) -> dict[str, Any]:
+    shown = with_secrets or not sealed(provider.credential)
+    written = written_fields(vars(provider), fields.PROVIDER)
+    return {
+        **{name: written.pop(name) for name in ("name", "dialect", "base_url")},
+        **({"api_key": provider.credential or None} if shown else {}),
+        **written,
+        "timeouts": Inline(written_fields(vars(provider), fields.TIMEOUTS)),
+    }
+
+
+def _routes() -> list[dict[str, Any]]:
+    targets: dict[int, list[Inline]] = defaultdict(list)
+    columns = ("route_id", "model", "weight", "provider__name")
+    for row in Target.objects.order_by("route_id", "position", "id").values(*columns):
+        written = written_fields({**row, "provider": row["provider__name"]}, fields.TARGET)
+        targets[row["route_id"]].append(Inline(written))
+    return [
+        {**written_fields(row, fields.ROUTE), "targets": targets[row["id"]]}
+        for row in Route.objects.order_by("-priority", "kind", "match").values()
+    ]
+
+
+def _exclusions() -> list[Inline]:
+    rows = CacheExclusion.objects.order_by("kind", "pattern").values()
+    return [Inline(written_fields(row, fields.EXCLUSION)) for row in rows]
+
+
+def _tenants(limits: Owned, budgets: Owned) -> list[dict[str, Any]]:
+    return [
+        {
+            **written_fields(row, fields.TENANT),
+            "rate_limits": limits[row["id"], None],
+            "budgets": budgets[row["id"], None],
+        }
+        for row in Tenant.objects.order_by("name").values()
+    ]
+
+
+def _keys(limits: Owned, budgets: Owned) -> list[dict[str, Any]]:
+    columns = ("id", "tenant__name", *(field.column for field in fields.KEY if field.column != "tenant"))
+    return [
+        {
+            **written_fields({**row, "tenant": row["tenant__name"]}, fields.KEY),
+            "rate_limits": limits[None, row["id"]],
+            "budgets": budgets[None, row["id"]],
+        }
+        for row in ApiKey.objects.order_by("name").values(*columns)
+    ]
+
+
+def _prices() -> list[dict[str, Any]]:
+    columns = ("provider__name", *(field.column for field in fields.PRICE if field.column != "provider"))
+    rows = Price.objects.filter(source=Price.Source.OPERATOR).order_by(
+        "provider__name", "model", "effective_from"
+    )
+    prices = []
+    for row in rows.values(*columns):
+        price = written_fields({**row, "provider": row["provider__name"]}, fields.PRICE)
+        if row["effective_from"] == ALWAYS:
+            del price["effective_from"]
+        prices.append(price)
+    return prices
+
+
+def _by_owner(model: type[RateLimit | Budget], write: Callable[[dict[str, Any]], Inline]) -> Owned:
+    owners: Owned = defaultdict(list)
+    for row in model.objects.order_by("pk").values():
+        owners[row["tenant_id"], row["key_id"]].append(write(dict(row)))
+    return owners
+
+
+def _rate_limit(row: dict[str, Any]) -> Inline:
+    written = {row["kind"]: row["amount"], **written_fields(row, fields.LIMIT)}
+    if not row["per"]:
+        del written["per"]
+    return _short(written)
+
+
+def _budget(row: dict[str, Any]) -> Inline:
+    return _short(written_fields(row, fields.BUDGET))
+
+
+def _short(written: dict[str, Any]) -> Inline:
+    """Leave out what an item of a list has anyway: a list is replaced whole."""
+    usual = {"model": "", "enabled": True, "mode": str(Budget.Mode.STRICT)}
+    return Inline({name: value for name, value in written.items() if usual.get(name, ...) != value})

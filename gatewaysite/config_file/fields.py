@@ -1,0 +1,145 @@
+"""The file's vocabulary, once: which field of the file is which column of which row.
+
+Reading and exporting both go by these tables, so that they cannot drift apart.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatewaysite.config_file import values
+from gatewaysite.config_file.problems import Problems, did_you_mean
+from keys.models import Budget, RateLimit
+from providers.models import Provider
+from proxy.models import CacheExclusion, Route
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of the file and its column; `required` where a row is new (or has no name of its own)."""
+
+    name: str
+    column: str
+    read: values.Reader = values.text
+    write: Callable[[Any], Any] = _as_it_is
+    required: bool = False
+
+
+ENABLED = Field("enabled", "enabled", values.flag)
+NOTE = Field("note", "note", values.optional_text)
+MODELS = Field("model", "model", values.optional_text)
+
+PROVIDER = (
+    Field("name", "name", required=True),
+    Field("dialect", "dialect", values.choice(Provider.Dialect), required=True),
+    Field("base_url", "base_url", required=True),
+    Field("auth_header", "auth_header", values.optional_text),
+    Field("extra_headers", "extra_headers", values.headers, values.headers_written),
+    ENABLED,
+    Field("drop_unsupported_params", "drop_unsupported_params", values.flag),
+    Field("max_connections", "max_connections", values.whole(1)),
+)
+_optional_seconds = values.optional(values.seconds)
+TIMEOUTS = (
+    Field("connect", "connect_timeout_s", values.seconds, values.seconds_written),
+    Field("first_content", "first_content_timeout_s", _optional_seconds, values.seconds_written),
+    Field("idle", "idle_timeout_s", values.seconds, values.seconds_written),
+    Field("total", "total_timeout_s", _optional_seconds, values.seconds_written),
+)
+ROUTE = (
+    Field("match", "match", required=True),
+    Field("kind", "kind", values.choice(Route.Kind)),
+    Field("priority", "priority", values.any_whole),
+    Field("strategy", "strategy", values.choice(Route.Strategy)),
+    ENABLED,
+    NOTE,
+)
+TARGET = (
+    Field("provider", "provider", required=True),
+    MODELS,
+    Field("weight", "weight", values.whole(0)),
+)
+EXCLUSION = (
+    Field("kind", "kind", values.choice(CacheExclusion.Kind)),
+    Field("pattern", "pattern", required=True),
+    NOTE,
+)
+CACHE = (Field("ttl_seconds", "cache_ttl_s", values.optional(values.whole(1))),)
+SETTINGS = (
+    Field("default_provider", "default_provider", values.optional_text),
+    Field("default_model", "default_model", values.optional_text),
+)
+TENANT = (
+    Field("name", "name", required=True),
+    Field("timezone", "timezone"),
+)
+KEY = (
+    Field("name", "name", required=True),
+    Field("tenant", "tenant", required=True),
+    Field("secret_sha256", "digest", values.sha256),
+    Field("prefix", "prefix", values.optional_text),
+    ENABLED,
+    Field("expires_at", "expires_at", values.optional(values.instant), values.instant_written),
+    Field("allowed_models", "allowed_models", values.patterns),
+)
+# A rate limit says its kind by the name of its amount: {requests: 60, per: minute}.
+LIMIT_AMOUNTS = tuple(Field(str(kind), "amount", values.whole(1)) for kind in RateLimit.Kind.values)
+LIMIT = (
+    Field("per", "per", values.choice(RateLimit.Per)),
+    MODELS,
+    ENABLED,
+)
+BUDGET = (
+    Field("amount_usd", "amount_nanousd", values.usd, values.usd_written, required=True),
+    Field("window", "window", values.choice(Budget.Window), required=True),
+    Field("mode", "mode", values.choice(Budget.Mode)),
+    MODELS,
+    ENABLED,
+)
+_optional_usd = values.optional(values.usd)
+PRICE = (
+    Field("provider", "provider", required=True),
+    Field("model", "model", required=True),
+    Field("input_usd_per_mtok", "input_nanousd_per_mtok", values.usd, values.usd_written, required=True),
+    Field("output_usd_per_mtok", "output_nanousd_per_mtok", values.usd, values.usd_written, required=True),
+    Field("cached_input_usd_per_mtok", "cached_input_nanousd_per_mtok", _optional_usd, values.usd_written),
+    Field("cache_write_usd_per_mtok", "cache_write_nanousd_per_mtok", _optional_usd, values.usd_written),
+    Field("effective_from", "effective_from", values.instant, values.instant_written),
+)
+
+
+def read_fields(
+    mapping: Any, path: str, table: Sequence[Field], problems: Problems, *, beside: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return column -> value for the fields that `mapping` gives; what is wrong goes to `problems`.
+
+    `beside` names fields that the caller reads itself.
+    """
+    if not isinstance(mapping, dict):
+        problems.add(path, "must be a mapping of fields")
+        return {}
+    known = {field.name for field in table} | set(beside)
+    for name in mapping:
+        if name not in known:
+            problems.add(_below(path, str(name)), f"unknown field{did_you_mean(str(name), known)}")
+    row: dict[str, Any] = {}
+    for field in table:
+        if field.name in mapping:
+            try:
+                row[field.column] = field.read(mapping[field.name])
+            except ValueError as problem:
+                problems.add(_below(path, field.name), str(problem))
+    return row
+
+
+def written_fields(row: Mapping[str, Any], table: Sequence[Field]) -> dict[str, Any]:
+    """Return the file's fields of a row's columns."""
+    return {field.name: field.write(row[field.column]) for field in table}
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

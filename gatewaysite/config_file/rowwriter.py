@@ -1,0 +1,107 @@
+"""Saves rows only where they differ, and tells what it did."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any, Generic, TypeVar
+
+from config.models import TrackedModel
+from gatewaysite.config_file.document import Row
+
+Tracked = TypeVar("Tracked", bound=TrackedModel)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What was done, in sentences, and the secrets of keys that got a generated one."""
+
+    done: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[Tracked]):
+    """A list of rows: whose it is in words and in columns, and what it lists."""
+
+    what: str
+    model: type[Tracked]
+    owner: Mapping[str, Any]
+
+    @property
+    def noun(self) -> str:
+        """Name one of them."""
+        return str(self.model._meta.verbose_name)
+
+
+class RowWriter:
+    """Upserts rows and replaces lists of rows. Saving always bumps the version, so sameness saves nothing."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+
+    def upsert(self, what: str, model: type[Tracked], found: Tracked | None, row: Row) -> Tracked:
+        """Return the saved row: made of `row`, or `found` with its differing columns."""
+        if found is None:
+            made = model(**row)
+            made.save(force_insert=True)
+            self.changes.done.append(f"{what}: created")
+            return made
+        differing = [column for column, value in row.items() if getattr(found, column) != value]
+        if differing:
+            for column in differing:
+                setattr(found, column, row[column])
+            found.save(update_fields=differing)
+            self.changes.done.append(f"{what}: changed ({', '.join(differing)})")
+        return found
+
+    def replace(
+        self,
+        listed: Listed[Tracked],
+        rows: Sequence[Tracked],
+        wanted: Sequence[Row],
+        *,
+        identity: Sequence[str],
+    ) -> None:
+        """Make `rows`, the whole list, into `wanted`; a row whose `identity` stays is kept and changed."""
+        left = list(rows)
+        pairs: list[tuple[Row, Tracked | None]] = [(row, None) for row in wanted]
+        for columns in (tuple(wanted[0]) if wanted else (), tuple(identity)):
+            for index, (row, found) in enumerate(pairs):
+                if found is None:
+                    pairs[index] = (row, _take(left, row, columns))
+        for surplus in left:
+            self._remove(listed, surplus)
+        for row, found in pairs:
+            self._put(listed, found, row)
+
+    def reorder(self, listed: Listed[Tracked], rows: Sequence[Tracked], wanted: Sequence[Row]) -> None:
+        """Make `rows`, the whole list in its order, into `wanted`, place by place."""
+        pairs = zip_longest(rows, wanted)
+        if all(row and want and _holds(row, want) for row, want in pairs):
+            return
+        for surplus in rows[len(wanted) :]:
+            self._remove(listed, surplus)
+        for position, want in enumerate(wanted):
+            found = rows[position] if position < len(rows) else None
+            self._put(listed, found, {**want, "position": position})
+
+    def _put(self, listed: Listed[Tracked], found: Tracked | None, row: Row) -> None:
+        what = f"{listed.what}: {listed.noun} {listed.model(**row)}"
+        self.upsert(what, listed.model, found, row if found else {**listed.owner, **row})
+
+    def _remove(self, listed: Listed[Tracked], row: Tracked) -> None:
+        self.changes.done.append(f"{listed.what}: {listed.noun} {row} removed")
+        row.delete()
+
+
+def _take(left: list[Tracked], row: Row, columns: Sequence[str]) -> Tracked | None:
+    """Take out of `left` the first row that agrees with `row` in `columns`."""
+    for index, candidate in enumerate(left):
+        if _holds(candidate, {column: row[column] for column in columns}):
+            return left.pop(index)
+    return None
+
+
+def _holds(row: TrackedModel, wanted: Row) -> bool:
+    return all(getattr(row, column) == value for column, value in wanted.items())

@@ -1,0 +1,203 @@
+"""Readers of the file's objects: one mapping of the file to the columns of its row."""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from config.vault import reference
+from gatewaysite.config_file import fields
+from gatewaysite.config_file.document import Entry, Row
+from gatewaysite.config_file.fields import Field, read_fields
+from gatewaysite.config_file.problems import Problems
+from keys.models import ApiKey, Budget, RateLimit, Tenant
+from providers.models import Price, Provider
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+
+_LIMITS = ("rate_limits", "budgets")
+
+
+class Sections:
+    """Reads objects; what is wrong goes to `problems`, and an object without a name is left out."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+
+    def provider(self, item: Any, path: str) -> Entry | None:
+        """Read a provider, its timeouts and its credential."""
+        row = self._read(item, path, fields.PROVIDER, beside=("api_key", "timeouts"))
+        if isinstance(item, dict) and "timeouts" in item:
+            row |= self._read(item["timeouts"], f"{path}.timeouts", fields.TIMEOUTS)
+            self._check(Provider, row, f"{path}.timeouts", fields.TIMEOUTS)
+        self._check(Provider, row, path, fields.PROVIDER)
+        return self._named(item, row, path, ("name",), secret=self._credential(item, path))
+
+    def route(self, item: Any, path: str) -> Entry | None:
+        """Read a route and its targets; without a kind, a trailing * says prefix."""
+        row = self._read(item, path, fields.ROUTE, beside=("targets",))
+        if "match" in row and isinstance(item, dict) and "kind" not in item:
+            row["kind"] = str(Route.Kind.PREFIX if row["match"].endswith("*") else Route.Kind.EXACT)
+        self._check(Route, row, path, fields.ROUTE)
+        targets = self._list(item, path, "targets", self._target)
+        return self._named(item, row, path, ("match", "kind"), targets=targets)
+
+    def cache(self, item: Any) -> tuple[Row, Sequence[Row] | None]:
+        """Read the cache's settings and its exclusions."""
+        row = self._read(item, "cache", fields.CACHE, beside=("exclusions",))
+        self._check(GatewaySettings, row, "cache", fields.CACHE)
+        return row, self._list(item, "cache", "exclusions", self._exclusion)
+
+    def tenant(self, item: Any, path: str) -> Entry | None:
+        """Read a tenant and its limits."""
+        row = self._read(item, path, fields.TENANT, beside=_LIMITS)
+        self._check(Tenant, row, path, fields.TENANT)
+        return self._named(item, row, path, ("name",), **self._limits(item, path))
+
+    def key(self, item: Any, path: str) -> Entry | None:
+        """Read a key, what identifies it, and its limits."""
+        row = self._read(item, path, fields.KEY, beside=("secret", *_LIMITS))
+        self._check(ApiKey, {name: row[name] for name in row if name != "tenant"}, path, fields.KEY)
+        row |= self._secret(item, path)
+        return self._named(item, row, path, ("name",), **self._limits(item, path))
+
+    def price(self, item: Any, path: str) -> Entry | None:
+        """Read a price."""
+        row = self._read(item, path, fields.PRICE)
+        self._check(Price, {name: row[name] for name in row if name != "provider"}, path, fields.PRICE)
+        return self._named(item, row, path, ("provider", "model"))
+
+    def rate_limits(self, item: Any, path: str) -> Sequence[Row] | None:
+        """Read the rate limits of `item`; None when it gives none."""
+        return self._list(item, path, "rate_limits", self._rate_limit)
+
+    def budgets(self, item: Any, path: str) -> Sequence[Row] | None:
+        """Read the budgets of `item`; None when it gives none."""
+        return self._list(item, path, "budgets", self._budget)
+
+    def _limits(self, item: Any, path: str) -> dict[str, Sequence[Row] | None]:
+        return {"rate_limits": self.rate_limits(item, path), "budgets": self.budgets(item, path)}
+
+    def _target(self, item: Any, path: str) -> Row:
+        row = self._read(item, path, fields.TARGET)
+        self._require(item, path, fields.TARGET)
+        self._check(Target, {name: row[name] for name in row if name != "provider"}, path, fields.TARGET)
+        return {"model": "", "weight": 1, **row}
+
+    def _exclusion(self, item: Any, path: str) -> Row:
+        row = {"kind": str(CacheExclusion.Kind.EXACT), **self._read(item, path, fields.EXCLUSION)}
+        self._require(item, path, fields.EXCLUSION)
+        self._check(CacheExclusion, row, path, fields.EXCLUSION)
+        return {"note": "", **row}
+
+    def _rate_limit(self, item: Any, path: str) -> Row:
+        kinds = [field for field in fields.LIMIT_AMOUNTS if isinstance(item, dict) and field.name in item]
+        row = self._read(item, path, (*kinds, *fields.LIMIT), beside=RateLimit.Kind.values)
+        if len(kinds) != 1:
+            if isinstance(item, dict):
+                self._problems.add(path, f"must have exactly one of {', '.join(RateLimit.Kind.values)}")
+            return {}
+        kind = kinds[0].name
+        if kind == RateLimit.Kind.CONCURRENT and "per" in row:
+            self._problems.add(f"{path}.per", "requests at once have no window: leave it out")
+        if kind != RateLimit.Kind.CONCURRENT and "per" not in item:
+            windows = ", ".join(RateLimit.Per.values)
+            self._problems.add(f"{path}.per", f"required: one of {windows}")
+        self._check(RateLimit, row, path, (*kinds, *fields.LIMIT))
+        return {"kind": kind, "per": "", "model": "", "enabled": True, **row}
+
+    def _budget(self, item: Any, path: str) -> Row:
+        row = self._read(item, path, fields.BUDGET)
+        self._require(item, path, fields.BUDGET)
+        self._check(Budget, row, path, fields.BUDGET)
+        return {"mode": str(Budget.Mode.STRICT), "model": "", "enabled": True, **row}
+
+    def _credential(self, item: Any, path: str) -> str | None:
+        if not isinstance(item, dict) or "api_key" not in item:
+            return None
+        written = item["api_key"]
+        if written is None or written == "":
+            return ""
+        if not isinstance(written, str):
+            self._problems.add(f"{path}.api_key", "must be text: put it in quotes")
+        elif "${" in written and not reference(written):
+            self._problems.add(f"{path}.api_key", "a reference stands alone, as in ${OPENAI_API_KEY}")
+        else:
+            return written.strip()
+        return ""
+
+    def _secret(self, item: Any, path: str) -> Row:
+        """Return the digest and prefix of a `secret`; a `${VARIABLE}` is read now, as only they are kept."""
+        if not isinstance(item, dict) or "secret" not in item:
+            return {}
+        where, written = f"{path}.secret", item["secret"]
+        if "secret_sha256" in item:
+            self._problems.add(where, "give secret or secret_sha256, not both")
+        if not isinstance(written, str):
+            self._problems.add(where, "must be text: put it in quotes")
+            return {}
+        variable = reference(written)
+        if variable and not os.environ.get(variable):
+            self._problems.add(where, f"the environment variable {variable} is not set")
+            return {}
+        key = ApiKey()
+        try:
+            key.set_secret(os.environ[variable] if variable else written)
+        except ValueError as problem:
+            self._problems.add(where, str(problem))
+            return {}
+        return {"digest": key.digest, "prefix": key.prefix}
+
+    def _read(
+        self, item: Any, path: str, table: Sequence[Field], *, beside: Collection[str] = ()
+    ) -> dict[str, Any]:
+        return read_fields(item, path, table, self._problems, beside=beside)
+
+    def _named(self, item: Any, row: Row, path: str, names: Sequence[str], **more: Any) -> Entry | None:
+        missing = [name for name in names if name not in row]
+        for name in missing:
+            self._require_one(item, path, name)
+        return None if missing else Entry(path=path, row=row, given=frozenset(item), **more)
+
+    def _require(self, item: Any, path: str, table: Sequence[Field]) -> None:
+        for field in table:
+            if field.required:
+                self._require_one(item, path, field.name)
+
+    def _require_one(self, item: Any, path: str, name: str) -> None:
+        if isinstance(item, dict) and name not in item:  # given but wrong: already told
+            self._problems.add(f"{path}.{name}", "required")
+
+    def _list(self, item: Any, path: str, name: str, read: Callable[[Any, str], Row]) -> Sequence[Row] | None:
+        if not isinstance(item, dict) or name not in item:
+            return None
+        below = f"{path}.{name}" if path else name
+        if not isinstance(item[name], list):
+            self._problems.add(below, "must be a list ([] for none)")
+            return None
+        return [read(entry, f"{below}[{index}]") for index, entry in enumerate(item[name])]
+
+    def _check(self, model: type[models.Model], row: Row, path: str, table: Sequence[Field]) -> None:
+        """Hold the columns against the row's own rules, the ones that the admin's forms have."""
+        names: Mapping[str, str] = {field.column: field.name for field in table if field.column in row}
+        instance = model(**{column: row[column] for column in names})
+        skipped = {column.name for column in model._meta.fields} - set(names)
+        rules: tuple[Callable[[], None], ...] = (
+            partial(instance.clean_fields, exclude=skipped),
+            instance.clean,
+        )
+        for check in rules:
+            try:
+                check()
+            except ValidationError as found:
+                for column, messages in found.message_dict.items():
+                    where = f"{path}.{names[column]}" if column in names else path
+                    for message in messages:
+                        self._problems.add(where, _sentence_end(message))
+
+
+def _sentence_end(message: str) -> str:
+    """Make Django's sentence the end of ours: `Ensure ...` -> `ensure ...`."""
+    return message[:1].lower() + message[1:].removesuffix(".") if message[1:2].islower() else message

@@ -1,0 +1,148 @@
+"""Readers and writers of single values: what the file says <-> what a row holds.
+
+A reader raises ValueError with the end of a sentence whose beginning is the field's path.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+
+from config import money
+from config.moments import moment, moment_text
+
+Reader = Callable[[Any], Any]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class WrongValueError(ValueError):
+    """The file's value is not what the field takes."""
+
+
+def text(value: Any) -> str:
+    """Read text that is not empty."""
+    if not isinstance(value, str):
+        raise WrongValueError("must be text" if value is None else "must be text: put it in quotes")
+    if not value.strip():
+        raise WrongValueError("must not be empty")
+    return value
+
+
+def optional_text(value: Any) -> str:
+    """Read text; null is the empty text."""
+    if value is None or value == "":
+        return ""
+    return text(value)
+
+
+def flag(value: Any) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise WrongValueError("must be true or false")
+    return value
+
+
+def whole(least: int) -> Reader:
+    """Return a reader of whole numbers from `least` on."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise WrongValueError("must be a whole number")
+        if value < least:
+            raise WrongValueError(f"must be {least} or more")
+        return value
+
+    return read
+
+
+def any_whole(value: Any) -> int:
+    """Read a whole number, negative ones too."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongValueError("must be a whole number")
+    return value
+
+
+def optional(read: Reader) -> Reader:
+    """Return `read`, with null read as None."""
+    return lambda value: None if value is None else read(value)
+
+
+def seconds(value: Any) -> float:
+    """Read a number of seconds above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or value <= 0:
+        raise WrongValueError("must be a number of seconds above 0")
+    return float(value)
+
+
+def seconds_written(value: float | None) -> Any:
+    """Write seconds: 5.0 as 5."""
+    return int(value) if value is not None and value == int(value) else value
+
+
+def usd(value: Any) -> int:
+    """Read dollars as nano-dollars; quoted or not, never rounded."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise WrongValueError('must be a decimal number of dollars, such as "25.00"')
+    nanousd = money.nanousd(value)
+    if nanousd < 0:
+        raise WrongValueError("must not be negative")
+    return nanousd
+
+
+def usd_written(nanousd: int | None) -> str | None:
+    """Write nano-dollars as dollars."""
+    return None if nanousd is None else money.usd(nanousd)
+
+
+def choice(choices: type[models.TextChoices]) -> Reader:
+    """Return a reader of one of a row's choices."""
+    known = [str(value) for value in choices.values if value]
+
+    def read(value: Any) -> str:
+        if value not in known:
+            raise WrongValueError(f"must be one of {', '.join(known)}")
+        return str(value)
+
+    return read
+
+
+def instant(value: Any) -> datetime:
+    """Read a date or time."""
+    if not isinstance(value, str):
+        raise WrongValueError("must be a date or time such as 2027-01-31T12:00:00Z")
+    return moment(value)
+
+
+def instant_written(value: datetime | None) -> str | None:
+    """Write a moment."""
+    return None if value is None else moment_text(value)
+
+
+def patterns(value: Any) -> list[str]:
+    """Read a list of model patterns."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise WrongValueError('must be a list of model patterns, such as ["gpt-4o*", "anthropic/*"]')
+    return list(value)
+
+
+def headers(value: Any) -> dict[str, str]:
+    """Read header names and values."""
+    pairs = value.items() if isinstance(value, dict) else [(0, 0)]
+    if not all(isinstance(name, str) and isinstance(content, str) for name, content in pairs):
+        raise WrongValueError('must be a mapping of text to text, such as {"x-team": "blue"}')
+    return dict(value)
+
+
+def headers_written(value: dict[str, str]) -> dict[str, str]:
+    """Write headers by name: PostgreSQL keeps no order."""
+    return dict(sorted(value.items()))
+
+
+def sha256(value: Any) -> str:
+    """Read a SHA-256 digest in hex."""
+    if not isinstance(value, str) or not _SHA256.fullmatch(value.lower()):
+        raise WrongValueError("must be a SHA-256 digest: 64 hexadecimal digits")
+    return value.lower()
