@@ -1,0 +1,177 @@
+r"""Built-in prices: the rates of the genai-prices package, written as Price rows (`source=builtin`).
+
+Workers read rows only; the package (about 40 MB in memory) is imported inside these functions, which
+bootstrap and operators' commands call. A provider is matched to a vendor by its base URL. What a Price
+row cannot say is left out, so that its cost is unknown instead of wrong:
+
+- rates by time of day, by request, by second of audio, and output of sound or pictures;
+- model patterns other than an exact name, a prefix, or a dated name (`^gpt-x-\d{4}-\d{2}-\d{2}$`).
+
+Of rates tiered by prompt length the first tier is taken. A `contains` or `ends with` pattern holds
+for the name itself, which is what vendors' APIs use. Every pattern is looked up in the package again
+before it is written, since there the first match in its list wins and here the longest one.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from config.money import nanousd
+from providers.models import Price, Provider
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice
+
+ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+# A rate in the package -> the column that holds it.
+_COLUMNS = {
+    "input_mtok": "input_nanousd_per_mtok",
+    "output_mtok": "output_nanousd_per_mtok",
+    "cache_read_mtok": "cached_input_nanousd_per_mtok",
+    "cache_write_mtok": "cache_write_nanousd_per_mtok",
+}
+_LITERALS = ("equals", "starts_with", "contains", "ends_with")
+# Rates that a plain text exchange never meets: without them its cost is still right.
+_ASIDE = frozenset(
+    {
+        "cache_write_1h_mtok",
+        "web_searches_kcount",
+        "storage_searches_kcount",
+        "input_audio_mtok",
+        "cache_audio_read_mtok",
+        "input_image_mtok",
+        "cache_image_read_mtok",
+        "input_video_mtok",
+    }
+)
+# `^gpt-6-sol-\d{4}-\d{2}-\d{2}$`, `^claude-opus-5[-@]\d{8}$`: a name and its date.
+_DATED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+?)(?P<dash>-|\[-@\])\\d\{(?:8|4\}-\\d\{2\}-\\d\{2)\}\$")
+# `^gemini-3\.5-flash-\d`: a name and a number.
+_NUMBERED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+-)\\d")
+
+Rates = Mapping[str, int | None]
+Dated = Sequence[tuple[datetime, Rates]]
+
+
+def write_builtin_prices(provider: Provider) -> int:
+    """Make the built-in price rows of `provider` what the package says; return how many rows changed.
+
+    Rows that are right stay untouched, and so does every row of an operator.
+    """
+    wanted = {(name, start): rates for name, dated in _names(provider.base_url) for start, rates in dated}
+    with transaction.atomic():
+        rows = Price.objects.filter(provider=provider, source=Price.Source.BUILTIN)
+        present = {(row.model, row.effective_from): row for row in rows}
+        surplus = [row.pk for key, row in present.items() if key not in wanted]
+        differing = [row for key, row in present.items() if key in wanted and _take(row, wanted[key])]
+        missing = [
+            Price(provider=provider, model=name, effective_from=start, source=Price.Source.BUILTIN, **rates)
+            for (name, start), rates in wanted.items()
+            if (name, start) not in present
+        ]
+        if surplus:
+            rows.filter(pk__in=surplus).delete()
+        if differing:
+            Price.objects.bulk_update(differing, list(_COLUMNS.values()), batch_size=500)
+        if missing:
+            Price.objects.bulk_create(missing, batch_size=500)
+    return len(surplus) + len(differing) + len(missing)
+
+
+def write_all_builtin_prices() -> int:
+    """Write the built-in prices of every provider; return how many rows changed."""
+    return sum(write_builtin_prices(provider) for provider in Provider.objects.order_by("pk"))
+
+
+def _take(row: Price, rates: Rates) -> bool:
+    """Set the row's rates; return whether they were others."""
+    before = {column: getattr(row, column) for column in rates}
+    for column, rate in rates.items():
+        setattr(row, column, rate)
+    return before != rates
+
+
+def _names(base_url: str) -> Iterator[tuple[str, Dated]]:
+    """Yield each name (exact, or a prefix with *) that the vendor at `base_url` prices, and its rates."""
+    from genai_prices.data import providers as vendors  # noqa: PLC0415 - see the top
+
+    vendor = next((vendor for vendor in vendors if re.match(vendor.api_pattern, base_url)), None)
+    if vendor is None:
+        return
+    lenders = [other for other in vendors if other.id in (vendor.fallback_model_providers or ())]
+    samples: dict[str, str] = {}
+    for source in (vendor, *lenders):
+        for model in source.models:
+            samples.update(_samples(model.match))
+    meant = {name: vendor.find_model(sample, all_providers=vendors) for name, sample in samples.items()}
+    for name, meaning in meant.items():
+        said_by_prefix = not name.endswith("*") and meant.get(f"{name}*") is meaning
+        if meaning is not None and not said_by_prefix:
+            yield name, _dated_rates(meaning)
+
+
+def _samples(clause: Any) -> Iterator[tuple[str, str]]:
+    """Yield names that `clause` may mean, each with a model name to look it up by."""
+    literal = next((getattr(clause, kind) for kind in _LITERALS if hasattr(clause, kind)), None)
+    if literal is not None:
+        yield literal, literal
+        if hasattr(clause, "starts_with") or hasattr(clause, "contains"):
+            yield f"{literal}*", f"{literal}~"
+    for part in getattr(clause, "or_", ()):
+        yield from _samples(part)
+    for part in getattr(clause, "and_", ()):
+        yield from ((name, sample) for name, sample in _samples(part) if not name.endswith("*"))
+    if hasattr(clause, "regex"):
+        yield from _regex_samples(clause.regex)
+
+
+def _regex_samples(regex: str) -> Iterator[tuple[str, str]]:
+    dated, numbered = _DATED.fullmatch(regex), _NUMBERED.fullmatch(regex)
+    if dated:
+        name = dated["name"].replace("\\", "")
+        date = "20260131" if "{8}" in regex else "2026-01-31"
+        for dash in "-@" if "@" in dated["dash"] else "-":
+            yield f"{name}{dash}20*", f"{name}{dash}{date}"
+    if numbered:
+        name = numbered["name"].replace("\\", "")
+        for digit in range(10):
+            yield f"{name}{digit}*", f"{name}{digit}~"
+
+
+def _dated_rates(model: "ModelInfo") -> Dated:
+    """Return the model's rates by the moment they begin; none when a row cannot say them."""
+    conditions: list[Any] = (
+        [price.constraint for price in model.prices] if isinstance(model.prices, list) else []
+    )
+    if any(hasattr(condition, "start_time") for condition in conditions):
+        return []
+    days = [condition.start_date for condition in conditions if hasattr(condition, "start_date")]
+    starts = [ALWAYS, *(datetime.combine(day, time(), UTC) for day in sorted(days))]
+    dated: list[tuple[datetime, Rates]] = []
+    for start in starts:
+        rates = _rates(model.get_prices(start))
+        if rates is None:
+            return []
+        if not dated or dated[-1][1] != rates:
+            dated.append((start, rates))
+    return dated
+
+
+def _rates(price: "ModelPrice") -> Rates | None:
+    """Return the rates by column; None when there are none, or some that no column says."""
+    given = {name: _first_tier(rate) for name, rate in vars(price).items() if rate is not None}
+    if "input_mtok" not in given or not given.keys() <= _COLUMNS.keys() | _ASIDE:
+        return None
+    given.setdefault("output_mtok", Decimal(0))  # an embedding: it has no output to pay for
+    try:
+        return {column: nanousd(given[name]) if name in given else None for name, column in _COLUMNS.items()}
+    except ValueError:  # finer than a nano-dollar per million tokens
+        return None
+
+
+def _first_tier(rate: Any) -> Decimal:
+    return Decimal(getattr(rate, "base", rate))
