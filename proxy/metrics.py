@@ -6,14 +6,20 @@ multiprocess mode adds them up (PROMETHEUS_MULTIPROC_DIR is set by `serve`).
 """
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from proxy.completion import Completion
+from providers.usage import Usage
+from proxy.completion import Attempt, Completion
 
 MAX_MODELS = 500
+MAX_CODES = 100
+MAX_CODE_LENGTH = 60
+TOKEN_KINDS = ("prompt", "completion", "cached", "cache_write", "reasoning")
 OTHER = ("other", "other")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
@@ -58,13 +64,27 @@ BACKLOG_BYTES = Gauge(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The children that one kind of Completion counts in, bound once."""
+
+    requests: Any
+    latency: Any
+    overhead: Any
+    ttft: Any
+    cache: Any
+    tokens: Mapping[str, Any]
+
+
 class Meter:
     """Counts Completions; one per process."""
 
     def __init__(self) -> None:
         """Start with no bound children."""
-        self._models: dict[tuple[str, str], tuple[str, str]] = {}
-        self._children: dict[tuple[Any, ...], Any] = {}
+        self._pairs: set[tuple[str, str]] = set()
+        self._codes: set[str] = set()
+        self._bound: dict[tuple[Any, ...], _Bound] = {}
+        self._attempts: dict[tuple[str, str, str], Any] = {}
 
     def began(self) -> None:
         """A request is being served."""
@@ -77,43 +97,68 @@ class Meter:
     def finished(self, completion: Completion) -> None:
         """Count one finished exchange."""
         pair = self._pair(completion.provider, completion.model)
-        endpoint, cache = completion.endpoint, completion.cache
-        self._child(REQUESTS, endpoint, *pair, str(completion.status), completion.outcome, cache).inc()
-        self._child(LATENCY, endpoint, *pair).observe(completion.latency_ms / 1000)
+        key = (completion.endpoint, pair, completion.status, completion.outcome, completion.cache)
+        bound = self._bound.get(key) or self._bind(key)
+        bound.requests.inc()
+        bound.latency.observe(completion.latency_ms / 1000)
         if completion.overhead_ms is not None:
-            self._child(OVERHEAD, endpoint).observe(completion.overhead_ms / 1000)
+            bound.overhead.observe(completion.overhead_ms / 1000)
         if completion.ttft_ms is not None:
-            self._child(TTFT, *pair).observe(completion.ttft_ms / 1000)
-        if cache:
-            self._child(CACHE, cache).inc()
-        if completion.error_code:
-            self._child(ERRORS, endpoint, pair[0], completion.error_code[:40]).inc()
+            bound.ttft.observe(completion.ttft_ms / 1000)
+        if bound.cache is not None:
+            bound.cache.inc()
         for attempt in completion.attempts:
-            self._child(ATTEMPTS, *self._pair(attempt.provider, attempt.model), attempt.outcome[:40]).inc()
-        usage = completion.usage
-        if usage is not None and cache != "hit":
-            self._child(TOKENS, *pair, "prompt").inc(usage.prompt)
-            self._child(TOKENS, *pair, "completion").inc(usage.completion)
-            if usage.cached:
-                self._child(TOKENS, *pair, "cached").inc(usage.cached)
-            if usage.reasoning:
-                self._child(TOKENS, *pair, "reasoning").inc(usage.reasoning)
+            self._attempt(attempt).inc()
+        if completion.error_code:
+            ERRORS.labels(completion.endpoint, pair[0], self._code(completion.error_code)).inc()
+        if completion.usage is not None and completion.cache != "hit":
+            _count_tokens(bound.tokens, completion.usage)
+
+    def _bind(self, key: tuple[Any, ...]) -> _Bound:
+        endpoint, pair, status, outcome, cache = key
+        bound = self._bound[key] = _Bound(
+            requests=REQUESTS.labels(endpoint, *pair, str(status), outcome, cache),
+            latency=LATENCY.labels(endpoint, *pair),
+            overhead=OVERHEAD.labels(endpoint),
+            ttft=TTFT.labels(*pair),
+            cache=CACHE.labels(cache) if cache else None,
+            tokens={kind: TOKENS.labels(*pair, kind) for kind in TOKEN_KINDS},
+        )
+        return bound
+
+    def _attempt(self, attempt: Attempt) -> Any:
+        key = (*self._pair(attempt.provider, attempt.model), self._code(attempt.outcome))
+        child = self._attempts.get(key)
+        if child is None:
+            child = self._attempts[key] = ATTEMPTS.labels(*key)
+        return child
 
     def _pair(self, provider: str, model: str) -> tuple[str, str]:
         pair = (provider, model)
-        known = self._models.get(pair)
-        if known is None:
-            known = pair if len(self._models) < MAX_MODELS else OTHER
-            if known is pair:
-                self._models[pair] = pair
-        return known
+        if pair not in self._pairs:
+            if len(self._pairs) >= MAX_MODELS:
+                return OTHER
+            self._pairs.add(pair)
+        return pair
 
-    def _child(self, metric: Any, *labels: str) -> Any:
-        key = (metric, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
+    def _code(self, code: str) -> str:
+        """Return `code` as a label; vendors make up codes, so only the first ones get their own."""
+        if code not in self._codes:
+            if len(self._codes) >= MAX_CODES or len(code) > MAX_CODE_LENGTH:
+                return "other"
+            self._codes.add(code)
+        return code
+
+
+def _count_tokens(tokens: Mapping[str, Any], usage: Usage) -> None:
+    tokens["prompt"].inc(usage.prompt)
+    tokens["completion"].inc(usage.completion)
+    if usage.cached:
+        tokens["cached"].inc(usage.cached)
+    if usage.cache_write:
+        tokens["cache_write"].inc(usage.cache_write)
+    if usage.reasoning:
+        tokens["reasoning"].inc(usage.reasoning)
 
 
 def exposition() -> bytes:

@@ -52,6 +52,7 @@ class Watcher:
         self._vault = vault
         self._snapshot: Snapshot | None = None
         self._parts: dict[str, list[Mapping[str, Any]]] = {}
+        self._digests: dict[int, bytes] = {}  # by key id: a changed key is found without a search
         self._seen = -1
         self._unkept_since: float | None = None
         self._kept_last = 0.0
@@ -117,7 +118,7 @@ class Watcher:
     def _build(self, version: int) -> None:
         """Read everything. `version` was read first: a change in between is only seen once more."""
         parts = {part: rows.read_part(part) for part in rows.SMALL_PARTS}
-        callers = dict(compile_caller(row) for row in rows.read_all_keys())
+        callers = self._all_callers()
         self._seen = version
         self._swap(compile_parts(version, parts, callers), parts)
         # The callers live long: take them out of the collector's sight, or each full
@@ -145,14 +146,27 @@ class Watcher:
         assert self._snapshot is not None
         refs = {ref for _, part, ref in changes if part == "keys"}
         if "" in refs:
-            return dict(compile_caller(row) for row in rows.read_all_keys())
+            return self._all_callers()
         if not refs:
             return self._snapshot.callers
-        ids = {int(ref) for ref in refs}
         callers = dict(self._snapshot.callers)
-        for digest in [digest for digest, caller in callers.items() if caller.key_id in ids]:
-            del callers[digest]
-        callers.update(compile_caller(row) for row in rows.read_keys(sorted(refs)))
+        for ref in refs:
+            digest = self._digests.pop(int(ref), None)
+            if digest is not None:
+                callers.pop(digest, None)
+        for row in rows.read_keys(sorted(refs)):
+            digest, caller = compile_caller(row)
+            callers[digest] = caller
+            self._digests[row["id"]] = digest
+        return callers
+
+    def _all_callers(self) -> dict[bytes, Caller]:
+        callers, digests = {}, {}
+        for row in rows.read_all_keys():
+            digest, caller = compile_caller(row)
+            callers[digest] = caller
+            digests[row["id"]] = digest
+        self._digests = digests
         return callers
 
     def _swap(self, snapshot: Snapshot, parts: dict[str, list[Mapping[str, Any]]]) -> None:
