@@ -45,7 +45,7 @@ def disassemble(message: Mapping[str, Any], usage: Usage | None) -> list[Event]:
         if choice.get("logprobs"):
             opening["logprobs"] = choice["logprobs"]
         reason = choice.get("finish_reason") or "stop"
-        closing = {"index": index, "delta": {}, "finish_reason": reason}
+        closing: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": reason}
         events.append(Event(Kind.CONTENT, choices=[opening]))
         events.append(Event(Kind.FINISH, choices=[closing], finish_reasons=[reason]))
     if usage is not None:
