@@ -15,7 +15,9 @@ class RequestLog(models.Model):
         INTERRUPTED = "interrupted", "Interrupted (process died)"
 
     completion_id = models.CharField(max_length=60, unique=True)
-    request_id = models.CharField(max_length=128, db_index=True, help_text="x-request-id; the client's own, if sent.")
+    request_id = models.CharField(
+        max_length=128, db_index=True, help_text="x-request-id; the client's own, if sent."
+    )
     at = models.DateTimeField(help_text="When the request arrived (UTC).")
     endpoint = models.CharField(max_length=40)
     tenant_ref = models.BigIntegerField(null=True)

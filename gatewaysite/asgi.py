@@ -25,9 +25,7 @@ from proxy.urls import is_data_plane  # noqa: E402
 PLANE = os.environ.get("GATEWAY_PLANE", "all")
 _CHECKS = frozenset({"/health", "/ready", "/readiness", "/metrics"})
 
-sockets = AllowedHostsOriginValidator(
-    AuthMiddlewareStack(URLRouter([re_path("", NoSuchSocket.as_asgi())]))
-)
+sockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([re_path("", NoSuchSocket.as_asgi())])))
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

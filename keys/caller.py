@@ -25,9 +25,7 @@ class Caller:
 
     def may_use(self, *names: str) -> bool:
         """May the key use a model that goes by any of `names` (as asked, and provider/model)?"""
-        return not self.allowed or any(
-            matches(pattern, name) for pattern in self.allowed for name in names
-        )
+        return not self.allowed or any(matches(pattern, name) for pattern in self.allowed for name in names)
 
 
 def matches(pattern: str, name: str) -> bool:

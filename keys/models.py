@@ -23,7 +23,9 @@ class Tenant(TrackedModel):
 
     name = models.CharField(max_length=60, unique=True, help_text="Short and stable; shown on dashboards.")
     timezone = models.CharField(
-        max_length=40, default="UTC", help_text='Where its days and months begin: "Europe/Berlin". Default UTC.'
+        max_length=40,
+        default="UTC",
+        help_text='Where its days and months begin: "Europe/Berlin". Default UTC.',
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -52,10 +54,16 @@ class ApiKey(TrackedModel):
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="keys")
     name = models.CharField(max_length=80, unique=True, help_text='What it is for: "acme-ci".')
-    digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the secret, hex.")
+    digest = models.CharField(
+        max_length=64, unique=True, editable=False, help_text="SHA-256 of the secret, hex."
+    )
     prefix = models.CharField(max_length=16, editable=False, help_text="The secret's first characters.")
-    enabled = models.BooleanField(default=True, help_text="A disabled key is refused with 401 within a second.")
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Refused from this moment on. Empty: never.")
+    enabled = models.BooleanField(
+        default=True, help_text="A disabled key is refused with 401 within a second."
+    )
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="Refused from this moment on. Empty: never."
+    )
     allowed_models = models.JSONField(
         default=list,
         blank=True,
@@ -102,8 +110,12 @@ class _Scope(TrackedModel):
 
     snapshot_part = "limits"
 
-    tenant = models.ForeignKey(Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="%(class)ss")
-    key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.CASCADE, related_name="%(class)ss")
+    tenant = models.ForeignKey(
+        Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="%(class)ss"
+    )
+    key = models.ForeignKey(
+        ApiKey, null=True, blank=True, on_delete=models.CASCADE, related_name="%(class)ss"
+    )
     model = models.CharField(
         max_length=200, blank=True, help_text='Only for these models: "gpt-4o*", "anthropic/*". Empty: all.'
     )
@@ -122,7 +134,9 @@ class _Scope(TrackedModel):
     @property
     def scope(self) -> str:
         """Say in words whom it holds for."""
-        owner = f"key {self.key}" if self.key_id else f"tenant {self.tenant}" if self.tenant_id else "everyone"
+        owner = (
+            f"key {self.key}" if self.key_id else f"tenant {self.tenant}" if self.tenant_id else "everyone"
+        )
         return f"{owner}, {self.model}" if self.model else owner
 
 
@@ -157,7 +171,8 @@ class RateLimit(_Scope):
 
         constraints = (
             models.CheckConstraint(
-                condition=models.Q(kind="concurrent", per="") | (~models.Q(kind="concurrent") & ~models.Q(per="")),
+                condition=models.Q(kind="concurrent", per="")
+                | (~models.Q(kind="concurrent") & ~models.Q(per="")),
                 name="ratelimit_window_unless_concurrent",
                 violation_error_message="Requests at once take no window; requests and tokens need one.",
             ),
@@ -205,8 +220,10 @@ class Budget(_Scope):
 
     def __str__(self) -> str:
         """Say the budget in words."""
-        return f"${usd(self.amount_nanousd)} per {self.window}" if self.window != "total" else (
-            f"${usd(self.amount_nanousd)} in total"
+        return (
+            f"${usd(self.amount_nanousd)} per {self.window}"
+            if self.window != "total"
+            else (f"${usd(self.amount_nanousd)} in total")
         )
 
 
@@ -235,16 +252,22 @@ class LedgerEntry(models.Model):
     cached_tokens = models.BigIntegerField(default=0)
     cache_write_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
-    estimated = models.BooleanField(default=False, help_text="The vendor sent no usage; these are our counts.")
+    estimated = models.BooleanField(
+        default=False, help_text="The vendor sent no usage; these are our counts."
+    )
     price_ref = models.BigIntegerField(null=True, help_text="The price row used; empty: no price was known.")
-    cost_nanousd = models.BigIntegerField(null=True, help_text="Empty: no price was known. Never 0 for unknown.")
+    cost_nanousd = models.BigIntegerField(
+        null=True, help_text="Empty: no price was known. Never 0 for unknown."
+    )
 
     class Meta:
         """Once per attempt."""
 
         verbose_name_plural = "ledger entries"
         constraints = (
-            models.UniqueConstraint(fields=("completion_id", "attempt", "kind"), name="ledger_once_per_attempt"),
+            models.UniqueConstraint(
+                fields=("completion_id", "attempt", "kind"), name="ledger_once_per_attempt"
+            ),
         )
 
     def __str__(self) -> str:
@@ -263,9 +286,7 @@ class BudgetWindow(models.Model):
     class Meta:
         """Once per window."""
 
-        constraints = (
-            models.UniqueConstraint(fields=("budget", "starts_at"), name="budgetwindow_once"),
-        )
+        constraints = (models.UniqueConstraint(fields=("budget", "starts_at"), name="budgetwindow_once"),)
 
     def __str__(self) -> str:
         """Show the sum."""

@@ -64,7 +64,7 @@ class UpstreamError(Exception):
         self.ratelimit_headers: Mapping[str, str] = {}
 
 
-class UnsupportedParameter(Exception):  # noqa: N818 - reads as a sentence where it is raised
+class UnsupportedParameter(Exception):
     """The dialect cannot express a parameter of the call; becomes a 400 that names it."""
 
     def __init__(self, param: str, message: str) -> None:

@@ -199,7 +199,9 @@ class Price(TrackedModel):
         validators=[MinValueValidator(0)],
         help_text="US dollars per million prompt tokens written to the vendor's cache. Empty: as input.",
     )
-    effective_from = models.DateTimeField(default=timezone.now, help_text="In force from this moment on (UTC).")
+    effective_from = models.DateTimeField(
+        default=timezone.now, help_text="In force from this moment on (UTC)."
+    )
     source = models.CharField(max_length=10, choices=Source, default=Source.OPERATOR)
 
     class Meta:
