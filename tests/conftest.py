@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.gateway import Gateway, running_gateway
+from tests.rawhttp import RawConnection, connection
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, fake_vendor, wired
 
 
@@ -28,3 +29,10 @@ def wired_gateway(vendor: FakeVendor) -> Iterator[Gateway]:
     with running_gateway({**QUIET, "MAX_BODY_BYTES": "64KiB"}, files=wired(vendor)) as served:
         served.key = TEAM_KEY
         yield served
+
+
+@pytest.fixture(scope="module")
+def kept_alive(wired_gateway: Gateway) -> Iterator[RawConnection]:
+    """One connection for all tests of a module: each leaves it usable for the next."""
+    with connection(wired_gateway) as opened:
+        yield opened
