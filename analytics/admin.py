@@ -15,8 +15,8 @@ from unfold.contrib.filters.admin import (
 )
 
 from analytics.models import RequestLog
-from config.screens import NoCountPaginator, ReadOnlyScreen, display, dollars
-from keys.admin_ledger import KeyNameFilter, TenantNameFilter, owner_name, with_owner_names
+from config.screens import EndlessScreen, display, dollars, moment
+from keys.admin_ledger import KeyNameFilter, TenantNameFilter, owner_lines, owner_name, with_owner_names
 from providers.models import Provider
 
 
@@ -83,11 +83,11 @@ class ModelFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
 
 
 @admin.register(RequestLog)
-class RequestLogAdmin(ReadOnlyScreen):
+class RequestLogAdmin(EndlessScreen):
     """What happened, newest first. Nothing here counts or scans the table."""
 
-    list_display = ("at", "answer", "asked", "upstream", "owner", "tokens", "cost", "latency", "request_id")
-    list_display_links = ("at",)
+    list_display = ("arrived", "answer", "model_names", "caller", "tokens", "cost", "latency")
+    list_display_links = ("arrived",)
     list_filter = (
         ("at", RangeDateTimeFilter),
         ("outcome", ChoicesDropdownFilter),
@@ -102,10 +102,11 @@ class RequestLogAdmin(ReadOnlyScreen):
     search_fields = ("request_id", "completion_id")
     search_help_text = "A whole request id or completion id"
     ordering = ("-at", "-id")
-    sortable_by = ()
-    paginator = NoCountPaginator
     fieldsets = (
-        (None, {"fields": (("at", "answer"), ("request_id", "completion_id"), ("owner", "endpoint"))}),
+        (
+            None,
+            {"fields": (("when", "outcome_text"), ("request_id", "completion_id"), ("owner", "endpoint"))},
+        ),
         ("Routing", {"fields": (("requested_model", "route"), ("upstream", "cache_word"), "tries")}),
         (
             "Usage",
@@ -120,7 +121,8 @@ class RequestLogAdmin(ReadOnlyScreen):
         ("Time", {"fields": (("latency", "first_content", "overhead"),)}),
     )
     readonly_fields = (
-        "answer",
+        "when",
+        "outcome_text",
         "owner",
         "upstream",
         "cache_word",
@@ -130,6 +132,16 @@ class RequestLogAdmin(ReadOnlyScreen):
         "first_content",
         "overhead",
     )
+
+    @display(description="At (UTC)")
+    def when(self, obj: RequestLog) -> str:
+        """Show when the request arrived."""
+        return moment(obj.at)
+
+    @display(description="At (UTC)")
+    def arrived(self, obj: RequestLog) -> str:
+        """Show when the request arrived, over the id that the client saw."""
+        return format_html('{}<br><span class="gw-faint gw-clip">{}</span>', moment(obj.at), obj.request_id)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestLog]:
         """Read the names of keys and tenants that still exist along."""
@@ -155,10 +167,16 @@ class RequestLogAdmin(ReadOnlyScreen):
         word = obj.error_code or ("" if obj.outcome == RequestLog.Outcome.OK else obj.outcome)
         return obj.outcome, f"{obj.status} {word}".strip()
 
-    @display(description="Asked for")
-    def asked(self, obj: RequestLog) -> str:
-        """Show the model as the client named it."""
-        return f"{obj.requested_model or '-'}{', stream' if obj.stream else ''}"
+    @display(description="Answer")
+    def outcome_text(self, obj: RequestLog) -> str:
+        """Say how it ended."""
+        code = f", {obj.error_code}" if obj.error_code else ""
+        return f"{obj.status}, {obj.get_outcome_display()}{code}"
+
+    @display(description="Model, by", header=True)
+    def model_names(self, obj: RequestLog) -> list[str]:
+        """Show the model as the client named it, over the one that answered."""
+        return [f"{obj.requested_model or '-'}{', stream' if obj.stream else ''}", self.upstream(obj)]
 
     @display(description="Answered by")
     def upstream(self, obj: RequestLog) -> str:
@@ -176,6 +194,11 @@ class RequestLogAdmin(ReadOnlyScreen):
     def owner(self, obj: Any) -> str:
         """Name key and tenant."""
         return owner_name(obj)
+
+    @display(description="Key", header=True)
+    def caller(self, obj: Any) -> list[str]:
+        """Show the key over its tenant."""
+        return owner_lines(obj)
 
     @display(description="Tokens in → out")
     def tokens(self, obj: RequestLog) -> str:
@@ -238,4 +261,9 @@ def _attempt(number: int, attempt: dict[str, Any]) -> tuple[Any, ...]:
 def _duration(milliseconds: float | None) -> str:
     if milliseconds is None:
         return "-"
-    return f"{milliseconds / 1000:,.2f} s" if milliseconds >= 1000 else f"{milliseconds:,.1f} ms"
+    # No-break spaces: a number and its unit are one word.
+    return (
+        f"{milliseconds / 1000:,.2f}\N{NO-BREAK SPACE}s"
+        if milliseconds >= 1000
+        else f"{milliseconds:,.1f}\N{NO-BREAK SPACE}ms"
+    )

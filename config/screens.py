@@ -3,7 +3,8 @@
 Imported by the apps' admin modules alone; nothing that serves requests comes here.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -14,8 +15,10 @@ from django.core.paginator import Page, Paginator
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.html import format_html
 from unfold import decorators
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from config.money import UsdField, usd
@@ -27,14 +30,50 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _DollarFields:
-    """Gives dollar fields a text input of the admin's look (a number input refuses "0.15")."""
+    """Shows dollar columns as dollars, to those who may change them and to those who may only look."""
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        """Return the form field."""
+        """Give a dollar column a text input of the admin's look: a number input refuses "0.15"."""
         field = super().formfield_for_dbfield(db_field, request, **options)  # type: ignore[misc]  # a mixin
         if isinstance(db_field, UsdField):
             field.widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"})
         return field
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Where a form is only looked at, Django would print the stored nano-dollars."""
+        sections = super().get_fieldsets(request, obj)  # type: ignore[misc]  # a mixin
+        if obj is None or self.has_change_permission(request, obj):  # type: ignore[attr-defined]  # a mixin
+            return sections
+        columns = {each.name: each for each in self.model._meta.fields if isinstance(each, UsdField)}  # type: ignore[attr-defined]  # a mixin
+        return [
+            (title, {**options, "fields": [_as_dollars(field, columns) for field in options["fields"]]})
+            for title, options in sections
+        ]
+
+
+def _as_dollars(field: Any, columns: Mapping[str, UsdField]) -> Any:
+    if isinstance(field, list | tuple):
+        return tuple(_as_dollars(each, columns) for each in field)
+    if field not in columns:
+        return field
+    column = columns[field]
+
+    @admin.display(description=column.verbose_name)
+    def shown(row: Any) -> str:
+        return dollars(getattr(row, column.name), unknown="-")
+
+    return shown
+
+
+class _List(ChangeList):  # type: ignore[misc]  # unfold ships no types
+    """Says "n results" over a list only where a filter or search made it shorter, and n is known."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page."""
+        super().get_results(request)
+        narrowed = self.query or self.has_active_filters
+        if not narrowed or isinstance(self.paginator, NoCountPaginator):
+            self.full_result_count = self.result_count
 
 
 class Screen(_DollarFields, ModelAdmin):  # type: ignore[misc]  # unfold ships no types
@@ -58,6 +97,10 @@ class Screen(_DollarFields, ModelAdmin):  # type: ignore[misc]  # unfold ships n
         if written:
             obj.save(update_fields=sorted(written))
 
+    def get_changelist(self, request: HttpRequest, **_: Any) -> type[_List]:  # noqa: ARG002 - Django's contract
+        """Use our list."""
+        return _List
+
     def is_own_page(self, request: HttpRequest) -> bool:
         """Does the request come to this screen, not to one that cascades into its rows?"""
         options = self.model._meta
@@ -69,13 +112,21 @@ class Rows(_DollarFields, TabularInline):  # type: ignore[misc]  # unfold ships 
     """Rows of another model inside a form."""
 
     extra = 0
-    tab = False
+    hide_title = True
 
 
 class ReadOnlyScreen(Screen):
     """Rows that the gateway writes: nobody adds, changes or deletes them here."""
 
     actions = None
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Offer no history: these rows have none."""
+        context = {**(extra_context or {}), "show_history": False}
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
+        return response
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's contract
         """Refuse."""
@@ -88,6 +139,17 @@ class ReadOnlyScreen(Screen):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse here; let the deletion of a parent row take these along."""
         return not self.is_own_page(request) and bool(super().has_delete_permission(request, obj))
+
+
+class EndlessScreen(ReadOnlyScreen):
+    """Rows that grow for ever, newest first: no list of them counts, sorts or scans the table."""
+
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by = ()
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, **_: Any) -> Paginator:  # type: ignore[type-arg]  # noqa: ARG002 - Django's contract
+        """Use the paginator that never counts."""
+        return NoCountPaginator(queryset, per_page)
 
 
 class OnOffActions:
@@ -168,8 +230,18 @@ def hide(value: str) -> str:
 
 
 def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
-    """Return nano-dollars for people."""
-    return unknown if nanousd is None else f"${usd(nanousd)}"
+    """Return nano-dollars for people: all their digits, and two decimals at least."""
+    if nanousd is None:
+        return unknown
+    whole, _, decimals = usd(nanousd).partition(".")
+    return f"${whole}.{decimals:0<2}"
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time (UTC) to the second, on one line, in an order that sorts."""
+    if at is None:
+        return "-"
+    return format_html('<span class="gw-nowrap">{}</span>', f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
 
 
 def goto(request: HttpRequest, url: str) -> HttpResponse:

@@ -16,7 +16,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFil
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from config.money import usd
-from config.screens import NoCountPaginator, ReadOnlyScreen, audited, display
+from config.screens import EndlessScreen, audited, display, moment
 
 LogEntry = get_logentry_model()
 SHOWN_CHANGES = 4
@@ -49,11 +49,11 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # unfold 
 
 
 @admin.register(LogEntry)
-class AuditLogAdmin(ReadOnlyScreen):
+class AuditLogAdmin(EndlessScreen):
     """Who changed what, and when. Nobody edits or deletes it here."""
 
-    list_display = ("timestamp", "who", "did", "what", "summary")
-    list_display_links = ("timestamp",)
+    list_display = ("when", "who", "did", "what", "summary")
+    list_display_links = ("when",)
     list_filter = (
         ("timestamp", RangeDateTimeFilter),
         ("action", ChoicesDropdownFilter),
@@ -64,10 +64,13 @@ class AuditLogAdmin(ReadOnlyScreen):
     search_fields = ("object_repr", "actor__username")
     search_help_text = "Name of a row, or of who changed it"
     ordering = ("-timestamp", "-id")
-    sortable_by = ()
-    paginator = NoCountPaginator
-    fields = ("timestamp", "who", "remote_addr", "did", "what", "changed")
-    readonly_fields = ("who", "did", "what", "changed")
+    fields = (("when", "action"), ("who", "remote_addr"), "what", "changed")
+    readonly_fields = ("when", "who", "what", "changed")
+
+    @display(description="At (UTC)")
+    def when(self, obj: Any) -> str:
+        """Show when it was done."""
+        return moment(obj.timestamp)
 
     @display(description="Who")
     def who(self, obj: Any) -> str:

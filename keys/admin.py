@@ -23,10 +23,15 @@ class KeyRows(Rows):
 
     model = ApiKey
     verbose_name_plural = "API keys"
-    fields = readonly_fields = ("name", "prefix", "enabled", "expires_at", "last_used_at")
+    fields = readonly_fields = ("link", "prefix", "enabled", "expires_at", "last_used_at")
     per_page = 20
-    show_change_link = True
     can_delete = False
+
+    @display(description="Name")
+    def link(self, obj: ApiKey) -> str:
+        """Link to the key's own form."""
+        url = reverse("admin:keys_apikey_change", args=[obj.pk])
+        return format_html('<a class="gw-link" href="{}">{}</a>', url, obj.name)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A key is made on its own form, which shows the secret."""

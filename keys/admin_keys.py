@@ -112,11 +112,11 @@ class ApiKeyAdmin(OnOffActions, Screen):
     readonly_fields = ("secret_begins", "created_at", "last_used")
     inlines = (RateLimitRows, BudgetRows)
     add_fieldsets = (
-        (None, {"fields": (("name", "tenant"), ("expires_at", "enabled"), "allowed_models")}),
+        (None, {"fields": (("name", "tenant"), "enabled", "expires_at", "allowed_models")}),
         ("Secret", {"fields": ("own_secret",)}),
     )
     fieldsets = (
-        (None, {"fields": (("name", "tenant"), ("expires_at", "enabled"), "allowed_models")}),
+        (None, {"fields": (("name", "tenant"), "enabled", "expires_at", "allowed_models")}),
         ("Secret", {"fields": (("secret_begins", "created_at", "last_used"),)}),
     )
 

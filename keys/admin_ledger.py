@@ -7,7 +7,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter, TextFilter
 
-from config.screens import NoCountPaginator, ReadOnlyScreen, display, dollars
+from config.screens import EndlessScreen, display, dollars, moment
 from keys.models import ApiKey, LedgerEntry, Tenant
 
 
@@ -42,10 +42,10 @@ class KeyNameFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ReadOnlyScreen):
+class LedgerEntryAdmin(EndlessScreen):
     """What was spent: written by the gateway, never by hand."""
 
-    list_display = ("at", "kind_label", "owner", "upstream", "tokens", "cost", "completion_id")
+    list_display = ("when", "kind_label", "caller", "upstream", "tokens", "cost", "completion_id")
     list_filter = (
         ("at", RangeDateTimeFilter),
         ("kind", ChoicesDropdownFilter),
@@ -56,10 +56,8 @@ class LedgerEntryAdmin(ReadOnlyScreen):
     search_fields = ("completion_id",)
     search_help_text = "A whole completion id"
     ordering = ("-at", "-id")
-    sortable_by = ()
-    paginator = NoCountPaginator
     fieldsets = (
-        (None, {"fields": (("completion_id", "attempt"), ("at", "kind_label"), "owner", "upstream")}),
+        (None, {"fields": (("completion_id", "attempt"), ("when", "kind"), "owner", "upstream")}),
         (
             "Tokens",
             {
@@ -72,7 +70,7 @@ class LedgerEntryAdmin(ReadOnlyScreen):
         ),
         ("Cost", {"fields": (("cost", "price_ref"),)}),
     )
-    readonly_fields = ("kind_label", "owner", "upstream", "cost")
+    readonly_fields = ("when", "owner", "upstream", "cost")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
         """Read the names of keys and tenants that still exist along."""
@@ -89,6 +87,11 @@ class LedgerEntryAdmin(ReadOnlyScreen):
         term = search_term.strip()
         return (queryset.filter(completion_id=term) if term else queryset), False
 
+    @display(description="At (UTC)")
+    def when(self, obj: LedgerEntry) -> str:
+        """Show when it was spent."""
+        return moment(obj.at)
+
     @display(description="Kind", label={"spent": "success", "interrupted": "warning"})
     def kind_label(self, obj: LedgerEntry) -> tuple[str, str]:
         """Say how the row came to be."""
@@ -98,6 +101,11 @@ class LedgerEntryAdmin(ReadOnlyScreen):
     def owner(self, obj: Any) -> str:
         """Name key and tenant."""
         return owner_name(obj)
+
+    @display(description="Key", header=True)
+    def caller(self, obj: Any) -> list[str]:
+        """Show the key over its tenant."""
+        return owner_lines(obj)
 
     @display(description="Upstream")
     def upstream(self, obj: LedgerEntry) -> str:
@@ -125,9 +133,14 @@ def with_owner_names(rows: QuerySet[Any]) -> QuerySet[Any]:
     return named
 
 
-def owner_name(row: Any) -> str:
-    """Say whose a row is: names while they exist, numbers afterwards."""
+def owner_lines(row: Any) -> list[str]:
+    """Say whose a row is, [key, tenant]: names while they exist, numbers afterwards."""
     if row.key_ref is None:
-        return "anonymous"
-    key = row.key_name or f"deleted key {row.key_ref}"
-    return f"{key} ({row.tenant_name})" if row.tenant_name else key
+        return ["anonymous", ""]
+    return [row.key_name or f"deleted key {row.key_ref}", row.tenant_name or ""]
+
+
+def owner_name(row: Any) -> str:
+    """Say whose a row is in one line."""
+    key, tenant = owner_lines(row)
+    return f"{key} ({tenant})" if tenant else key

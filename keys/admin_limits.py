@@ -82,7 +82,7 @@ class RateLimitAdmin(_ScopeScreen):
 
     list_display = ("__str__", "holds_for", "enabled")
     list_filter = (OwnerFilter, ("kind", ChoicesDropdownFilter), "enabled")
-    fieldsets = ((None, {"fields": (("kind", "amount", "per"), "enabled")}), _SCOPE)
+    fieldsets = ((None, {"fields": (("kind", "amount"), ("per", "enabled"))}), _SCOPE)
 
 
 @admin.register(Budget)
@@ -91,7 +91,7 @@ class BudgetAdmin(_ScopeScreen):
 
     list_display = ("__str__", "holds_for", "mode", "enabled")
     list_filter = (OwnerFilter, ("window", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter), "enabled")
-    fieldsets = ((None, {"fields": (("amount_nanousd", "window", "mode"), "enabled")}), _SCOPE)
+    fieldsets = ((None, {"fields": (("amount_nanousd", "window"), ("mode", "enabled"))}), _SCOPE)
 
 
 def limits_in_words(owner: Any) -> str:

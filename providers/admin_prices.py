@@ -4,7 +4,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -73,6 +72,10 @@ class PriceAdmin(Screen):
             return False
         return bool(super().has_delete_permission(request, obj))
 
+    def has_copy_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Copying is looking at one and adding another."""
+        return bool(self.has_view_permission(request) and self.has_add_permission(request))
+
     @display(description="Input / M", ordering="input_nanousd_per_mtok")
     def input(self, obj: Price) -> str:
         """Show the rate."""
@@ -98,12 +101,10 @@ class PriceAdmin(Screen):
         """Say who wrote it."""
         return obj.source, "built in" if obj.source == Price.Source.BUILTIN else "operator"
 
-    @action(description="Copy to an own price", icon="content_copy", permissions=("add",))
+    @action(description="Copy to an own price", icon="content_copy", permissions=("copy",))
     def copy_price(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Open the form of a new operator's price with this one's rates."""
         price = get_object_or_404(Price, pk=object_id)
-        if not self.has_view_permission(request, price):
-            raise PermissionDenied
         rates = {
             field: usd(value)
             for field in (

@@ -41,7 +41,7 @@ class ProbeResult:
         return sorted(str(model["id"]) for model in self.models)
 
 
-class _Failed(Exception):  # noqa: N818 - reads as a sentence where it is raised
+class _Failed(Exception):
     """The probe failed for the reason in the message."""
 
 
