@@ -3,6 +3,7 @@
 Only what the gateway itself must know is checked; the rest is the vendor's to judge.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,10 @@ from proxy.errors import BadRequest
 
 MAX_CHOICES = 128
 MAX_MODEL_LENGTH = 256
-# A repeated key is read as its last value by us; another reader might take the first. A body in
-# which one of these stands twice (or in which escapes may hide one) is written anew, so that the
-# vendor gets what we judged.
-_DECIDING_KEYS = (b'"model"', b'"stream"', b'"messages"', b'"stream_options"', b'"n"', b'"input"')
+# More brackets than this may be nested deeper than orjson writes (254 levels; it reads 1,024).
+MAX_BRACKETS = 200
+# The closing quote of a key: an escaped quote is inside a string.
+_KEY_END = re.compile(rb'"(?<!\\")\s*:')
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def parse_chat(raw: bytes) -> Call:
         stream=stream,
         wants_usage=_wants_usage(body, stream=stream),
         choices=_choices(body),
-        verbatim=_verbatim(raw),
+        verbatim=_verbatim(raw, body),
     )
 
 
@@ -62,7 +63,7 @@ def parse_embeddings(raw: bytes) -> Call:
     texts = body.get("input")
     if not isinstance(texts, (str, list)) or not texts:
         raise BadRequest("'input' must be a string or a list that is not empty.", param="input")
-    return Call(wire=EMBEDDINGS, model=model, body=body, raw=raw, verbatim=_verbatim(raw))
+    return Call(wire=EMBEDDINGS, model=model, body=body, raw=raw, verbatim=_verbatim(raw, body))
 
 
 CHAT_COMPLETIONS = Endpoint("chat", parse_chat)
@@ -97,6 +98,7 @@ def _object(raw: bytes) -> dict[str, Any]:
         raise BadRequest(f"The body is not valid JSON: {problem}.") from None
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.")
+    _check_depth(raw, body)
     return body
 
 
@@ -140,5 +142,28 @@ def _choices(body: Mapping[str, Any]) -> int:
     return choices
 
 
-def _verbatim(raw: bytes) -> bool:
-    return b"\\u00" not in raw and all(raw.count(key) <= 1 for key in _DECIDING_KEYS)
+def _verbatim(raw: bytes, body: Mapping[str, Any]) -> bool:
+    """May `raw` be sent on as it came?
+
+    A key that stands twice is read as its last value by us; another reader might take the first. So
+    a body with more keys in its text than in our reading of it is written anew: the vendor gets what
+    we judged.
+    """
+    keys, nodes = 0, list[Any]([body])
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            keys += len(node)
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return len(_KEY_END.findall(raw)) == keys
+
+
+def _check_depth(raw: bytes, body: Mapping[str, Any]) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= MAX_BRACKETS:
+        return
+    try:
+        orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise BadRequest("The body is nested too deeply.") from None

@@ -22,7 +22,7 @@ _MODELS = "/v1/models/"
 
 def is_data_plane(path: str) -> bool:
     """Is this path the lane's?"""
-    return path in EXACT or path.startswith("/v1/") or path.rstrip("/") in EXACT
+    return path in EXACT or path.startswith("/v1/") or path == "/v1" or path.rstrip("/") in EXACT
 
 
 def find(path: str) -> tuple[View, Mapping[str, Any]]:
