@@ -13,6 +13,7 @@ import socket
 
 import uvicorn
 
+from gatewaysite.http_protocol import PipelineClosingProtocol
 from gatewaysite.serve import GATEWAY_APP
 from proxy import lifecycle
 
@@ -53,7 +54,7 @@ def run_worker(*, listener: socket.socket, app: str, grace_s: float, ready_fd: i
         app,
         interface="asgi3",
         loop="uvloop",
-        http="httptools",
+        http=PipelineClosingProtocol,
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,

@@ -151,7 +151,7 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
         default_model=row.get("default_model") or env.default_model or _demo_model(accounts),
         cache_ttl_s=float(row.get("cache_ttl_s") or env.cache_ttl_s),
         cache_epoch=row.get("cache_epoch") or 0,
-        warnings=warnings,
+        warnings=[*warnings, *_unbalanced(routes)],
     )
 
 
@@ -268,6 +268,15 @@ def _route(row: Mapping[str, Any]) -> RouteSpec:
         search=search,
         fingerprint=hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16],
     )
+
+
+def _unbalanced(routes: Sequence[RouteSpec]) -> list[str]:
+    """Say which routes ask for a strategy that this version does not have yet."""
+    return [
+        f"route {route.id}: strategy {route.strategy} is not available yet; its targets are tried in order"
+        for route in routes
+        if route.strategy != "ordered"
+    ]
 
 
 def _order(route: RouteSpec) -> tuple[int, int, str]:
