@@ -6,7 +6,7 @@ import pytest
 from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
 
-from analytics import booking, budgets, insert, tasks
+from analytics import booking, budgets, insert, records, tasks
 from analytics.booking import book
 from analytics.models import RequestLog, SpoolReceipt
 from analytics.tests.spool_files import done, opened, text
@@ -339,3 +339,16 @@ def test_it_asks_the_database_a_fixed_number_of_times(django_assert_max_num_quer
     lines = [done(f"c{number}", key_id=key.pk) for number in range(300)]
     with django_assert_max_num_queries(40):
         write("s", *lines)
+
+
+def test_every_column_has_a_value_of_its_own():
+    """Rows are inserted without the ORM, so a new column's default must be written here too."""
+    (finished,), (cut,) = (list(records.parse(text(line))) for line in (done("a"), opened("b")))
+    entry = records.interrupted_entry(cut)
+    rows = {
+        RequestLog: [records.log_row(finished), records.interrupted_log_row(cut, entry)],
+        LedgerEntry: [records.spent_entry(finished), entry],
+    }
+    for model, written in rows.items():
+        columns = {field.attname for field in model._meta.concrete_fields} - {"id"}
+        assert [set(row or {}) for row in written] == [columns, columns]

@@ -1,6 +1,7 @@
 """`manage.py ship`: the shipper process; `manage.py serve` runs one."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Collection
@@ -14,6 +15,9 @@ from analytics import tasks
 from analytics.models import SpoolReceipt
 from analytics.shipper import RECEIPT_TIMEOUT_S, Shipper, alone
 from analytics.ticker import Ticker
+
+# Records can wait on disk; requests cannot. On a busy machine traffic gets about three times the share.
+NICENESS = 5
 
 
 class Command(BaseCommand):
@@ -35,6 +39,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        os.nice(NICENESS)
         if tasks.runs_inline():
             # Celery says a line per task, and an error of one is the shipper's to tell, once.
             logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
