@@ -4,6 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import DataError, IntegrityError, transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from analytics import booking, budgets, insert, records, tasks
@@ -345,7 +346,7 @@ def test_every_column_has_a_value_of_its_own():
     """Rows are inserted without the ORM, so a new column's default must be written here too."""
     (finished,), (cut,) = (list(records.parse(text(line))) for line in (done("a"), opened("b")))
     entry = records.interrupted_entry(cut)
-    rows = {
+    rows: dict[type[Model], list[records.Row | None]] = {
         RequestLog: [records.log_row(finished), records.interrupted_log_row(cut, entry)],
         LedgerEntry: [records.spent_entry(finished), entry],
     }

@@ -1,0 +1,203 @@
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+from django.utils import timezone
+
+from analytics.models import RequestLog
+from config.screens import MAX_PAGES
+from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
+from keys.models import ApiKey, Tenant
+
+pytestmark = pytest.mark.django_db
+
+LOG = "/admin/analytics/requestlog/"
+
+
+@pytest.fixture
+def client():
+    return operator()
+
+
+def log(number=0, **fields):
+    return RequestLog(
+        **{
+            "completion_id": f"c{number:04d}",
+            "request_id": f"r{number:04d}",
+            "at": timezone.now() - timedelta(minutes=number),
+            "endpoint": "/v1/chat/completions",
+            "requested_model": "gpt-4o",
+            "provider": "openai",
+            "model": "gpt-4o-2024",
+            "status": 200,
+            "outcome": "ok",
+            **fields,
+        }
+    )
+
+
+def test_it_never_counts_and_costs_the_same_for_many_rows(client):
+    RequestLog.objects.bulk_create([log(number) for number in range(3)])
+    few = statements(client, LOG)
+    RequestLog.objects.bulk_create([log(number) for number in range(3, 400)])
+    many = statements(client, LOG)
+    assert len(many) == len(few)
+    assert not [each for each in many if "COUNT(" in each.upper()]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's plan")
+@pytest.mark.parametrize("query", ["", "?q=r0001"])
+def test_it_reads_a_page_by_an_index_and_sorts_nothing(client, query):
+    RequestLog.objects.bulk_create([log(number) for number in range(200)])
+    sql = next(each for each in statements(client, LOG + query) if 'FROM "analytics_requestlog"' in each)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        plan = " ".join(str(row[3]) for row in cursor.fetchall())
+    assert "INDEX" in plan
+    assert ("TEMP B-TREE" in plan) is bool(query)  # two rows of one id may be sorted
+
+
+def test_it_pages_without_knowing_the_end(client):
+    RequestLog.objects.bulk_create([log(number) for number in range(101)])
+    first, third = page(client, LOG), page(client, LOG, p=3)
+    assert "r0049" in first
+    assert "r0050" not in first
+    assert "p=2" in first
+    assert "r0100" in third
+    assert "p=4" not in third
+    assert "p=2" in third
+
+
+def test_it_bounds_how_far_back_pages_go(client):
+    assert client.get(LOG, {"p": MAX_PAGES + 1}).status_code == 302
+    assert client.get(LOG, {"p": MAX_PAGES}).status_code == 200
+    assert client.get(LOG, {"all": ""}).status_code == 200
+
+
+def test_it_offers_no_counts_beside_the_filters(client):
+    RequestLog.objects.bulk_create([log()])
+    sql = statements(client, LOG + "?_facets=True")
+    assert not [each for each in sql if "COUNT(" in each.upper()]
+
+
+def test_it_finds_a_request_by_either_of_its_whole_ids(client):
+    RequestLog.objects.bulk_create([log(1), log(2), log(3, request_id="r0001")])
+    by_request = page(client, LOG, q=" r0001 ")
+    assert by_request.count('data-label="Answer"') == 2
+    assert page(client, LOG, q="c0002").count('data-label="Answer"') == 1
+    assert page(client, LOG, q="r000").count('data-label="Answer"') == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"status": "4"}, {1, 2}),
+        ({"status": "429"}, {2}),
+        ({"status": "5"}, {3}),
+        ({"outcome__exact": "cancelled"}, {1}),
+        ({"provider": "local"}, {3}),
+        ({"model": "gpt-4o"}, {1, 2, 4}),
+        ({"model": "llama"}, {3}),
+        ({"cache": "hit"}, {4}),
+        ({"stream__exact": "1"}, {2}),
+        ({"key": "ci"}, {4}),
+        ({"tenant": "acme"}, {4}),
+        ({"at_to_0": "2001-01-01", "at_to_1": "00:00"}, set()),
+    ],
+)
+def test_it_filters_the_log(client, query, found):
+    from providers.models import Provider
+
+    Provider.objects.create(name="local", dialect="openai", base_url="http://llama.example/v1")
+    tenant = Tenant.objects.create(name="acme")
+    key, _ = ApiKey.issue(tenant=tenant, name="ci")
+    key.save()
+    RequestLog.objects.bulk_create(
+        [
+            log(1, status=499, outcome="cancelled"),
+            log(2, status=429, outcome="error", stream=True),
+            log(3, status=502, outcome="error", provider="local", requested_model="any", model="llama"),
+            log(4, cache="hit", key_ref=key.pk, tenant_ref=tenant.pk),
+        ]
+    )
+    html = page(client, LOG, **query)
+    assert {number for number in (1, 2, 3, 4) if f"r000{number}" in html} == found
+
+
+def test_it_shows_a_request_in_words(client):
+    attempts = [
+        {
+            "provider": "openai",
+            "model": "gpt-4o",
+            "latency_ms": 830.54,
+            "status": 503,
+            "outcome": "overloaded",
+            "error": "<b>Busy</b>",
+        },
+        {
+            "provider": "local",
+            "model": "llama",
+            "latency_ms": 1240.5,
+            "status": None,
+            "outcome": "ok",
+            "error": "",
+        },
+    ]
+    row = log(
+        attempts=attempts,
+        cost_nanousd=313_650,
+        prompt_tokens=1043,
+        completion_tokens=262,
+        usage_estimated=True,
+        key_ref=77,
+        latency_ms=2075.4,
+        ttft_ms=12.34,
+        stream=True,
+    )
+    row.save()
+    listed = messages_in(page(client, LOG)).replace("\xa0", " ")
+    for words in (
+        "$0.00031365",
+        "≈ 1,043 → 262",
+        "deleted key 77",
+        "2.08 s",
+        "gpt-4o, stream",
+        "openai/gpt-4o-2024",
+    ):
+        assert words in listed
+    html = page(client, reverse("admin:analytics_requestlog_change", args=[row.pk]))
+    shown = messages_in(html).replace("\xa0", " ")
+    for words in (
+        "1 openai/gpt-4o overloaded 503 830.5 ms",
+        "2 local/llama ok - 1.24 s",
+        "200, Answered",
+        "12.3 ms",
+    ):
+        assert words in shown
+    assert "&lt;b&gt;Busy&lt;/b&gt;" in html
+    assert "<b>Busy" not in html
+
+
+def test_it_tells_an_unknown_cost_from_a_free_one(client):
+    RequestLog.objects.bulk_create([log(1, cost_nanousd=0), log(2)])
+    text = messages_in(page(client, LOG))
+    assert text.count("$0.00") == 1
+
+
+def test_it_shows_ids_that_clients_chose_as_text(client):
+    RequestLog.objects.bulk_create([log(request_id="<script>alert(1)</script>")])
+    assert "<script>alert(1)" not in page(client, LOG)
+
+
+def test_it_lets_nobody_write_the_log(client):
+    row = log()
+    row.save()
+    assert client.get(f"{LOG}add/").status_code == 403
+    assert client.post(reverse("admin:analytics_requestlog_change", args=[row.pk]), {}).status_code == 403
+    assert client.post(reverse("admin:analytics_requestlog_delete", args=[row.pk]), {}).status_code == 403
+
+
+def test_it_shows_the_log_to_those_who_may_see_it_alone(db):
+    assert signed_in("analytics.view_requestlog").get(LOG).status_code == 200
+    assert signed_in("keys.view_apikey").get(LOG).status_code == 403
