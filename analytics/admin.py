@@ -6,16 +6,17 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import (
     ChoicesDropdownFilter,
     DropdownFilter,
-    RangeDateTimeFilter,
     TextFilter,
 )
 
 from analytics.models import RequestLog
-from config.screens import EndlessScreen, display, dollars, moment
+from config.filters import MomentFilter
+from config.screens import EndlessScreen, display
+from config.words import dollars, moment, table
 from keys.admin_ledger import KeyNameFilter, TenantNameFilter, owner_lines, owner_name, with_owner_names
 from providers.models import Provider
 
@@ -89,7 +90,7 @@ class RequestLogAdmin(EndlessScreen):
     list_display = ("arrived", "answer", "model_names", "caller", "tokens", "cost", "latency")
     list_display_links = ("arrived",)
     list_filter = (
-        ("at", RangeDateTimeFilter),
+        ("at", MomentFilter),
         ("outcome", ChoicesDropdownFilter),
         StatusFilter,
         ProviderFilter,
@@ -233,24 +234,16 @@ class RequestLogAdmin(EndlessScreen):
         """Show each try at a vendor as a row."""
         if not obj.attempts:
             return "none"
-        rows = format_html_join(
-            "",
-            "<tr><td>{}</td><td>{}/{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+        return table(
+            ("#", "Upstream", "Outcome", "Status", "Took", "Error"),
             [_attempt(number, attempt) for number, attempt in enumerate(obj.attempts, start=1)],
-        )
-        head = (
-            "<tr><th>#</th><th>Upstream</th><th>Outcome</th><th>Status</th><th>Took</th><th>Error</th></tr>"
-        )
-        return format_html(
-            '<table class="gw-table"><thead>{}</thead><tbody>{}</tbody></table>', format_html(head), rows
         )
 
 
 def _attempt(number: int, attempt: dict[str, Any]) -> tuple[Any, ...]:
     return (
         number,
-        attempt.get("provider", "?"),
-        attempt.get("model", "?"),
+        f"{attempt.get('provider', '?')}/{attempt.get('model', '?')}",
         attempt.get("outcome") or "-",
         attempt.get("status") or "-",
         _duration(attempt.get("latency_ms")),

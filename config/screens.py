@@ -1,28 +1,25 @@
-"""What the admin's screens share: their base, read-only screens, on/off actions and the audit log.
+"""What the admin's screens share: their base, read-only and endless screens, on/off actions.
 
 Imported by the apps' admin modules alone; nothing that serves requests comes here.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
-from auditlog.registry import auditlog
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
 from django.core.paginator import Page, Paginator
-from django.db import models, transaction
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.html import format_html
 from unfold import decorators
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from config.money import UsdField, usd
-from config.vault import reference
+from config.money import UsdField
+from config.words import dollars
 
 MAX_PAGES = 200
 
@@ -42,27 +39,37 @@ class _DollarFields:
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Where a form is only looked at, Django would print the stored nano-dollars."""
         sections = super().get_fieldsets(request, obj)  # type: ignore[misc]  # a mixin
-        if obj is None or self.has_change_permission(request, obj):  # type: ignore[attr-defined]  # a mixin
-            return sections
-        columns = {each.name: each for each in self.model._meta.fields if isinstance(each, UsdField)}  # type: ignore[attr-defined]  # a mixin
+        shown = self._shown_as_dollars(request, obj)
         return [
-            (title, {**options, "fields": [_as_dollars(field, columns) for field in options["fields"]]})
+            (title, {**options, "fields": [_replaced(field, shown) for field in options["fields"]]})
             for title, options in sections
         ]
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Add what stands in for the dollar columns."""
+        fields = super().get_readonly_fields(request, obj)  # type: ignore[misc]  # a mixin
+        return (*fields, *self._shown_as_dollars(request, obj).values())
 
-def _as_dollars(field: Any, columns: Mapping[str, UsdField]) -> Any:
-    if isinstance(field, list | tuple):
-        return tuple(_as_dollars(each, columns) for each in field)
-    if field not in columns:
-        return field
-    column = columns[field]
+    def _shown_as_dollars(self, request: HttpRequest, obj: Any) -> Mapping[str, Callable[[Any], str]]:
+        if obj is None or self.has_change_permission(request, obj):  # type: ignore[attr-defined]  # a mixin
+            return {}
+        columns = self.model._meta.fields  # type: ignore[attr-defined]  # a mixin
+        return {column.name: _as_dollars(column) for column in columns if isinstance(column, UsdField)}
 
+
+@cache
+def _as_dollars(column: UsdField) -> Callable[[Any], str]:
     @admin.display(description=column.verbose_name)
     def shown(row: Any) -> str:
         return dollars(getattr(row, column.name), unknown="-")
 
     return shown
+
+
+def _replaced(field: Any, replacements: Mapping[str, Any]) -> Any:
+    if isinstance(field, list | tuple):
+        return tuple(_replaced(each, replacements) for each in field)
+    return replacements.get(field, field)
 
 
 class _List(ChangeList):  # type: ignore[misc]  # unfold ships no types
@@ -209,39 +216,6 @@ def action(**options: Any) -> Callable[[Method], Method]:
 def display(**options: Any) -> Callable[[Method], Method]:
     """Return unfold's decorator of a column, with a type."""
     return decorators.display(**options)  # type: ignore[no-any-return]  # unfold ships no types
-
-
-def audited(model: type[models.Model], *, hidden: Sequence[str] = (), skipped: Collection[str] = ()) -> None:
-    """Record every change of `model`: `hidden` columns without their values, `skipped` ones not at all."""
-    columns = [field.name for field in model._meta.concrete_fields]
-    auditlog.register(
-        model,
-        include_fields=[name for name in columns if name not in {"id", *skipped}],
-        mask_fields=list(hidden),
-        mask_callable="config.screens.hide",
-    )
-
-
-def hide(value: str) -> str:
-    """Return what the audit log may hold of a secret value."""
-    if value in {"", "None", "{}"}:
-        return "(none)"
-    return value if reference(value) else "(hidden)"
-
-
-def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
-    """Return nano-dollars for people: all their digits, and two decimals at least."""
-    if nanousd is None:
-        return unknown
-    whole, _, decimals = usd(nanousd).partition(".")
-    return f"${whole}.{decimals:0<2}"
-
-
-def moment(at: datetime | None) -> str:
-    """Return a time (UTC) to the second, on one line, in an order that sorts."""
-    if at is None:
-        return "-"
-    return format_html('<span class="gw-nowrap">{}</span>', f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
 
 
 def goto(request: HttpRequest, url: str) -> HttpResponse:

@@ -10,13 +10,16 @@ from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from config.audit import audited
+from config.filters import MomentFilter
 from config.money import usd
-from config.screens import EndlessScreen, audited, display, moment
+from config.screens import EndlessScreen, display
+from config.words import moment, table
 
 LogEntry = get_logentry_model()
 SHOWN_CHANGES = 4
@@ -55,7 +58,7 @@ class AuditLogAdmin(EndlessScreen):
     list_display = ("when", "who", "did", "what", "summary")
     list_display_links = ("when",)
     list_filter = (
-        ("timestamp", RangeDateTimeFilter),
+        ("timestamp", MomentFilter),
         ("action", ChoicesDropdownFilter),
         ("content_type", RelatedDropdownFilter),
         ("actor", RelatedDropdownFilter),
@@ -111,9 +114,7 @@ class AuditLogAdmin(EndlessScreen):
     @display(description="Changes")
     def changed(self, obj: Any) -> str:
         """Show all changes as a table."""
-        rows = format_html_join("", "<tr><td>{}</td><td>{}</td><td>{}</td></tr>", _changes(obj))
-        head = format_html("<tr><th>{}</th><th>{}</th><th>{}</th></tr>", "Field", "Before", "After")
-        return format_html('<table class="gw-table"><thead>{}</thead><tbody>{}</tbody></table>', head, rows)
+        return table(("Field", "Before", "After"), _changes(obj))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave the serialised copies of rows out: no screen shows them."""

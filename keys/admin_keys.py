@@ -15,8 +15,9 @@ from django.views.decorators.debug import sensitive_variables
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
+from config.audit import audited
 from config.form_fields import LinesField
-from config.screens import OnOffActions, Screen, audited, display
+from config.screens import OnOffActions, Screen, display
 from keys import secret as secrets
 from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
 from keys.models import ApiKey

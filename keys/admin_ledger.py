@@ -5,9 +5,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter, TextFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 
-from config.screens import EndlessScreen, display, dollars, moment
+from config.filters import MomentFilter
+from config.screens import EndlessScreen, display
+from config.words import dollars, moment
 from keys.models import ApiKey, LedgerEntry, Tenant
 
 
@@ -47,7 +49,7 @@ class LedgerEntryAdmin(EndlessScreen):
 
     list_display = ("when", "kind_label", "caller", "upstream", "tokens", "cost", "completion_id")
     list_filter = (
-        ("at", RangeDateTimeFilter),
+        ("at", MomentFilter),
         ("kind", ChoicesDropdownFilter),
         "estimated",
         TenantNameFilter,

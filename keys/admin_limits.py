@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
-from config.screens import OnOffActions, Rows, Screen, audited, display
+from config.audit import audited
+from config.screens import OnOffActions, Rows, Screen, display
 from keys.models import Budget, RateLimit
 
 audited(RateLimit)

@@ -15,7 +15,8 @@ from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.enums import ActionVariant
 
-from config.screens import OnOffActions, Screen, action, audited, display
+from config.audit import audited
+from config.screens import OnOffActions, Screen, action, display
 from config.vault import reference
 from providers import admin_prices  # noqa: F401 - Django looks for screens in admin.py alone
 from providers.admin_forms import ProviderForm, TestDialog

@@ -9,8 +9,10 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
+from config.audit import audited
 from config.money import usd
-from config.screens import ReadOnlyScreen, Screen, action, audited, display, dollars
+from config.screens import ReadOnlyScreen, Screen, action, display
+from config.words import dollars
 from providers.models import Price, ProviderModel
 
 audited(Price)

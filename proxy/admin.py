@@ -10,8 +10,9 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from config.audit import audited
 from config.form_fields import ChoicesOnce
-from config.screens import OnOffActions, Rows, Screen, action, audited, display, goto
+from config.screens import OnOffActions, Rows, Screen, action, display, goto
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 audited(Route)

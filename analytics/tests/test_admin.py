@@ -103,7 +103,9 @@ def test_it_finds_a_request_by_either_of_its_whole_ids(client):
         ({"stream__exact": "1"}, {2}),
         ({"key": "ci"}, {4}),
         ({"tenant": "acme"}, {4}),
-        ({"at_to_0": "2001-01-01", "at_to_1": "00:00"}, set()),
+        ({"at_to_0": "2001-01-01"}, set()),
+        ({"at_from_0": "2001-01-01", "at_from_1": "10:00"}, {1, 2, 3, 4}),
+        ({"at_from_0": "2001-02-31", "at_from_1": "no time"}, {1, 2, 3, 4}),
     ],
 )
 def test_it_filters_the_log(client, query, found):

@@ -6,11 +6,11 @@ from django.utils import timezone
 from config.models import ConfigChange, current_version
 from providers import tasks
 from providers.models import Provider, ProviderModel
-from providers.probe import ProbeResult
+from providers.probe import ProbeResult, probe
 from providers.tasks import refresh_model_lists
 from providers.tests.test_probe import vendor_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_it_bumps_the_version_only_when_the_list_differs(vendor):
     refresh_model_lists()
     assert names(acme) == ["larger", "small"]
     assert current_version() > version
-    assert ConfigChange.objects.order_by("version").last().part == "models"
+    assert ConfigChange.objects.latest("version").part == "models"
 
 
 def test_it_writes_changed_facts_of_a_known_model(vendor):
@@ -129,7 +129,7 @@ def test_it_keeps_the_last_list_of_a_vendor_that_fails(vendor):
 def test_it_never_lets_one_provider_stop_the_others(vendor, monkeypatch):
     broken, good = make("broken", "http://127.0.0.1:1/v1"), make("good", vendor.url)
     surprising = make("surprising", vendor.url)
-    real = tasks.probe
+    real = probe
 
     def sometimes(provider):
         if provider.name == "surprising":

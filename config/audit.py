@@ -1,0 +1,26 @@
+"""Which rows the audit log follows, and what it may hold of a secret."""
+
+from collections.abc import Collection, Sequence
+
+from auditlog.registry import auditlog
+from django.db import models
+
+from config.vault import reference
+
+
+def audited(model: type[models.Model], *, hidden: Sequence[str] = (), skipped: Collection[str] = ()) -> None:
+    """Record every change of `model`: `hidden` columns without their values, `skipped` ones not at all."""
+    columns = [field.name for field in model._meta.concrete_fields]
+    auditlog.register(
+        model,
+        include_fields=[name for name in columns if name not in {"id", *skipped}],
+        mask_fields=list(hidden),
+        mask_callable="config.audit.hide",
+    )
+
+
+def hide(value: str) -> str:
+    """Return what the audit log may hold of a secret value."""
+    if value in {"", "None", "{}"}:
+        return "(none)"
+    return value if reference(value) else "(hidden)"

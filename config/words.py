@@ -1,0 +1,37 @@
+"""Values as the admin shows them to people."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils.html import format_html, format_html_join
+
+from config.money import usd
+
+
+def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
+    """Return nano-dollars for people: all their digits, and two decimals at least."""
+    if nanousd is None:
+        return unknown
+    whole, _, decimals = usd(nanousd).partition(".")
+    return f"${whole}.{decimals:0<2}"
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time (UTC) to the second, on one line, in an order that sorts."""
+    if at is None:
+        return "-"
+    return format_html('<span class="gw-nowrap">{}</span>', f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a small table of text, escaped."""
+    return format_html(
+        '<table class="gw-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>',
+        format_html_join("", "<th>{}</th>", ((head,) for head in heads)),
+        format_html_join("", "<tr>{}</tr>", ((_cells(row),) for row in rows)),
+    )
+
+
+def _cells(row: Sequence[Any]) -> str:
+    return format_html_join("", "<td>{}</td>", ((cell,) for cell in row))

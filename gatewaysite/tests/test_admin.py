@@ -1,0 +1,121 @@
+import pytest
+from auditlog.models import LogEntry
+from django.contrib.admin import site
+from django.contrib.auth.models import Group, User
+from django.urls import reverse
+
+from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
+from keys.models import Budget, Tenant
+from proxy.models import Route
+
+pytestmark = pytest.mark.django_db
+
+AUDIT = "/admin/auditlog/logentry/"
+
+
+@pytest.fixture
+def client():
+    return operator()
+
+
+def screens():
+    return [f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model in site._registry]
+
+
+def test_it_opens_every_list_and_every_form(client):
+    for url in screens():
+        assert client.get(url, follow=True).status_code == 200, url
+        assert client.get(f"{url}add/").status_code in {200, 403}, url
+        assert client.get(url, {"q": "a b 'c\""}, follow=True).status_code == 200, url
+    assert client.get("/admin/").status_code == 200
+
+
+def test_it_opens_no_screen_to_staff_without_permissions():
+    client = signed_in()
+    for url in screens():
+        assert client.get(url).status_code == 403, url
+
+
+def test_it_shows_everything_to_those_who_may_only_look():
+    models = [f"{model._meta.app_label}.view_{model._meta.model_name}" for model in site._registry]
+    client = signed_in(*models)
+    for url in screens():
+        assert client.get(url, follow=True).status_code == 200, url
+        assert client.get(f"{url}add/").status_code == 403, url
+
+
+def test_it_shows_who_changed_what_from_what_to_what(client):
+    user = User.objects.get()
+    route = Route.objects.create(match="gpt-4o*", kind="prefix")
+    url = reverse("admin:proxy_route_change", args=[route.pk])
+    fields = {"match": "gpt-4o*", "kind": "prefix", "priority": "7", "strategy": "ordered", "enabled": "on"}
+    formset = {"targets-TOTAL_FORMS": 0, "targets-INITIAL_FORMS": 0}
+    assert client.post(url, {**fields, **formset}).status_code == 302
+    text = messages_in(page(client, AUDIT))
+    assert user.username in text
+    assert "route gpt-4o*" in text
+    assert "priority: 0 → 7" in text
+    entry = LogEntry.objects.get(action=LogEntry.Action.UPDATE, object_pk=str(route.pk))
+    assert "priority 0 7" in messages_in(
+        page(client, reverse("admin:auditlog_logentry_change", args=[entry.pk]))
+    )
+
+
+def test_it_shows_money_in_the_audit_log_as_dollars(client):
+    budget = Budget.objects.create(tenant=Tenant.objects.create(name="acme"), amount_nanousd=2 * 10**9)
+    budget.amount_nanousd = 2_500_000_000
+    budget.save()
+    assert "amount: $2 → $2.5" in messages_in(page(client, AUDIT))
+
+
+def test_it_names_deleted_rows_without_a_link(client):
+    route = Route.objects.create(match="gone", kind="exact")
+    pk = route.pk
+    route.delete()
+    html = page(client, AUDIT, action__exact=str(LogEntry.Action.DELETE))
+    assert "route gone" in messages_in(html)
+    assert reverse("admin:proxy_route_change", args=[pk]) not in html
+
+
+def test_it_lists_a_long_audit_log_without_counting_it(client):
+    Tenant.objects.create(name="t")
+    few = statements(client, AUDIT)
+    for number in range(60):
+        Tenant.objects.create(name=f"t{number}")
+    many = statements(client, AUDIT)
+    assert len(many) == len(few)
+    assert not [each for each in many if "COUNT(" in each.upper()]
+
+
+def test_it_lets_nobody_write_the_audit_log(client):
+    Tenant.objects.create(name="t")
+    entry = LogEntry.objects.latest("id")
+    assert client.get(f"{AUDIT}add/").status_code == 403
+    assert (
+        client.post(reverse("admin:auditlog_logentry_delete", args=[entry.pk]), {"post": "yes"}).status_code
+        == 403
+    )
+    assert client.post(reverse("admin:auditlog_logentry_change", args=[entry.pk]), {}).status_code == 403
+
+
+def test_it_creates_a_user_and_audits_it_without_the_password(client):
+    fields = {
+        "username": "eve",
+        "usable_password": "true",
+        "password1": "long-Enough-pass-1",
+        "password2": "long-Enough-pass-1",
+    }
+    response = client.post("/admin/auth/user/add/", fields)
+    assert response.status_code == 302, messages_in(response.content.decode())
+    created = User.objects.get(username="eve")
+    entry = LogEntry.objects.get(
+        object_pk=str(created.pk), content_type__model="user", action=LogEntry.Action.CREATE
+    )
+    assert entry.changes_dict["password"] == ["(none)", "(hidden)"]
+    assert created.password not in str(entry.changes)
+
+
+def test_it_audits_who_is_given_which_role(client):
+    group = Group.objects.create(name="operators")
+    User.objects.create(username="eve").groups.add(group)
+    assert "operators" in messages_in(page(client, AUDIT))

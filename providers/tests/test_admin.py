@@ -1,0 +1,383 @@
+import json
+
+import pytest
+from auditlog.models import LogEntry
+from django.urls import reverse
+from django.utils import timezone
+
+from config.models import current_version
+from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
+from providers.models import Price, Provider, ProviderModel
+from providers.tests.test_probe import vendor_server
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/providers/provider/"
+SECRET = "sk-live-very-secret-0123456789"
+
+
+@pytest.fixture
+def client():
+    return operator()
+
+
+@pytest.fixture
+def vendor():
+    with vendor_server() as running:
+        running.lists("small", "large")
+        yield running
+
+
+def make(name="acme", url="https://vendor.example/v1", *, secret=SECRET, **fields):
+    made = Provider(name=name, dialect="openai", base_url=url, **fields)
+    made.set_credential(secret)
+    made.save()
+    return made
+
+
+def form(**changes):
+    return {
+        "name": "acme",
+        "dialect": "openai",
+        "base_url": "https://vendor.example/v1",
+        "enabled": "on",
+        "new_credential": "",
+        "auth_header": "",
+        "extra_headers": "",
+        "connect_timeout_s": "5",
+        "first_content_timeout_s": "",
+        "idle_timeout_s": "60",
+        "total_timeout_s": "",
+        "max_connections": "500",
+        **changes,
+    }
+
+
+def change(provider):
+    return reverse("admin:providers_provider_change", args=[provider.pk])
+
+
+def save(client, provider, **changes):
+    response = client.post(change(provider), form(name=provider.name, **changes))
+    assert response.status_code == 302, messages_in(response.content.decode())
+    provider.refresh_from_db()
+    return provider
+
+
+# ---------------------------------------------------------------- credential
+
+
+def test_it_stores_a_new_credential_encrypted_and_never_shows_it(client):
+    response = client.post(f"{LIST}add/", form(new_credential=SECRET))
+    assert response.status_code == 302
+    stored = Provider.objects.get()
+    assert stored.open_credential() == SECRET
+    assert SECRET not in stored.credential
+    html = page(client, change(stored))
+    assert "stored, encrypted" in html
+    assert SECRET not in html
+    assert stored.credential not in html
+    assert SECRET not in page(client, LIST)
+
+
+def test_it_leaves_the_credential_alone_when_the_field_is_empty(client):
+    stored = save(client, make(), auth_header="api-key")
+    assert stored.auth_header == "api-key"
+    assert stored.open_credential() == SECRET
+
+
+def test_it_replaces_the_credential(client):
+    stored = save(client, make(), new_credential="another-key-987")
+    assert stored.open_credential() == "another-key-987"
+
+
+def test_it_forgets_the_credential(client):
+    stored = save(client, make(), clear_credential="on")
+    assert stored.credential == ""
+    assert "none" in messages_in(page(client, change(stored)))
+
+
+def test_it_refuses_a_new_credential_and_none_at_once(client):
+    provider = make()
+    response = client.post(change(provider), form(new_credential="x-key-12345", clear_credential="on"))
+    assert "Either write a new key or forget" in response.content.decode()
+    assert b"x-key-12345" not in response.content
+
+
+@pytest.mark.parametrize("slip", ["two words", "tab\tinside", "ünicode-key", "zero\u200bwidth"])
+def test_it_refuses_a_credential_that_no_header_carries(client, slip):
+    response = client.post(f"{LIST}add/", form(new_credential=slip))
+    assert response.status_code == 200
+    assert "no spaces, line breaks" in response.content.decode()
+    assert not Provider.objects.exists()
+
+
+def test_it_keeps_a_reference_and_warns_when_it_is_not_set(client, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    response = client.post(f"{LIST}add/", form(new_credential="${NO_SUCH_KEY}"), follow=True)
+    assert Provider.objects.get().credential == "${NO_SUCH_KEY}"
+    text = messages_in(response.content.decode())
+    assert "NO_SUCH_KEY is not set" in text
+    assert "from ${NO_SUCH_KEY} (not set)" in text
+
+
+# ---------------------------------------------------------------- saving
+
+
+def test_it_saves_headers_written_as_lines(client):
+    stored = save(client, make(), extra_headers="OpenAI-Organization: org-1\nx-team:blue\n")
+    assert stored.extra_headers == {"OpenAI-Organization": "org-1", "x-team": "blue"}
+    assert "OpenAI-Organization: org-1" in page(client, change(stored))
+
+
+def test_it_names_the_line_of_a_header_that_is_none(client):
+    provider = make()
+    response = client.post(change(provider), form(extra_headers="fine: yes\nnot a header"))
+    assert "Line 2 is not of the form" in response.content.decode()
+
+
+def test_it_bumps_the_version_with_a_change_and_only_then(client):
+    provider = make()
+    version = current_version()
+    save(client, provider)
+    assert current_version() == version
+    save(client, provider, max_connections="7")
+    assert current_version() == version + 1
+
+
+def test_it_never_writes_back_what_the_background_has_written_meanwhile(client, monkeypatch):
+    provider = make()
+    seen = timezone.now()
+    original = Provider.save
+
+    def save_late(self, **options):
+        Provider.objects.filter(pk=self.pk).update(models_refreshed_at=seen, models_error="meanwhile")
+        original(self, **options)
+
+    monkeypatch.setattr(Provider, "save", save_late)
+    stored = save(client, provider, max_connections="7")
+    assert (stored.max_connections, stored.models_error) == (7, "meanwhile")
+    assert stored.models_refreshed_at == seen
+
+
+def test_it_audits_a_change_without_the_credential(client):
+    client.post(f"{LIST}add/", form(new_credential=SECRET, extra_headers="x-auth: team-secret"))
+    save(client, Provider.objects.get(), new_credential="another-key-987", max_connections="7")
+    entries = list(LogEntry.objects.filter(content_type__model="provider").order_by("id"))
+    assert [entry.action for entry in entries] == [LogEntry.Action.CREATE, LogEntry.Action.UPDATE]
+    assert all(entry.actor is not None for entry in entries)
+    assert entries[1].changes_dict["max_connections"] == ["500", "7"]
+    assert entries[1].changes_dict["credential"] == ["(hidden)", "(hidden)"]
+    logged = json.dumps([[entry.changes, entry.object_repr] for entry in entries])
+    for secret in (SECRET, "another-key-987", "team-secret", "enc:"):
+        assert secret not in logged
+
+
+# ---------------------------------------------------------------- test this provider
+
+
+def test_it_tests_a_provider_with_a_real_request(client, vendor):
+    provider = make(url=vendor.url)
+    url = reverse("admin:providers_provider_test_provider", args=[provider.pk])
+    text = messages_in(
+        client.post(url, {"_form_submitted": "True"}, headers={"HX-Request": "true"}).content.decode()
+    )
+    assert "acme answers." in text
+    assert "2 models found." in text
+    assert "large" in text
+    assert " ms" in text
+    assert vendor.seen[0][1]["authorization"] == f"Bearer {SECRET}"
+
+
+def test_it_asks_no_vendor_before_the_dialog_is_posted(client, vendor):
+    provider = make(url=vendor.url)
+    assert "Test this provider" in page(client, change(provider))
+    page(client, reverse("admin:providers_provider_test_provider", args=[provider.pk]))
+    assert vendor.seen == []
+
+
+def test_it_shows_the_vendors_error_without_the_credential(client, vendor):
+    provider = make(url=vendor.url)
+    vendor.status = 401
+    vendor.body = json.dumps({"error": {"message": f"Incorrect key <b>{SECRET}</b>"}}).encode()
+    url = reverse("admin:providers_provider_test_provider", args=[provider.pk])
+    html = client.post(url, {"_form_submitted": "True"}).content.decode()
+    assert "Status 401: Incorrect key &lt;b&gt;[hidden]&lt;/b&gt;" in html
+    assert SECRET not in html
+
+
+def test_it_tests_several_providers_at_once(client, vendor):
+    make("one", vendor.url)
+    make("demo", "demo://")
+    response = client.post(
+        LIST,
+        {"action": "test_selected", "_selected_action": list(Provider.objects.values_list("pk", flat=True))},
+    )
+    text = messages_in(response.content.decode())
+    assert "one answers." in text
+    assert "demo answers." in text
+
+
+@pytest.mark.parametrize("permissions", [("providers.view_provider",), ("keys.change_apikey",)])
+def test_it_tests_nothing_for_those_who_may_not_change_providers(vendor, permissions):
+    provider = make(url=vendor.url)
+    client = signed_in(*permissions)
+    url = reverse("admin:providers_provider_test_provider", args=[provider.pk])
+    assert client.post(url, {"_form_submitted": "True"}).status_code == 403
+    client.post(LIST, {"action": "test_selected", "_selected_action": [provider.pk]})
+    assert vendor.seen == []
+
+
+def test_it_is_404_to_test_a_provider_that_is_gone(client):
+    url = reverse("admin:providers_provider_test_provider", args=[12345])
+    assert client.post(url, {"_form_submitted": "True"}).status_code == 404
+
+
+# ---------------------------------------------------------------- lists
+
+
+def test_it_switches_providers_off_and_audits_each(client):
+    made = [make(f"p{number}") for number in range(3)]
+    Provider.objects.filter(pk=made[2].pk).update(enabled=False)
+    version = current_version()
+    response = client.post(
+        LIST, {"action": "disable_selected", "_selected_action": [each.pk for each in made]}, follow=True
+    )
+    assert "2 providers disabled." in messages_in(response.content.decode())
+    assert not Provider.objects.filter(enabled=True).exists()
+    assert current_version() == version + 2
+    assert LogEntry.objects.filter(action=LogEntry.Action.UPDATE).count() == 2
+
+
+def test_it_lists_many_rows_with_as_many_queries_as_few(client):
+    def fill(numbers):
+        for number in numbers:
+            provider = make(f"p{number}")
+            ProviderModel.objects.create(provider=provider, name="m")
+            Price.objects.create(
+                provider=provider, model="m", input_nanousd_per_mtok=1, output_nanousd_per_mtok=1
+            )
+
+    urls = [LIST, "/admin/providers/price/", "/admin/providers/providermodel/"]
+    fill(range(2))
+    few = [len(statements(client, url)) for url in urls]
+    fill(range(2, 30))
+    assert [len(statements(client, url)) for url in urls] == few
+
+
+def test_it_counts_models_and_prices_right(client):
+    provider = make()
+    for name in ("a", "b", "c"):
+        ProviderModel.objects.create(provider=provider, name=name)
+    for name in ("a", "b"):
+        Price.objects.create(
+            provider=provider, model=name, input_nanousd_per_mtok=1, output_nanousd_per_mtok=1
+        )
+    text = messages_in(page(client, change(provider)))
+    assert "3 models" in text
+    assert "2 prices" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "vendor.example"}, {"good", "bad", "new"}),
+        ({"q": "goo"}, {"good"}),
+        ({"model_list": "ok"}, {"good"}),
+        ({"model_list": "failed"}, {"bad"}),
+        ({"model_list": "never"}, {"new"}),
+        ({"enabled__exact": "0"}, {"new"}),
+    ],
+)
+def test_it_filters_providers(client, query, found):
+    make("good", models_refreshed_at=timezone.now())
+    make("bad", models_refreshed_at=timezone.now(), models_error="down")
+    make("new", enabled=False)
+    html = page(client, LIST, **query)
+    assert {name for name in ("good", "bad", "new") if f">{name}</a>" in html} == found
+
+
+# ---------------------------------------------------------------- prices
+
+
+def price(**fields):
+    provider = Provider.objects.first() or make()
+    rates = {"input_nanousd_per_mtok": 150_000_000, "output_nanousd_per_mtok": 600_000_000}
+    return Price.objects.create(**{"provider": provider, "model": "gpt-4o-mini", **rates, **fields})
+
+
+def test_it_reads_and_writes_prices_in_dollars(client):
+    row = price(cached_input_nanousd_per_mtok=75_000_000)
+    url = reverse("admin:providers_price_change", args=[row.pk])
+    html = page(client, url)
+    assert 'value="0.15"' in html
+    moment = timezone.now()
+    response = client.post(
+        url,
+        {
+            "provider": row.provider_id,
+            "model": row.model,
+            "effective_from_0": moment.date(),
+            "effective_from_1": "00:00:00",
+            "input_nanousd_per_mtok": "0.125",
+            "output_nanousd_per_mtok": "0.6",
+            "cached_input_nanousd_per_mtok": "",
+            "cache_write_nanousd_per_mtok": "",
+        },
+    )
+    assert response.status_code == 302, messages_in(response.content.decode())
+    row.refresh_from_db()
+    assert row.input_nanousd_per_mtok == 125_000_000
+    assert row.cached_input_nanousd_per_mtok is None
+
+
+def test_it_protects_builtin_prices(client):
+    row = price(source="builtin")
+    url = reverse("admin:providers_price_change", args=[row.pk])
+    html = page(client, url)
+    assert "$0.15" in html
+    assert "150000000" not in html
+    assert client.post(url, {"model": "x"}).status_code == 403
+    assert client.post(reverse("admin:providers_price_delete", args=[row.pk])).status_code == 403
+    client.post(
+        "/admin/providers/price/",
+        {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"},
+    )
+    row.refresh_from_db()
+    assert row.model == "gpt-4o-mini"
+
+
+def test_it_copies_a_builtin_price_to_an_operators_row(client):
+    row = price(source="builtin", cached_input_nanousd_per_mtok=75_000_000)
+    response = client.get(reverse("admin:providers_price_copy_price", args=[row.pk]))
+    assert response.status_code == 302
+    html = page(client, response["Location"])
+    for value in ('value="gpt-4o-mini"', 'value="0.15"', 'value="0.6"', 'value="0.075"'):
+        assert value in html
+    fields = {
+        "provider": row.provider_id,
+        "model": row.model,
+        "effective_from_0": "2026-01-01",
+        "effective_from_1": "00:00:00",
+        "input_nanousd_per_mtok": "0.15",
+        "output_nanousd_per_mtok": "0.6",
+    }
+    assert client.post("/admin/providers/price/add/", fields).status_code == 302
+    assert set(Price.objects.values_list("source", flat=True)) == {"builtin", "operator"}
+
+
+def test_it_deletes_a_provider_with_its_builtin_prices_and_models(client):
+    row = price(source="builtin")
+    ProviderModel.objects.create(provider=row.provider, name="m")
+    url = reverse("admin:providers_provider_delete", args=[row.provider_id])
+    assert client.post(url, {"post": "yes"}).status_code == 302
+    assert not Provider.objects.exists()
+    assert not Price.objects.exists()
+
+
+def test_it_lets_nobody_write_the_models_of_vendors(client):
+    ProviderModel.objects.create(provider=make(), name="m")
+    row = ProviderModel.objects.get()
+    assert client.get("/admin/providers/providermodel/add/").status_code == 403
+    assert client.post(reverse("admin:providers_providermodel_delete", args=[row.pk])).status_code == 403
+    assert client.post(reverse("admin:providers_providermodel_change", args=[row.pk]), {}).status_code == 403
