@@ -87,13 +87,11 @@ class Site:
         assert windows == [(self.written * COST,)]
 
 
-def add_budget(env: Mapping[str, str]) -> None:
-    manage(
-        "shell",
-        "-c",
-        "from keys.models import Budget; Budget.objects.create(amount_nanousd=1, window='total')",
-        env=env,
-    )
+# A budget of everyone's for all time, in plain SQL: one process start less.
+BUDGET = (
+    'INSERT INTO keys_budget (amount_nanousd, "window", mode, model, enabled) '
+    "VALUES (1, 'total', 'strict', '', true)"
+)
 
 
 # ---------------------------------------------------------------- embedded: SQLite, no broker
@@ -104,8 +102,9 @@ def migrated(tmp_path_factory) -> Path:
     data_dir: Path = tmp_path_factory.mktemp("migrated")
     env = gateway_env(data_dir)
     manage("migrate", "--verbosity", "0", env=env)
-    add_budget(env)
     with sqlite3.connect(data_dir / "gateway.sqlite3") as connection:
+        connection.execute(BUDGET)
+        connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     return data_dir / "gateway.sqlite3"
@@ -244,7 +243,7 @@ def database_server() -> Iterator[Postgres]:
         url = server.create("migrated")
         env = {**os.environ, "DATABASE_URL": url}
         manage("migrate", "--verbosity", "0", env=env)
-        add_budget(env)
+        server.sql(BUDGET, database="migrated")
         yield server
 
 
@@ -377,11 +376,11 @@ def test_full_deliveries_at_once_count_once(full):
         [sys.executable, "-c", textwrap.dedent(RACE)],
         cwd=CHECKOUT,
         env=env,
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (0, "")
     full.written = 220
     full.expect_everything_once()
     assert full.receipts() == 20
