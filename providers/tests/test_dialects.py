@@ -1,0 +1,455 @@
+"""The contract of every dialect, and what the OpenAI dialect does with its own form."""
+
+from contextlib import suppress
+from copy import deepcopy
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.dialects import DIALECTS
+from providers.dialects.openai import CHAT, EMBEDDINGS
+from providers.errors import Owner, UpstreamError
+from providers.events import Kind
+from providers.tests.samples import (
+    DONE,
+    TEXT_STREAM,
+    answer,
+    cassettes,
+    chunk,
+    make_call,
+    make_upstream,
+    sse,
+    usage_chunk,
+)
+
+ALL = [pytest.param(dialect, id=name) for name, dialect in DIALECTS.items()]
+OPENAI = DIALECTS["openai"]
+
+
+def seen(events):
+    """Return everything that a relay and a renderer could see of the events."""
+    return [
+        (event.kind, event.raw, event.wire, list(event.choices), event.usage, list(event.finish_reasons))
+        + ((event.error.owner, event.error.code, event.error.message) if event.error else ())
+        for event in events
+    ]
+
+
+def decode(pieces, call=None, dialect=OPENAI):
+    decoder = dialect.stream(call or make_call(stream=True))
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    return [*events, *decoder.close()]
+
+
+def ends_whole(events):
+    return bool(events) and events[-1].kind is Kind.DONE
+
+
+# ---------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_encodes_twice_alike_and_leaves_the_call_alone(dialect, stream):
+    call = make_call(stream=stream, temperature=0.5, tools=[{"type": "function", "function": {"name": "f"}}])
+    before = deepcopy((call.body, call.raw))
+    upstream = make_upstream(model="vendor-model", dialect=dialect.name)
+    once, again = dialect.encode(call, upstream), dialect.encode(call, upstream)
+    assert once == again
+    assert (call.body, call.raw) == before
+    assert once.path.startswith("/")
+    assert isinstance(orjson.loads(once.body), dict)
+    assert "vendor-secret" not in repr((once, upstream))
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_it_classifies_every_status(dialect):
+    for status in range(300, 600):
+        for body in (b"", b"{}", b'{"error": {"message": "no"}}', b"<html>", b"\xff"):
+            error = dialect.error(status, {}, body)
+            assert isinstance(error, UpstreamError)
+            assert isinstance(error.owner, Owner)
+            assert isinstance(error.retryable, bool)
+            assert error.status == status
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")))
+def test_it_raises_nothing_but_upstream_errors_of_any_bytes(dialect, body):
+    for wire in (CHAT, EMBEDDINGS):
+        with suppress(UpstreamError):
+            dialect.decode(body, make_call(wire=wire))
+    assert isinstance(dialect.error(500, {}, body), UpstreamError)
+    events = decode([body], dialect=dialect)
+    assert not ends_whole(events)
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(data=st.data())
+def test_it_never_ends_a_truncated_stream_whole_before_its_finish_reason(dialect, data):
+    finished_at = TEXT_STREAM.index(b'"finish_reason":"stop"')
+    cut = data.draw(st.integers(0, finished_at))
+    events = decode([TEXT_STREAM[:cut]], dialect=dialect)
+    assert events[-1].kind is Kind.ERROR
+    assert sum(event.kind is Kind.ERROR for event in events) == 1
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(data=st.data())
+def test_it_survives_a_stream_with_bytes_changed(dialect, data):
+    text = bytearray(TEXT_STREAM)
+    places = st.integers(0, len(text) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=5)):
+        text[place] = value
+    events = decode([bytes(text)], dialect=dialect)
+    ends = [event.kind for event in events if event.kind in (Kind.DONE, Kind.ERROR)]
+    assert ends == [events[-1].kind]
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_it_reports_a_broken_model_list(dialect):
+    for body in (b"", b"[]", b"{}", b'{"data": 3}', b"<html>"):
+        with pytest.raises(UpstreamError):
+            dialect.model_list(body)
+
+
+# ---------------------------------------------------------------- recorded traffic
+
+
+def recorded_call(cassette):
+    body = cassette["request"]["body"] or {}
+    return make_call(
+        stream=bool(body.get("stream")),
+        wire=EMBEDDINGS if cassette["kind"] == "embeddings" else CHAT,
+        n=body.get("n"),
+        stream_options=body.get("stream_options"),
+    )
+
+
+def is_chat(cassette):
+    return cassette is not None and cassette["kind"] in ("chat", "compat_chat", "embeddings")
+
+
+RECORDED = [param for param in cassettes("openai", "compat") if param.marks or is_chat(param.values[0])]
+STREAMS = [
+    param
+    for param in RECORDED
+    if param.marks or (param.values[0]["response"]["body"] or "").lstrip().startswith(("data:", ":"))
+]
+ANSWERS = [param for param in RECORDED if param.marks or param not in STREAMS]
+
+
+@pytest.mark.parametrize("cassette", STREAMS)
+def test_it_decodes_a_recorded_stream_alike_for_every_split(cassette):
+    call, text = recorded_call(cassette), cassette["response"]["body"].encode()
+    whole = seen(decode([text], call))
+    assert whole[-1][0] in (Kind.DONE, Kind.ERROR)
+    # Every place for one cut, in steps that keep long recordings quick, and every byte alone.
+    for place in range(0, len(text), max(len(text) // 400, 1)):
+        assert seen(decode([text[:place], text[place:]], call)) == whole, place
+    assert seen(decode([text[i : i + 1] for i in range(len(text))], call)) == whole
+
+
+@pytest.mark.parametrize("cassette", STREAMS)
+def test_it_finds_usage_and_finish_reason_in_a_recorded_stream(cassette):
+    events = decode([cassette["response"]["body"].encode()], recorded_call(cassette))
+    features = cassette["features"]
+    if not any(feature.startswith("finish:") for feature in features):
+        pytest.skip("recorded without a finish reason")
+    assert ends_whole(events)
+    finished = [f"finish:{reason}" for event in events for reason in event.finish_reasons]
+    assert finished
+    assert set(finished) <= set(features)
+    counted = [event.usage for event in events if event.usage is not None]
+    if "usage" in features:
+        assert counted
+    # Where vendors send running counts, the last is the final one.
+    for usage in counted:
+        assert min(usage.prompt, usage.completion, usage.cached, usage.reasoning) >= 0
+        assert usage.total <= counted[-1].total
+
+
+@pytest.mark.parametrize("cassette", ANSWERS)
+def test_it_decodes_a_recorded_answer(cassette):
+    call, response = recorded_call(cassette), cassette["response"]
+    body = (response["body"] or "").encode()
+    if response["status"] >= 300:
+        error = OPENAI.error(response["status"], response["headers"], body)
+        assert error.message
+        assert error.status == response["status"]
+        return
+    decoded = OPENAI.decode(body, call)
+    assert decoded.usage is not None
+    assert decoded.usage.total > 0
+    assert decoded.finish_reasons
+    assert decoded.message == orjson.loads(body)
+
+
+@pytest.mark.parametrize("cassette", ANSWERS)
+def test_it_refuses_every_beginning_of_a_recorded_answer(cassette):
+    call, response = recorded_call(cassette), cassette["response"]
+    body = (response["body"] or "").strip().encode()
+    for place in range(0, len(body), max(len(body) // 100, 1)):
+        if response["status"] < 300:
+            with pytest.raises(UpstreamError):
+                OPENAI.decode(body[:place], call)
+        else:
+            assert isinstance(OPENAI.error(response["status"], {}, body[:place]), UpstreamError)
+
+
+# ---------------------------------------------------------------- OpenAI: encode
+
+
+def test_it_sends_a_body_that_need_not_change_as_it_came():
+    call = make_call(model="gpt-4o")
+    request = OPENAI.encode(call, make_upstream(model="gpt-4o"))
+    assert request.body is call.raw
+    assert request.path == "/chat/completions"
+    assert request.headers == {"content-type": "application/json"}
+
+
+def test_it_puts_the_vendors_model_name_in():
+    request = OPENAI.encode(make_call(model="fast", seed=7), make_upstream(model="gpt-4o-mini"))
+    assert orjson.loads(request.body) == {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": "hello"}],
+        "seed": 7,
+    }
+
+
+def test_it_asks_for_usage_where_the_client_did_not():
+    call = make_call(stream=True, stream_options={"include_obfuscation": False})
+    body = orjson.loads(OPENAI.encode(call, make_upstream()).body)
+    assert body["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+
+
+def test_it_leaves_a_stream_alone_that_asks_for_usage_itself():
+    call = make_call(stream=True, stream_options={"include_usage": True})
+    assert OPENAI.encode(call, make_upstream()).body is call.raw
+
+
+def test_it_writes_a_body_anew_that_could_be_read_in_two_ways():
+    call = make_call()
+    call = type(call)(wire=call.wire, model=call.model, body=call.body, raw=b'{"model": 1,}', verbatim=False)
+    assert orjson.loads(OPENAI.encode(call, make_upstream()).body) == call.body
+
+
+def test_it_sends_embeddings_to_their_own_path():
+    call = make_call(wire=EMBEDDINGS)
+    assert OPENAI.encode(call, make_upstream()).path == "/embeddings"
+
+
+@pytest.mark.parametrize(
+    ("credential", "header", "headers"),
+    [
+        ("", "", {}),
+        ("", "api-key", {}),
+        ("k", "", {"authorization": "Bearer k"}),
+        ("k", "Authorization", {"authorization": "Bearer k"}),
+        ("k", "Api-Key", {"api-key": "k"}),
+    ],
+)
+def test_it_shows_the_credential(credential, header, headers):
+    assert OPENAI.auth_headers(credential, header) == headers
+
+
+def test_it_reads_the_model_list():
+    listed = [{"id": "gpt-4o", "created": 7, "owned_by": "openai"}, {"id": "x"}, {"id": 3}, "y", {}]
+    assert OPENAI.models_path() == "/models"
+    assert OPENAI.model_list(orjson.dumps({"data": listed})) == [
+        {"id": "gpt-4o", "created": 7, "owned_by": "openai"},
+        {"id": "x", "created": 0, "owned_by": ""},
+    ]
+
+
+# ---------------------------------------------------------------- OpenAI: decode
+
+
+def test_it_keeps_an_answers_bytes():
+    raw = orjson.dumps(answer())
+    decoded = OPENAI.decode(b"\n\n  " + raw + b"\n", make_call())
+    assert decoded.body == raw
+    assert decoded.finish_reasons == ["stop"]
+    assert decoded.usage is not None
+    assert decoded.usage.total == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": {}}',
+        b'{"choices": ["text"]}',
+        b'{"choices": [{}, null]}',
+        b'{"choices"',
+        b"",
+    ],
+)
+def test_it_refuses_what_is_no_answer(body):
+    with pytest.raises(UpstreamError) as raised:
+        OPENAI.decode(body, make_call())
+    assert raised.value.owner is Owner.HEALTH
+    assert raised.value.code == "upstream_invalid_response"
+
+
+def test_it_raises_the_error_of_an_answer_with_status_200():
+    with pytest.raises(UpstreamError) as raised:
+        OPENAI.decode(b'{"error": {"message": "slow down", "code": 429}}', make_call())
+    assert raised.value.owner is Owner.CAPACITY
+
+
+def test_it_decodes_embeddings():
+    body = {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+    decoded = OPENAI.decode(orjson.dumps(body), make_call(wire=EMBEDDINGS))
+    assert decoded.finish_reasons == ("stop",)
+    assert decoded.usage is not None
+    assert decoded.usage.prompt == 3
+    with pytest.raises(UpstreamError):
+        OPENAI.decode(b'{"data": 1}', make_call(wire=EMBEDDINGS))
+
+
+# ---------------------------------------------------------------- OpenAI: streams
+
+
+def test_it_passes_a_streams_bytes_on_untouched():
+    events = decode([TEXT_STREAM])
+    assert b"".join(event.raw for event in events) == TEXT_STREAM
+    assert [event.kind for event in events] == [
+        Kind.META,
+        Kind.CONTENT,
+        Kind.CONTENT,
+        Kind.CONTENT,
+        Kind.FINISH,
+        Kind.USAGE,
+        Kind.DONE,
+    ]
+    assert events[5].usage is not None
+    assert events[5].usage.total == 7
+
+
+def test_it_parses_nothing_after_the_first_content_until_somebody_asks():
+    broken = b"data: {not json}\n\n"
+    events = decode([sse(chunk({"content": "a"})), broken, sse(chunk(finish="stop")), DONE])
+    assert [event.kind for event in events] == [Kind.CONTENT, Kind.CONTENT, Kind.FINISH, Kind.DONE]
+    with pytest.raises(UpstreamError):
+        _ = events[1].choices
+
+
+def test_it_adds_the_end_marker_that_a_vendor_forgot():
+    events = decode([TEXT_STREAM.removesuffix(DONE)])
+    assert events[-1].kind is Kind.DONE
+    assert events[-1].raw == DONE
+
+
+def test_it_takes_a_last_event_without_its_blank_line():
+    events = decode([TEXT_STREAM.rstrip()])
+    assert events[-1].kind is Kind.DONE
+    assert events[-1].raw == DONE
+    parts = TEXT_STREAM.removesuffix(DONE).removesuffix(sse(usage_chunk())).rstrip()
+    assert [event.kind for event in decode([parts])][-2:] == [Kind.FINISH, Kind.DONE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        DONE,
+        sse(chunk({"content": "a"})),
+        sse(chunk({"content": "a"})) + DONE,
+        sse(usage_chunk()) + DONE,
+        b": ping\n\n" * 3,
+    ],
+)
+def test_it_ends_without_a_finish_reason_in_an_error(text):
+    last = decode([text])[-1]
+    assert last.kind is Kind.ERROR
+    assert last.error is not None
+    assert last.error.code == "upstream_invalid_response"
+    assert not last.raw
+
+
+def test_it_wants_every_choice_finished():
+    call = make_call(stream=True, n=2)
+    first = sse(chunk({"content": "a"})) + sse(chunk({"content": "b"}, index=1)) + sse(chunk(finish="stop"))
+    assert decode([first + DONE], call)[-1].kind is Kind.ERROR
+    assert ends_whole(decode([first + sse(chunk(finish="stop", index=1)) + DONE], call))
+
+
+def test_it_reads_nothing_after_the_end():
+    decoder = OPENAI.stream(make_call(stream=True))
+    assert ends_whole(decoder.feed(TEXT_STREAM + sse(chunk({"content": "more"}))))
+    assert list(decoder.feed(sse(chunk({"content": "more"})))) == []
+    assert list(decoder.close()) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'data: {"error": {"message": "overloaded", "code": 503}}\n\n',
+        b'event: error\ndata: {"error": {"message": "overloaded", "code": 503}}\n\n',
+        b'data: {"error" : {"message": "overloaded", "code": 503}}\n\n',
+    ],
+)
+@pytest.mark.parametrize("before", [b"", sse(chunk({"content": "a"}))])
+def test_it_finds_an_error_inside_a_stream(bad, before):
+    events = decode([before + bad + TEXT_STREAM])
+    assert events[-1].kind is Kind.ERROR
+    assert events[-1].error is not None
+    assert events[-1].error.status == 503
+    assert len(events) == (2 if before else 1)
+
+
+def test_it_reads_an_answer_that_talks_about_errors_and_usage():
+    """Words in a text never look like keys: their quotes are escaped."""
+    text = 'say "error": and "usage": {"prompt_tokens": 1} and "finish_reason": "stop"'
+    events = decode([sse(chunk({"content": "a"})), sse(chunk({"content": text})), sse(chunk(finish="stop"))])
+    assert [event.kind for event in events] == [Kind.CONTENT, Kind.CONTENT, Kind.FINISH, Kind.DONE]
+    assert events[1].usage is None
+
+
+def test_it_takes_comments_and_empty_data_as_nothing():
+    events = decode([b": OPENROUTER PROCESSING\n\n", b"data: \n\n", b"event: ping\n\n", TEXT_STREAM])
+    assert [event.kind for event in events[:3]] == [Kind.META] * 3
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a"},
+        {"reasoning_content": "a"},
+        {"refusal": "no"},
+        {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": ""}}]},
+        {"function_call": {"name": "f"}},
+        {"audio": {"id": "x"}},
+    ],
+)
+def test_it_knows_content_when_it_sees_it(delta):
+    first, *_ = decode([sse(chunk({"role": "assistant", **delta}))])
+    assert first.kind is Kind.CONTENT
+
+
+@pytest.mark.parametrize("delta", [{}, {"role": "assistant"}, {"content": ""}, {"content": None}, "text", 3])
+def test_it_knows_nothing_when_it_sees_it(delta):
+    first, *_ = decode([sse(chunk(delta))])
+    assert first.kind is Kind.META
+
+
+def test_it_takes_running_usage_counts():
+    """Groq and others repeat usage: each event has what was counted by then."""
+    events = decode(
+        [
+            sse(chunk({"content": "a"}, usage={"prompt_tokens": 3, "completion_tokens": 1})),
+            sse(chunk(finish="stop", usage={"prompt_tokens": 3, "completion_tokens": 2})),
+            DONE,
+        ]
+    )
+    assert [event.usage.total for event in events if event.usage] == [4, 5]
+
+
+def test_it_shows_an_event_for_people():
+    assert "META" in repr(decode([b": x\n\n"])[0])

@@ -1,0 +1,77 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.usage import Usage, count, estimate, from_openai
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = ["prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"]
+
+
+@pytest.mark.parametrize(
+    ("value", "counted"), [(0, 0), (7, 7), (-7, 0), (True, 0), (None, 0), ("7", 0), (7.5, 0), ([7], 0)]
+)
+def test_it_counts_only_what_is_a_count(value, counted):
+    assert count(value) == counted
+
+
+def test_it_reads_openais_usage():
+    usage = from_openai(
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "total_tokens": 120,
+            "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 12},
+        }
+    )
+    assert usage == Usage(prompt=100, completion=20, cached=64, reasoning=12)
+    assert usage is not None
+    assert usage.total == 120
+
+
+def test_it_reads_deepseeks_cache_hits():
+    usage = from_openai({"prompt_tokens": 100, "completion_tokens": 1, "prompt_cache_hit_tokens": 90})
+    assert usage == Usage(prompt=100, completion=1, cached=90)
+
+
+def test_it_keeps_an_explicit_zero_apart_from_nothing():
+    assert from_openai({"prompt_tokens": 0, "completion_tokens": 0}) == Usage()
+    assert from_openai({"prompt_tokens": 3}) == Usage(prompt=3)
+
+
+@pytest.mark.parametrize("value", [None, {}, [], "usage", 7, {"total_tokens": 5}, {"input_tokens": 5}])
+def test_it_says_none_when_the_vendor_counted_nothing(value):
+    assert from_openai(value) is None
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_it_never_counts_below_zero_whatever_the_vendor_sends(fields):
+    usage = from_openai(fields)
+    if usage is not None:
+        assert min(usage.prompt, usage.completion, usage.cached, usage.reasoning) >= 0
+
+
+@given(st.builds(Usage, *[st.integers(0, 10**9)] * 5))
+def test_it_writes_what_it_reads(usage):
+    again = from_openai(usage.to_openai())
+    # OpenAI's object has no place for what was written to the cache.
+    assert again == Usage(usage.prompt, usage.completion, usage.cached, 0, usage.reasoning)
+    assert Usage(**usage.to_json()) == usage
+
+
+def test_it_leaves_details_out_that_say_nothing():
+    assert Usage(prompt=3, completion=4).to_openai() == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+    }
+
+
+def test_it_estimates_four_bytes_a_token_and_says_so():
+    assert estimate(prompt_bytes=9, completion_bytes=4) == Usage(prompt=3, completion=1, estimated=True)
+    assert estimate(prompt_bytes=0, completion_bytes=0) == Usage(estimated=True)
