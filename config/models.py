@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from django.db import models, transaction
-from django.db.models.signals import class_prepared, post_delete, post_save
+from django.db.models.signals import class_prepared, post_delete, post_save, pre_delete
 from django.dispatch import Signal
 
 # Sent after the saving transaction has committed, with `version`.
@@ -123,17 +123,29 @@ class TrackedModel(models.Model):
         return ""
 
 
-def _bump_deleted(sender: type[TrackedModel], instance: TrackedModel, **_: Any) -> None:
+def _begin_delete(origin: Any, **_: Any) -> None:
+    """Note on what was asked to be deleted (a row, a query set) that nothing is told of it yet.
+
+    Django sends this for every row of a delete before the first one is gone.
+    """
+    origin.changes_told = set()
+
+
+def _bump_deleted(sender: type[TrackedModel], instance: TrackedModel, origin: Any, **_: Any) -> None:
     """Bump for a deleted row, and for the rows of other parts that pointed to it.
 
-    Django sends this inside the deleting transaction, for cascades too. What SET_NULL changes is
-    updated below our query sets, so it is told here.
+    Django sends this inside the deleting transaction, for cascades too: a provider takes a thousand
+    prices along, which are one change of their part. What SET_NULL changes is updated below our
+    query sets, so it is told here.
     """
-    bump(instance.snapshot_part, instance.snapshot_ref())
+    changes = {(instance.snapshot_part, instance.snapshot_ref())}
     for relation in sender._meta.related_objects:
         pointing = relation.related_model
         if relation.on_delete is models.SET_NULL and issubclass(pointing, TrackedModel):
-            bump(pointing.snapshot_part)
+            changes.add((pointing.snapshot_part, ""))
+    for part, ref in changes - origin.changes_told:
+        bump(part, ref)
+    origin.changes_told |= changes
 
 
 def _bump_loaded(instance: TrackedModel, **signal: Any) -> None:
@@ -146,6 +158,7 @@ def _track(sender: type[models.Model], **_: Any) -> None:
     # By sender: a receiver for every model would take from all others the fast way of deleting,
     # which loads no rows, and request logs are deleted by the million.
     if issubclass(sender, TrackedModel) and not sender._meta.abstract:
+        pre_delete.connect(_begin_delete, sender=sender, dispatch_uid="config.begin_delete")
         post_delete.connect(_bump_deleted, sender=sender, dispatch_uid="config.bump_deleted")
         post_save.connect(_bump_loaded, sender=sender, dispatch_uid="config.bump_loaded")
 

@@ -9,9 +9,9 @@ def moment(text: str) -> datetime:
     """Return the moment that `text` names; a bare date is its midnight. Raises ValueError."""
     try:
         parsed = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise ValueError(_EXPECTED) from None
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def moment_text(value: datetime) -> str:

@@ -65,8 +65,8 @@ class UsdFormField(forms.DecimalField):
             raise ValidationError(str(problem)) from None
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Compare as dollars."""
-        return super().has_changed(self.prepare_value(initial), data)
+        """Compare as dollars: 0.150 typed over a stored 0.15 is no change."""
+        return super().has_changed(self.to_python(self.prepare_value(initial)), data)
 
 
 class UsdField(models.BigIntegerField):  # type: ignore[type-arg]  # generic only in the stubs
