@@ -53,7 +53,7 @@ TIMEOUTS = (
 ROUTE = (
     Field("match", "match", required=True),
     Field("kind", "kind", values.choice(Route.Kind)),
-    Field("priority", "priority", values.any_whole),
+    Field("priority", "priority", values.whole(-values.INTEGER)),
     Field("strategy", "strategy", values.choice(Route.Strategy)),
     ENABLED,
     NOTE,
@@ -87,7 +87,9 @@ KEY = (
     Field("allowed_models", "allowed_models", values.patterns),
 )
 # A rate limit says its kind by the name of its amount: {requests: 60, per: minute}.
-LIMIT_AMOUNTS = tuple(Field(str(kind), "amount", values.whole(1)) for kind in RateLimit.Kind.values)
+LIMIT_AMOUNTS = tuple(
+    Field(str(kind), "amount", values.whole(1, values.BIG_INTEGER)) for kind in RateLimit.Kind.values
+)
 LIMIT = (
     Field("per", "per", values.choice(RateLimit.Per)),
     MODELS,

@@ -33,7 +33,9 @@ class Problems:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ", did you mean x?" for the nearest known word, or what is known, or nothing."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1)
+    near = difflib.get_close_matches(word, names, n=1) or [
+        name for name in names if len(word) > 2 and word in name
+    ]
     if near:
         return f", did you mean {near[0]}?"
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 25 else ""

@@ -48,7 +48,13 @@ class Sections:
         """Read the cache's settings and its exclusions."""
         row = self._read(item, "cache", fields.CACHE, beside=("exclusions",))
         self._check(GatewaySettings, row, "cache", fields.CACHE)
-        return row, self._list(item, "cache", "exclusions", self._exclusion)
+        exclusions = self._list(item, "cache", "exclusions", self._exclusion)
+        seen: dict[Any, int] = {}
+        for index, exclusion in enumerate(exclusions or ()):
+            first = seen.setdefault((exclusion["kind"], exclusion.get("pattern", index)), index)
+            if first != index:
+                self._problems.add(f"cache.exclusions[{index}]", f"the same as cache.exclusions[{first}]")
+        return row, exclusions
 
     def tenant(self, item: Any, path: str) -> Entry | None:
         """Read a tenant and its limits."""

@@ -15,6 +15,8 @@ from config import money
 from config.moments import moment, moment_text
 
 Reader = Callable[[Any], Any]
+# The most that the columns hold on every database.
+INTEGER, BIG_INTEGER = 2**31 - 1, 2**63 - 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,24 +47,17 @@ def flag(value: Any) -> bool:
     return value
 
 
-def whole(least: int) -> Reader:
-    """Return a reader of whole numbers from `least` on."""
+def whole(least: int, most: int = INTEGER) -> Reader:
+    """Return a reader of whole numbers from `least` to `most`."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise WrongValueError("must be a whole number")
-        if value < least:
-            raise WrongValueError(f"must be {least} or more")
+        if not least <= value <= most:
+            raise WrongValueError(f"must be {least} or more" if value < least else f"must be {most} or less")
         return value
 
     return read
-
-
-def any_whole(value: Any) -> int:
-    """Read a whole number, negative ones too."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongValueError("must be a whole number")
-    return value
 
 
 def optional(read: Reader) -> Reader:

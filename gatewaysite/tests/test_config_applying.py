@@ -1,0 +1,308 @@
+"""What applying a file does to the rows, and above all what it does not."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from config.models import ConfigChange, current_version
+from config.vault import Vault
+from gatewaysite.config_file import apply_text, fields
+from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied, problems
+from keys import secret as secrets
+from keys.models import ApiKey, Budget, BudgetWindow, RateLimit, Tenant
+from providers.models import Price, Provider
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+
+pytestmark = pytest.mark.django_db
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DAY = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def test_it_applies_the_designs_example_to_the_letter():
+    changes = apply_text(DESIGN_EXAMPLE)
+    anthropic = Provider.objects.get(name="anthropic")
+    assert (anthropic.dialect, anthropic.base_url) == ("anthropic", "https://api.anthropic.com")
+    assert (anthropic.credential, anthropic.enabled) == ("${ANTHROPIC_API_KEY}", True)
+    assert (anthropic.connect_timeout_s, anthropic.first_content_timeout_s) == (5, 30)
+    assert (anthropic.idle_timeout_s, anthropic.total_timeout_s, anthropic.max_connections) == (60, 600, 500)
+    row = GatewaySettings.objects.get()
+    assert (str(row.default_provider), row.default_model, row.cache_ttl_s) == ("openai", "gpt-4o-mini", 3600)
+    route = Route.objects.get()
+    assert (route.match, route.kind, route.priority, route.strategy) == ("gpt-4o*", "prefix", 100, "ordered")
+    assert list(route.targets.values_list("provider__name", "model", "weight", "position")) == [
+        ("openai", "", 1, 0),
+        ("anthropic", "claude-haiku-4-5", 1, 1),
+    ]
+    assert list(CacheExclusion.objects.values_list("kind", "pattern")) == [("regex", ".*-preview$")]
+    key = ApiKey.objects.get()
+    assert key.digest == hashlib.sha256(b"any-24-characters-or-more").hexdigest()
+    assert (key.prefix, key.tenant.name, key.allowed_models) == ("any-", "acme", ["gpt-4o*", "anthropic/*"])
+    assert list(key.ratelimits.order_by("pk").values_list("kind", "amount", "per")) == [
+        ("requests", 60, "minute"),
+        ("tokens", 100000, "minute"),
+        ("concurrent", 8, ""),
+    ]
+    assert list(
+        Budget.objects.order_by("pk").values_list("tenant__name", "key__name", "amount_nanousd", "window")
+    ) == [
+        ("acme", None, 25 * 10**9, "month"),
+        (None, "acme-ci", 5 * 10**9, "day"),
+    ]
+    price = Price.objects.get(source="operator")
+    assert (price.provider.name, price.model) == ("openai", "gpt-4o-mini")
+    assert (price.input_nanousd_per_mtok, price.output_nanousd_per_mtok) == (150_000_000, 600_000_000)
+    assert (price.cached_input_nanousd_per_mtok, price.cache_write_nanousd_per_mtok) == (75_000_000, None)
+    assert changes.secrets == {}
+
+
+def test_it_applies_the_example_file_and_its_example_shows_every_field(monkeypatch):
+    text = (CHECKOUT / "config.example.yaml").read_text()
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    changes = apply_text(text)
+    assert changes.warnings == [
+        "providers[1].api_key: ANTHROPIC_API_KEY is not set: provider anthropic stays disabled until it is"
+    ]
+    assert apply_text(text).done == []
+    for table in (value for value in vars(fields).values() if isinstance(value, tuple)):
+        for field in table:
+            assert f"{field.name}:" in text, field.name
+    for beside in ("api_key", "timeouts", "targets", "exclusions", "secret"):
+        assert f"{beside}:" in text
+
+
+def test_it_changes_nothing_and_bumps_no_version_the_second_time():
+    apply_text(DESIGN_EXAMPLE)
+    version = current_version()
+    assert apply_text(DESIGN_EXAMPLE).done == []
+    assert current_version() == version
+
+
+def test_it_leaves_what_is_not_mentioned_alone():
+    apply_text(DESIGN_EXAMPLE)
+    Provider.objects.filter(name="openai").update(max_connections=7)
+    applied("providers: [{name: openai, enabled: false}]\nkeys: [{name: acme-ci, allowed_models: []}]")
+    openai = Provider.objects.get(name="openai")
+    assert (openai.enabled, openai.max_connections, openai.credential) == (False, 7, "${OPENAI_API_KEY}")
+    key = ApiKey.objects.get()
+    assert (key.allowed_models, key.ratelimits.count(), key.budgets.count()) == ([], 3, 1)
+    assert Provider.objects.filter(name="anthropic").exists()
+    assert Target.objects.count() == 2
+    assert GatewaySettings.load().default_model == "gpt-4o-mini"
+
+
+def test_it_bumps_only_the_parts_that_changed():
+    apply_text(DESIGN_EXAMPLE)
+    version = current_version()
+    applied("keys: [{name: acme-ci, enabled: false}]")
+    key = ApiKey.objects.get()
+    assert list(ConfigChange.objects.filter(version__gt=version).values_list("part", "ref")) == [
+        ("keys", str(key.pk))
+    ]
+
+
+def test_it_changes_nothing_in_a_dry_run():
+    changes = apply_text("version: 1\ntenants: [{name: t}]\nkeys: [{name: k, tenant: t}]", dry_run=True)
+    assert changes.done == ["tenant t: created", "key k: created"]
+    assert changes.secrets == {}  # it will be another one
+    assert current_version() == 0
+    assert not Tenant.objects.exists()
+
+
+def test_it_generates_a_secret_once_for_a_key_without_one():
+    text = "tenants: [{name: t}]\nkeys: [{name: k, tenant: t}]"
+    secret = applied(text).secrets["k"]
+    assert secrets.well_formed(secret)
+    assert secret.startswith("sk-gw-")
+    assert ApiKey.objects.get().digest == secrets.digest(secret).hex()
+    assert applied(text).secrets == {}
+    assert ApiKey.objects.get().digest == secrets.digest(secret).hex()
+
+
+def test_it_reads_a_keys_secret_from_a_variable_instead_of_taking_its_name_for_one(monkeypatch):
+    monkeypatch.setenv("ACME_SECRET_OF_THE_ENVIRONMENT", "s" * 30)
+    applied("tenants: [{name: t}]\nkeys: [{name: k, tenant: t, secret: '${ACME_SECRET_OF_THE_ENVIRONMENT}'}]")
+    assert ApiKey.objects.get().digest == hashlib.sha256(b"s" * 30).hexdigest()
+
+
+def test_it_replaces_a_keys_secret_and_forgets_the_old_prefix():
+    applied(f"tenants: [{{name: t}}]\nkeys: [{{name: k, tenant: t, secret: {'s' * 30}}}]")
+    applied(f"keys: [{{name: k, secret_sha256: {'A' * 64}}}]")
+    key = ApiKey.objects.get()
+    assert (key.digest, key.prefix) == ("a" * 64, "")
+
+
+def test_it_refuses_another_keys_secret():
+    applied(f"tenants: [{{name: t}}]\nkeys: [{{name: k, tenant: t, secret: {'s' * 30}}}]")
+    assert problems(f"keys: [{{name: l, tenant: t, secret: {'s' * 30}}}]") == [
+        "keys[0]: its secret is already that of key k"
+    ]
+
+
+def test_it_keeps_what_a_budget_has_spent_when_its_amount_changes():
+    applied("tenants: [{name: t, budgets: [{amount_usd: 5, window: month}, {amount_usd: 1, window: day}]}]")
+    monthly = Budget.objects.get(window="month")
+    BudgetWindow.objects.create(budget=monthly, starts_at=DAY, spent_nanousd=77)
+    applied(
+        "tenants: [{name: t, budgets: "
+        "[{amount_usd: 9, window: day}, {amount_usd: 50, window: month, mode: soft}]}]"
+    )
+    monthly.refresh_from_db()
+    assert (monthly.amount_nanousd, monthly.mode, monthly.window) == (50 * 10**9, "soft", "month")
+    assert monthly.windows.get().spent_nanousd == 77
+    assert Budget.objects.count() == 2
+
+
+def test_it_never_turns_a_daily_budget_into_a_monthly_one():
+    applied("budgets: [{amount_usd: 5, window: day}]")
+    BudgetWindow.objects.create(budget=Budget.objects.get(), starts_at=DAY, spent_nanousd=77)
+    applied("budgets: [{amount_usd: 5, window: month}]")
+    assert Budget.objects.get().windows.count() == 0
+
+
+def test_it_replaces_a_list_whole_and_keeps_the_rows_that_stay():
+    applied("rate_limits: [{requests: 1, per: day}, {tokens: 2, per: day, model: 'm*'}, {concurrent: 3}]")
+    kept = RateLimit.objects.get(kind="tokens")
+    changes = applied(
+        "rate_limits: [{tokens: 9, per: day, model: 'm*', enabled: false}, {requests: 1, per: day}]"
+    )
+    assert changes.done == [
+        "everyone: rate limit 3 requests at once removed",
+        "everyone: rate limit 9 tokens per day: changed (enabled, amount)",
+    ]
+    kept.refresh_from_db()
+    assert (kept.amount, kept.enabled) == (9, False)
+    assert RateLimit.objects.count() == 2
+
+
+def test_it_tells_limits_of_everyone_from_those_of_tenants_and_keys():
+    applied(
+        "tenants: [{name: t, rate_limits: [{concurrent: 1}]}]\n"
+        "keys: [{name: k, tenant: t, rate_limits: [{concurrent: 2}]}]\n"
+        "rate_limits: [{concurrent: 3}]"
+    )
+    applied("rate_limits: []")
+    assert sorted(RateLimit.objects.values_list("amount", flat=True)) == [1, 2]
+
+
+def test_it_replaces_targets_in_their_order():
+    applied(
+        f"{PROVIDER}\nroutes: [{{match: m, targets: [{{provider: p, model: a}}, {{provider: p, model: b}}]}}]"
+    )
+    Target.objects.update(position=5)  # an order by id is an order too
+    version = current_version()
+    applied("routes: [{match: m, targets: [{provider: p, model: a}, {provider: p, model: b}]}]")
+    assert current_version() == version
+    applied(
+        "routes: [{match: m, targets: [{provider: p, model: b}, {provider: p, model: a}, {provider: p}]}]"
+    )
+    assert list(Target.objects.values_list("model", flat=True)) == ["b", "a", ""]
+    applied("routes: [{match: m, targets: [{provider: p, model: a}]}]")
+    assert list(Target.objects.values_list("model", flat=True)) == ["a"]
+
+
+def test_it_replaces_the_exclusions_and_only_when_they_are_given():
+    applied("cache: {exclusions: [{pattern: a}, {pattern: b, note: why}]}")
+    applied("cache: {ttl_seconds: 5}")
+    assert CacheExclusion.objects.count() == 2
+    applied("cache: {exclusions: [{pattern: b}]}")
+    assert list(CacheExclusion.objects.values_list("pattern", "note")) == [("b", "")]
+
+
+def test_it_unsets_what_is_null():
+    apply_text(DESIGN_EXAMPLE)
+    applied(
+        "default_provider: null\ndefault_model: null\ncache: {ttl_seconds: null}\n"
+        "providers: [{name: anthropic, api_key: null, timeouts: {total: null}}]\n"
+        "keys: [{name: acme-ci, expires_at: null}]"
+    )
+    row = GatewaySettings.load()
+    assert (row.default_provider, row.default_model, row.cache_ttl_s) == (None, "", None)
+    anthropic = Provider.objects.get(name="anthropic")
+    assert (anthropic.credential, anthropic.total_timeout_s) == ("", None)
+
+
+def test_it_stores_a_plain_credential_encrypted_and_knows_it_again():
+    text = f"{PROVIDER[:-2]}, api_key: sk-plain-text}}]"
+    applied(text)
+    stored = Provider.objects.get().credential
+    assert stored.startswith("enc:")
+    assert Provider.objects.get().open_credential() == "sk-plain-text"
+    version = current_version()
+    assert applied(text).done == []  # although each encryption gives another token
+    assert (Provider.objects.get().credential, current_version()) == (stored, version)
+    assert applied(f"{PROVIDER[:-2]}, api_key: another}}]").done == ["provider p: changed (credential)"]
+
+
+def test_it_takes_an_encrypted_credential_as_it_is():
+    token = Vault(settings.SECRET_KEYS).seal("sk-secret")
+    applied(f"{PROVIDER[:-2]}, api_key: '{token}'}}]")
+    assert Provider.objects.get().credential == token
+
+
+def test_it_replaces_a_credential_that_no_key_opens_any_more():
+    applied(PROVIDER)
+    Provider.objects.update(credential=Vault(["a lost key"]).seal("old"))
+    applied(f"{PROVIDER[:-2]}, api_key: new}}]")
+    assert Provider.objects.get().open_credential() == "new"
+
+
+def test_it_warns_of_an_unset_variable_and_leaves_the_provider_as_given(monkeypatch):
+    text = f"{PROVIDER[:-2]}, api_key: '${{SOME_VARIABLE}}'}}]"
+    assert applied(text).warnings == [
+        "providers[0].api_key: SOME_VARIABLE is not set: provider p stays disabled until it is"
+    ]
+    assert Provider.objects.get().enabled
+    monkeypatch.setenv("SOME_VARIABLE", "x")
+    assert applied(text).warnings == []
+
+
+def test_it_dates_a_price_without_a_date_for_ever():
+    text = f"{PROVIDER}\nprices: [{{provider: p, model: m, input_usd_per_mtok: 0.1, output_usd_per_mtok: 0}}]"
+    applied(text)
+    price = Price.objects.get()
+    assert (price.effective_from.year, price.input_nanousd_per_mtok, price.source) == (
+        1970,
+        10**8,
+        "operator",
+    )
+    applied(text + "\n".replace("0.1", "0.2"))
+    assert Price.objects.count() == 1
+
+
+def test_it_keeps_prices_of_other_dates_and_touches_no_built_in_one():
+    apply_text(DESIGN_EXAMPLE)
+    builtin = set(Price.objects.filter(source="builtin").values_list("pk", "input_nanousd_per_mtok"))
+    assert builtin  # a new provider of a known vendor has prices at once
+    applied(
+        "prices: [{provider: openai, model: gpt-4o-mini, input_usd_per_mtok: 1, output_usd_per_mtok: 1, "
+        "effective_from: 2027-01-01}]"
+    )
+    assert Price.objects.filter(source="operator").count() == 2
+    assert set(Price.objects.filter(source="builtin").values_list("pk", "input_nanousd_per_mtok")) == builtin
+
+
+def test_it_gives_a_moved_provider_the_prices_of_its_new_vendor():
+    apply_text(DESIGN_EXAMPLE)
+    applied("providers: [{name: openai, base_url: 'https://api.mistral.ai/v1'}]")
+    models = set(
+        Price.objects.filter(provider__name="openai", source="builtin").values_list("model", flat=True)
+    )
+    assert "mistral-large-latest" in models
+    assert "gpt-4o" not in models
+
+
+def test_it_applies_all_or_nothing():
+    assert problems("tenants: [{name: fine}]\nkeys: [{name: k, tenant: missing}]")
+    assert not Tenant.objects.exists()
+
+
+def test_it_reads_many_keys_with_few_queries(django_assert_max_num_queries):
+    Tenant.objects.create(name="t")
+    listed = "".join(f"  - {{name: k{n}, secret_sha256: '{n:064x}'}}\n" for n in range(300))
+    applied("keys:\n" + listed.replace("secret", "tenant: t, secret"))
+    with django_assert_max_num_queries(20):
+        applied("keys:\n" + listed)

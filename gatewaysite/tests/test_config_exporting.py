@@ -1,0 +1,154 @@
+"""The round trip is the identity: in bytes on an empty database, in rows on the same one."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from config.models import current_version
+from gatewaysite.config_file import apply_text, export
+from gatewaysite.config_file.problems import Problems
+from gatewaysite.config_file.yamltext import read_yaml
+from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied
+from keys.models import ApiKey, Budget, RateLimit, Tenant
+from providers.models import Price, Provider
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+
+pytestmark = pytest.mark.django_db
+
+EXAMPLE = (Path(__file__).resolve().parents[2] / "config.example.yaml").read_text()
+MODELS = (Target, Route, CacheExclusion, GatewaySettings, Budget, RateLimit, ApiKey, Tenant, Price, Provider)
+
+
+def emptied() -> None:
+    for model in MODELS:
+        model.objects.all().delete()
+
+
+@pytest.mark.parametrize("text", [DESIGN_EXAMPLE, EXAMPLE, "version: 1"])
+def test_it_gives_the_same_bytes_again_from_an_empty_database(text):
+    apply_text(text)
+    exported = export()
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+
+
+@pytest.mark.parametrize("text", [DESIGN_EXAMPLE, EXAMPLE])
+def test_it_changes_nothing_when_applied_where_it_came_from(text):
+    apply_text(text)
+    version = current_version()
+    assert apply_text(export()).done == []
+    assert apply_text(export(with_secrets=True)).done == []
+    assert current_version() == version
+
+
+def test_it_restores_a_row_that_was_changed_since():
+    apply_text(EXAMPLE)
+    exported = export()
+    Provider.objects.update(enabled=False, connect_timeout_s=9, auth_header="x", extra_headers={"a": "b"})
+    Route.objects.update(priority=5, note="x")
+    ApiKey.objects.update(expires_at=None, allowed_models=["none"])
+    GatewaySettings.objects.update(default_model="x", default_provider=None)
+    Tenant.objects.update(timezone="UTC")
+    RateLimit.objects.all().delete()
+    apply_text(exported)
+    assert export() == exported
+
+
+def test_it_writes_the_same_whatever_the_ids_are():
+    applied("tenants: [{name: b}, {name: a}]")
+    exported = export()
+    emptied()
+    applied("tenants: [{name: a}, {name: b}]")
+    assert export() == exported
+
+
+def test_it_writes_stored_credentials_only_when_asked_and_never_in_the_clear():
+    applied(f"{PROVIDER[:-2]}, api_key: sk-very-secret}}]")
+    plain, full = export(), export(with_secrets=True)
+    assert "api_key" not in plain
+    assert "sk-very-secret" not in full
+    assert yaml.safe_load(full)["providers"][0]["api_key"].startswith("enc:")
+    apply_text(plain)
+    assert Provider.objects.get().open_credential() == "sk-very-secret"
+    emptied()
+    apply_text(full)
+    assert Provider.objects.get().open_credential() == "sk-very-secret"
+    assert export(with_secrets=True) == full
+
+
+def test_it_writes_references_as_they_are():
+    apply_text(DESIGN_EXAMPLE)
+    assert "api_key: ${ANTHROPIC_API_KEY}\n" in export()
+
+
+def test_it_writes_keys_as_digests_that_work_again():
+    secret = applied("tenants: [{name: t}]\nkeys: [{name: k, tenant: t}]").secrets["k"]
+    exported = export()
+    assert secret not in exported
+    before = ApiKey.objects.values_list("digest", "prefix").get()
+    emptied()
+    assert apply_text(exported).secrets == {}
+    assert ApiKey.objects.values_list("digest", "prefix").get() == before
+
+
+def test_it_leaves_built_in_prices_out():
+    apply_text(DESIGN_EXAMPLE)
+    assert Price.objects.filter(source="builtin").exists()
+    assert [price["model"] for price in yaml.safe_load(export())["prices"]] == ["gpt-4o-mini"]
+
+
+def test_it_exports_rows_that_only_the_admin_makes():
+    route = Route.objects.create(match="gpt-4o*", kind="exact")  # a star in an exact name
+    Route.objects.create(match="nowhere", kind="regex")  # no targets
+    provider = Provider.objects.create(name="p", dialect="openai", base_url="http://p", idle_timeout_s=0.5)
+    Target.objects.create(route=route, provider=provider, position=9)
+    for _ in range(2):
+        Budget.objects.create(amount_nanousd=1, window="total")
+        RateLimit.objects.create(kind="concurrent", amount=1)
+    exported = export()
+    version = current_version()
+    assert apply_text(exported).done == []
+    assert current_version() == version
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    name=st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=40
+    ),
+    note=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40),
+)
+def test_it_brings_any_text_through(name, note):
+    if not name.strip() or (note and not note.strip()):
+        return
+    emptied()
+    Tenant.objects.create(name=name)
+    Route.objects.create(match=name, note=note)
+    exported = export()
+    assert apply_text(exported).done == []
+    emptied()
+    apply_text(exported)
+    assert Tenant.objects.get().name == name
+    assert Route.objects.values_list("match", "note").get() == (name, note)
+
+
+@given(st.text(max_size=50))
+def test_it_quotes_every_text_that_would_be_read_as_something_else(text):
+    written = yaml.safe_dump({"a": text}, allow_unicode=True)
+    assert read_yaml(written, Problems()) == {"a": text}
+
+
+def test_it_exports_with_a_number_of_queries_that_rows_do_not_raise(django_assert_max_num_queries):
+    applied(
+        "tenants: [{name: t}]\nkeys:\n"
+        + "".join(f"- {{name: k{n}, tenant: t, rate_limits: [{{concurrent: 1}}]}}\n" for n in range(50))
+    )
+    with django_assert_max_num_queries(12):
+        export()
