@@ -5,6 +5,7 @@ not parse stops the start with a sentence that names the variable. Names that us
 gateways already have are read as aliases (`ALIASES`).
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -106,6 +107,16 @@ def _log_level(text: str) -> str:
     return level
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    for word in words:
+        try:
+            ipaddress.ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError("addresses or networks such as 10.0.0.0/8, separated by commas") from None
+    return words
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
@@ -160,7 +171,7 @@ class Environment:
     store_outage: str = _var("STORE_OUTAGE", "share", _one_of("share", "refuse", "allow"))
     metrics_token: str = _secret("METRICS_TOKEN")
     cors_origins: tuple[str, ...] = _var("CORS_ORIGINS", "*", _words)
-    trusted_proxies: tuple[str, ...] = _var("TRUSTED_PROXIES", "", _words)
+    trusted_proxies: tuple[str, ...] = _var("TRUSTED_PROXIES", "", _networks)
     log_level: str = _var("LOG_LEVEL", "info", _log_level)
     log_format: str = _var("LOG_FORMAT", "json", _one_of("json", "console"))
     log_prompts: bool = _var("LOG_PROMPTS", "false", _flag)

@@ -8,11 +8,11 @@ from typing import Any
 
 import environ
 from django.templatetags.static import static
-from django.urls import reverse_lazy
 
 from config import vault
 from gatewaysite.environment import read_environment
 from gatewaysite.logs import configure_logging
+from gatewaysite.sidebar import SIDEBAR
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 GATEWAY = read_environment()
@@ -24,6 +24,7 @@ SECRET_KEY = SECRET_KEYS[0]
 SECRET_KEY_FALLBACKS = list(SECRET_KEYS[1:])
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # the Host header decides nothing: every link is built from APP_BASE_URL
+LOGIN_REDIRECT_URL = "/admin/"  # for who comes to a sign-in page itself, without ?next=
 ROOT_URLCONF = "gatewaysite.urls"
 ASGI_APPLICATION = "gatewaysite.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -191,92 +192,15 @@ UNFOLD = {
     "SITE_HEADER": "LLM gateway",
     "SITE_SYMBOL": "hub",
     "SITE_URL": "/",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("favicon.svg")},
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "proxy.admin_status.configuration_badge",
+    "DASHBOARD_CALLBACK": "gatewaysite.admin_overview.overview",
     "STYLES": [lambda _request: static("gateway.css")],
-    "SIDEBAR": {
-        "show_search": True,
-        "navigation": [
-            {
-                "title": "Traffic",
-                "items": [
-                    {
-                        "title": "Request log",
-                        "icon": "receipt_long",
-                        "link": reverse_lazy("admin:analytics_requestlog_changelist"),
-                    },
-                    {
-                        "title": "Routes",
-                        "icon": "alt_route",
-                        "link": reverse_lazy("admin:proxy_route_changelist"),
-                    },
-                    {
-                        "title": "Cache exclusions",
-                        "icon": "block",
-                        "link": reverse_lazy("admin:proxy_cacheexclusion_changelist"),
-                    },
-                    {
-                        "title": "Gateway settings",
-                        "icon": "tune",
-                        "link": reverse_lazy("admin:proxy_gatewaysettings_changelist"),
-                    },
-                ],
-            },
-            {
-                "title": "Vendors",
-                "separator": True,
-                "items": [
-                    {
-                        "title": "Providers",
-                        "icon": "cloud",
-                        "link": reverse_lazy("admin:providers_provider_changelist"),
-                    },
-                    {
-                        "title": "Prices",
-                        "icon": "payments",
-                        "link": reverse_lazy("admin:providers_price_changelist"),
-                    },
-                ],
-            },
-            {
-                "title": "Access",
-                "separator": True,
-                "items": [
-                    {
-                        "title": "Tenants",
-                        "icon": "groups",
-                        "link": reverse_lazy("admin:keys_tenant_changelist"),
-                    },
-                    {
-                        "title": "API keys",
-                        "icon": "vpn_key",
-                        "link": reverse_lazy("admin:keys_apikey_changelist"),
-                    },
-                    {
-                        "title": "Rate limits",
-                        "icon": "speed",
-                        "link": reverse_lazy("admin:keys_ratelimit_changelist"),
-                    },
-                    {
-                        "title": "Budgets",
-                        "icon": "savings",
-                        "link": reverse_lazy("admin:keys_budget_changelist"),
-                    },
-                    {
-                        "title": "Ledger",
-                        "icon": "account_balance",
-                        "link": reverse_lazy("admin:keys_ledgerentry_changelist"),
-                    },
-                    {
-                        "title": "Users",
-                        "icon": "person",
-                        "link": reverse_lazy("admin:auth_user_changelist"),
-                    },
-                ],
-            },
-        ],
-    },
+    "SIDEBAR": SIDEBAR,
 }
 
 # Called with every finished Completion, by dotted path; nothing here costs nothing.

@@ -95,6 +95,8 @@ class ApiKey(TrackedModel):
         """Store the secret's digest. Raises ValueError for one that is short or mistyped."""
         if len(secret) < secrets.MIN_SECRET_LENGTH:
             raise ValueError(f"must have at least {secrets.MIN_SECRET_LENGTH} characters")
+        if not (secret.isascii() and secret.isprintable()) or " " in secret:
+            raise ValueError("must be ASCII without blanks: it travels in a header")
         if not secrets.well_formed(secret):
             raise ValueError("its checksum does not hold: mistyped?")
         self.digest = secrets.digest(secret).hex()

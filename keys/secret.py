@@ -25,7 +25,7 @@ def well_formed(secret: str) -> bool:
     if not secret.startswith(PREFIX):
         return True
     body = secret[len(PREFIX) : -_CHECKSUM_LENGTH]
-    return bool(body) and secret[-_CHECKSUM_LENGTH:] == _checksum(body)
+    return bool(body) and body.isascii() and secret[-_CHECKSUM_LENGTH:] == _checksum(body)
 
 
 def digest(secret: str) -> bytes:

@@ -10,10 +10,13 @@ UpstreamError
 """
 
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
 MAX_MESSAGE = 2000
+MAX_RETRY_AFTER_S = 86_400.0
+MAX_NUMBER = 20
 
 # Our own classifications; any other code is the vendor's.
 AUTH_FAILED = "upstream_auth_failed"
@@ -74,25 +77,31 @@ class UnsupportedParameter(Exception):
         self.message = message
 
 
-def retry_after_s(headers: Mapping[str, str], *, now: float = 0.0) -> float | None:
-    """Return Retry-After in seconds: delta or HTTP date (needs `now`, epoch s); None if absent."""
-    milliseconds = headers.get("retry-after-ms", "")
-    if milliseconds.replace(".", "", 1).isdigit():
-        return float(milliseconds) / 1000
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return Retry-After in seconds, at most MAX_RETRY_AFTER_S; None when absent or unreadable.
+
+    A date counts from the answer's own Date header: no clock is needed here, nor an exact one there.
+    """
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return min(milliseconds / 1000, MAX_RETRY_AFTER_S)
     text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    if text.replace(".", "", 1).isdigit():
-        return float(text)
-    return _until_date(text, now)
+    seconds = _number(text)
+    if seconds is None:
+        until, now = _moment(text), _moment(headers.get("date", ""))
+        seconds = None if until is None or now is None else max(until - now, 0.0)
+    return None if seconds is None else min(seconds, MAX_RETRY_AFTER_S)
 
 
-def _until_date(text: str, now: float) -> float | None:
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - rare, and slow to import
+def _number(text: str) -> float | None:
+    plain = len(text) <= MAX_NUMBER and text.isascii() and text.replace(".", "", 1).isdecimal()
+    return float(text) if plain else None
 
+
+def _moment(text: str) -> float | None:
     try:
-        return max(parsedate_to_datetime(text).timestamp() - now, 0.0)
-    except ValueError:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError, TypeError):
         return None
 
 

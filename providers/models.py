@@ -48,7 +48,7 @@ class Provider(TrackedModel):
     name = models.CharField(
         max_length=60,
         unique=True,
-        validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*$", "use a-z, 0-9, dot, dash and underscore")],
+        validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*\Z", "use a-z, 0-9, dot, dash and underscore")],
         help_text='Also the namespace of its models: "openai" serves "openai/gpt-4o".',
     )
     dialect = models.CharField(max_length=20, choices=Dialect, help_text="The vendor's wire format.")

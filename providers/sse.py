@@ -69,7 +69,8 @@ class EventSplitter:
 def data_of(event: bytes) -> bytes | None:
     """Return an event's data, its `data:` lines joined; None when it has none (a comment)."""
     if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
-        return event[6:-2].rstrip(b"\r")
+        if b"\r" not in event:
+            return event[6:-2]
     lines = [
         line[6:] if line.startswith(b"data: ") else line[5:]
         for line in event.splitlines()

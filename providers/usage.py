@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+BYTES_PER_TOKEN = 4  # of English text, about
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -75,5 +77,9 @@ def from_openai(usage: Any) -> Usage | None:
 
 
 def estimate(*, prompt_bytes: int, completion_bytes: int) -> Usage:
-    """Guess usage from UTF-8 sizes at four bytes a token, flagged as estimated."""
-    return Usage(prompt=-(-prompt_bytes // 4), completion=-(-completion_bytes // 4), estimated=True)
+    """Guess usage from UTF-8 sizes, flagged as estimated."""
+    return Usage(
+        prompt=-(-prompt_bytes // BYTES_PER_TOKEN),
+        completion=-(-completion_bytes // BYTES_PER_TOKEN),
+        estimated=True,
+    )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
 from django.http import HttpResponse, HttpResponseBase
 
 from providers.call import Call
@@ -25,10 +26,12 @@ from proxy.exchange import Exchange
 from proxy.http import StreamReply
 from proxy.relay import relay, replayed
 from proxy.renderers import KEEP_ALIVE, Renderer
-from proxy.replay import Recording, answer_of, events_of
+from proxy.replay import BrokenEntry, Recording, answer_of, events_of
 from proxy.routing import Resolved
 from proxy.store.base import Store
 from proxy.transport import Transport
+
+log = structlog.get_logger()
 
 Result = TypeVar("Result")
 KEEP_ALIVE_S = 15.0
@@ -49,8 +52,15 @@ class Answering:
     env: Any
     spawn: Callable[[Any], "asyncio.Task[Any]"]
 
-    def from_cache(self, entry: Entry) -> HttpResponseBase:
-        """Replay a cached answer as JSON or as a stream, whichever is asked for."""
+    async def from_cache(self, entry: Entry) -> HttpResponseBase:
+        """Replay a cached answer as JSON or as a stream; one that cannot be read is a miss."""
+        try:
+            return self._replayed(entry)
+        except BrokenEntry:
+            self.exchange.completion.cache = "miss"
+            return await self.from_upstream()
+
+    def _replayed(self, entry: Entry) -> HttpResponseBase:
         completion = self.exchange.completion
         completion.provider, completion.model = entry.provider, entry.model
         self.exchange.usage = completion.usage = entry.usage
@@ -79,7 +89,7 @@ class Answering:
         if self.call.stream:
             return await self._stream(attempting)
         answer = await self._first_success(attempting, attempting.answer)
-        self.exchange.usage = answer.usage
+        self.exchange.take_answer(answer)
         if self.policy.write and cache.storable(answer.finish_reasons):
             self._keep(cache.JSON, answer.body, answer.usage)
         body = self.renderer.answer(answer)
@@ -92,14 +102,13 @@ class Answering:
         try:
             await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
         except asyncio.CancelledError:
-            opening.cancel()
+            _give_up(opening)
             raise
         body = self._relayed(opening.result()) if opening.done() else self._late(opening)
 
         def abandon() -> None:
             """The client left before the first piece could be asked for."""
-            if not opening.cancel() and not self.exchange.ended:
-                opening.result().response.close()
+            _give_up(opening)
             self.exchange.end_cancelled()
 
         headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
@@ -113,12 +122,18 @@ class Answering:
                 await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
             stream = opening.result()
         except (asyncio.CancelledError, GeneratorExit):
-            opening.cancel()
+            _give_up(opening)
             self.exchange.end_cancelled()
             raise
         except GatewayError as error:
             self.exchange.end_error(error)
             yield self.renderer.error(error)
+            return
+        except Exception:  # a fault of ours, and the head is gone: the client still gets the truth
+            log.exception("opening", request_id=self.exchange.completion.request_id)
+            failure = GatewayError("The gateway failed. This was logged.", code="internal_error")
+            self.exchange.end_error(failure)
+            yield self.renderer.error(failure)
             return
         relayed = self._relayed(stream)
         try:
@@ -177,6 +192,12 @@ class Answering:
     def _total_s(self) -> float:
         timeouts = [upstream.account.timeouts for upstream in self.resolved.upstreams]
         return max(each.total_s if self.call.stream else each.total_json_s for each in timeouts)
+
+
+def _give_up(opening: "asyncio.Task[OpenStream]") -> None:
+    """Cancel an opening that nobody waits for any more, or close what it has opened."""
+    if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
+        opening.result().response.close()
 
 
 def gateway_headers(completion: Completion) -> dict[str, str]:

@@ -58,7 +58,7 @@ async def _watched(scope: Scope, body: bytes, receive: Receive, send: Send) -> N
 
     def client_left(_: object) -> None:
         nonlocal left
-        if not watch.cancelled():
+        if not watch.cancelled() and watch.exception() is None and _left(watch.result()):
             left = True
             task.cancel()
 
@@ -78,6 +78,10 @@ async def _watched(scope: Scope, body: bytes, receive: Receive, send: Send) -> N
     finally:
         watch.remove_done_callback(client_left)
         watch.cancel()
+
+
+def _left(message: Mapping[str, Any]) -> bool:
+    return bool(message["type"] == "http.disconnect")
 
 
 async def _send_whole(scope: Scope, response: HttpResponseBase, send: Send) -> None:

@@ -54,6 +54,11 @@ def disassemble(message: Mapping[str, Any], usage: Usage | None) -> list[Event]:
     return events
 
 
+def text_bytes(choices: Sequence[Mapping[str, Any]]) -> int:
+    """Return about how many bytes of text, thought and tool arguments a chunk adds."""
+    return sum(len(str(choice.get("delta") or "").encode()) for choice in choices)
+
+
 def text_of(choices: Sequence[Mapping[str, Any]]) -> str:
     """Return the plain text that a chunk's first choice adds."""
     return "".join(
@@ -73,7 +78,7 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
         if value is None:
             continue
         if name == "tool_calls":
-            _add_tool_calls(message.setdefault("_calls", {}), value)
+            _add_tool_calls(message.setdefault("_calls", []), value)
         elif name == "function_call":
             _add_function(message.setdefault("function_call", {}), value)
         elif isinstance(value, str) and name != "role":
@@ -84,14 +89,28 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             message[name] = value
 
 
-def _add_tool_calls(calls: dict[int, dict[str, Any]], deltas: Sequence[Mapping[str, Any]]) -> None:
+def _add_tool_calls(calls: list[dict[str, Any]], deltas: Sequence[Mapping[str, Any]]) -> None:
     for delta in deltas:
-        call = calls.setdefault(delta.get("index") or 0, {})
+        call = _call_of(calls, delta)
         for name, value in delta.items():
             if name == "function":
                 _add_function(call.setdefault("function", {}), value or {})
-            elif name != "index" and value is not None:
+            elif value is not None:
                 call[name] = value
+
+
+def _call_of(calls: list[dict[str, Any]], delta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the call that a delta goes on: by index, else by id (some servers send no index)."""
+    for key in ("index", "id"):
+        if delta.get(key) is not None:
+            for call in calls:
+                if call.get(key) == delta[key]:
+                    return call
+            calls.append({})
+            return calls[-1]
+    if not calls:
+        calls.append({})
+    return calls[-1]
 
 
 def _add_function(function: dict[str, Any], delta: Mapping[str, Any]) -> None:
@@ -111,5 +130,10 @@ def _add_logprobs(whole: Mapping[str, Any] | None, delta: Mapping[str, Any]) -> 
 def _finished(choice: dict[str, Any]) -> dict[str, Any]:
     calls = choice["message"].pop("_calls", None)
     if calls:
-        choice["message"]["tool_calls"] = [calls[index] for index in sorted(calls)]
+        in_order = sorted(calls, key=lambda call: call.get("index") or 0)  # stable without indexes
+        choice["message"]["tool_calls"] = [_without_index(call) for call in in_order]
     return choice
+
+
+def _without_index(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in call.items() if name != "index"}

@@ -83,6 +83,7 @@ class Attempting:
 
     def _start(self, upstream: Upstream) -> tuple[Dialect, UpstreamRequest, Attempt]:
         dialect = DIALECTS[upstream.account.dialect]
+        self.headers.clear()  # they tell of the vendor that answers, not of those that failed before
         try:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
@@ -126,8 +127,7 @@ class Attempting:
             if _has_content(seen):
                 return OpenStream(seen, response, chunks, decoder)
         seen += decoder.close()
-        if not _has_content(seen):
-            raise timed_out("first content")  # cannot happen: `close` ends in DONE or ERROR
+        _has_content(seen)  # raises the ERROR that a stream without content ends in
         return OpenStream(seen, response, None, None)
 
     def _note(self, response: Response) -> None:

@@ -65,15 +65,14 @@ def secret_of(request: HttpRequest) -> str:
 async def _looked_up_again(
     secret: str, watcher: Watcher, current: Callable[[], Awaitable[Snapshot]]
 ) -> Caller | None:
-    """A key with a valid checksum may be newer than our snapshot: look once, rarely."""
-    asked_at = time.monotonic()
-    if asked_at - watcher.refreshed_at < REFRESH_EVERY_S:
-        return None
-    watcher.refreshed_at = asked_at
-    watcher.poke()
-    # The poll happens in a thread: looking now and then costs less than a bridge to the loop.
+    """A key with a valid checksum may be newer than our snapshot: look once a second, all together."""
+    now = time.monotonic()
+    if now - watcher.refreshed_at >= REFRESH_EVERY_S:
+        watcher.refreshed_at = now
+        watcher.poke()
+    # The look happens in a thread: asking now and then costs less than a bridge to the loop.
     while (  # noqa: ASYNC110 - see above
-        watcher.polled_at < asked_at and time.monotonic() - asked_at < REFRESH_WAIT_S
+        watcher.polled_at < watcher.refreshed_at and time.monotonic() - now < REFRESH_WAIT_S
     ):
         await asyncio.sleep(0.01)
     return (await current()).callers.get(digest(secret))

@@ -13,10 +13,11 @@ import structlog
 from providers import pricing
 from providers import usage as usages
 from providers.call import Call
-from providers.errors import UpstreamError
-from providers.events import Event, Kind
+from providers.errors import Owner, UpstreamError
+from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream
-from providers.usage import Usage
+from providers.usage import BYTES_PER_TOKEN, Usage
+from proxy.assemble import text_bytes
 from proxy.completion import Attempt, Completion
 from proxy.errors import GatewayError
 from proxy.metrics import Meter
@@ -33,7 +34,7 @@ class Exchange:
 
     __slots__ = (
         "_began",
-        "_content_events",
+        "_content_bytes",
         "_meter",
         "_observers",
         "_prompt_bytes",
@@ -60,7 +61,7 @@ class Exchange:
         self.usage: Usage | None = None
         self.finish_reasons: list[str] = []
         self.waited_ms = 0.0
-        self._content_events = 0
+        self._content_bytes = 0
         self._prompt_bytes = 0
         self._spool, self._meter, self._observers = spool, meter, observers
         self._began = time.perf_counter()
@@ -99,13 +100,22 @@ class Exchange:
             attempt.outcome = "ok"
         else:
             attempt.outcome = error.code or error.owner.value
-            attempt.error = error.message
+            # What a vendor says of a refused credential may quote it.
+            attempt.error = "" if error.owner is Owner.CREDENTIAL else error.message
+
+    def take_answer(self, answer: Answer) -> None:
+        """Take a whole answer's usage and finish reasons."""
+        self.usage = answer.usage
+        self.finish_reasons = list(answer.finish_reasons)
+        if answer.usage is None:
+            self._content_bytes += len(answer.body)
 
     def see(self, events: Sequence[Event]) -> None:
         """Take usage and finish reasons from stream events; usage is cumulative, never summed."""
         for event in events:
             if event.kind is Kind.CONTENT:
-                self._content_events += 1
+                # A chunk as the vendor sent it is about one token; one that we made may be all the text.
+                self._content_bytes += BYTES_PER_TOKEN if event.raw else text_bytes(event.choices)
             if event.usage is not None:
                 self.usage = event.usage
             if event.finish_reasons:
@@ -155,10 +165,7 @@ class Exchange:
             return
         usage = self.usage
         if usage is None and self._produced():
-            # A stream's content chunk is about one token.
-            usage = usages.estimate(
-                prompt_bytes=self._prompt_bytes, completion_bytes=4 * self._content_events
-            )
+            usage = usages.estimate(prompt_bytes=self._prompt_bytes, completion_bytes=self._content_bytes)
         completion.usage = usage
         if usage is None or self.upstream is None:
             return
@@ -169,7 +176,7 @@ class Exchange:
 
     def _produced(self) -> bool:
         attempts = self.completion.attempts
-        return bool(attempts) and (self._content_events > 0 or attempts[-1].outcome in ("ok", "cancelled"))
+        return bool(attempts) and (self._content_bytes > 0 or attempts[-1].outcome in ("ok", "cancelled"))
 
     def _log(self) -> None:
         completion = self.completion

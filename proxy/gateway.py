@@ -40,6 +40,7 @@ from proxy.watcher import Watcher
 log = structlog.get_logger()
 
 START_WAIT_S = 10.0
+CLOSE_WAIT_S = 2.0
 MAX_LOGGED_PROMPT = 200
 
 
@@ -96,7 +97,11 @@ class Gateway:
     async def close(self) -> None:
         """Let go of everything; what is recorded is on disk."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2)
+            await asyncio.wait(self._tasks, timeout=CLOSE_WAIT_S)
+        for _ in range(int(CLOSE_WAIT_S / 0.02)):
+            if not self.spool.in_flight:
+                break
+            await asyncio.sleep(0.02)  # requests that the server has just cancelled write their record
         await self.transport.close()
         await self.store.close()
         self.watcher.close()
@@ -174,7 +179,7 @@ class Gateway:
             env=self.env,
             spawn=self._spawn,
         )
-        return await answering.from_upstream() if entry is None else answering.from_cache(entry)
+        return await (answering.from_upstream() if entry is None else answering.from_cache(entry))
 
     def _cache_policy(
         self,

@@ -9,10 +9,11 @@ from typing import Any
 from django.conf import settings
 
 from config.models import changed
-from proxy import announce
+from proxy.announce import Announcer
 from proxy.gateway import Gateway
 
 _gateway: Gateway | None = None
+_announcer = Announcer(settings.GATEWAY.redis_url) if settings.GATEWAY.redis_url else None
 
 
 def gateway() -> Gateway:
@@ -32,12 +33,12 @@ async def close() -> None:
         await current.close()
 
 
-def on_configuration_changed(*, version: int, **_: Any) -> None:
+def on_configuration_changed(**_: Any) -> None:
     """Follow a change made in this very process at once, and tell the others."""
     if _gateway is not None:
         _gateway.watcher.poke()
-    if settings.GATEWAY.redis_url:
-        announce.publish(settings.GATEWAY.redis_url, version)
+    if _announcer is not None:
+        _announcer.announce()
 
 
 changed.connect(on_configuration_changed, dispatch_uid="proxy.lifecycle")

@@ -8,6 +8,7 @@ multiprocess mode adds them up (PROMETHEUS_MULTIPROC_DIR is set by `serve`).
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from providers.usage import Usage
 from proxy.completion import Attempt, Completion
+from proxy.spool import backlog
 
 MAX_MODELS = 500
 MAX_CODES = 100
@@ -161,8 +163,11 @@ def _count_tokens(tokens: Mapping[str, Any], usage: Usage) -> None:
         tokens["reasoning"].inc(usage.reasoning)
 
 
-def exposition() -> bytes:
+def exposition(spool: Path) -> bytes:
     """Return all metrics of all workers in Prometheus's text format. Blocking: call it in a thread."""
+    waiting = backlog(spool)
+    BACKLOG_SEGMENTS.set(waiting["segments"])
+    BACKLOG_BYTES.set(waiting["bytes"])
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

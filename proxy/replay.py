@@ -7,11 +7,16 @@ import orjson
 from providers.call import Call
 from providers.dialects import DIALECTS
 from providers.dialects.openai import CHAT
-from providers.events import Answer, Event
+from providers.errors import UpstreamError
+from providers.events import Answer, Event, Kind
 from proxy.assemble import assemble, disassemble
 from proxy.cache import EVENTS, JSON, Entry
 from proxy.completion import Completion
 from proxy.renderers import ChatRenderer
+
+
+class BrokenEntry(Exception):
+    """A cached entry cannot be read; it counts as a miss."""
 
 
 class Recording:
@@ -42,20 +47,29 @@ class Recording:
 
 
 def events_of(entry: Entry, call: Call) -> list[Event]:
-    """Return the events of a cached answer, whichever form it is kept in."""
+    """Return the events of a cached answer, whichever form it is kept in. Raises BrokenEntry."""
     if entry.form == JSON:
         return disassemble(orjson.loads(entry.body), entry.usage)
     decoder = DIALECTS["openai"].stream(call)
-    return [*decoder.feed(entry.body), *decoder.close()]
+    events = [*decoder.feed(entry.body), *decoder.close()]
+    if events[-1].kind is not Kind.DONE:
+        raise BrokenEntry
+    return events
 
 
 def answer_of(entry: Entry, call: Call, completion: Completion) -> tuple[Answer, Entry | None]:
-    """Return the whole answer, and the entry in JSON form if it had to be assembled just now."""
+    """Return the whole answer, and the entry in JSON form if it had to be assembled just now.
+
+    Raises BrokenEntry.
+    """
     assembled: Entry | None = None
     if entry.form == EVENTS:
         events = events_of(entry, call)
         identity = f"chatcmpl-{completion.id}"
-        message = assemble(events, id=identity, created=int(entry.stored_at), model=entry.model)
+        try:
+            message = assemble(events, id=identity, created=int(entry.stored_at), model=entry.model)
+        except UpstreamError:  # a chunk that went through unparsed is no JSON
+            raise BrokenEntry from None
         entry = assembled = Entry(
             JSON, orjson.dumps(message), entry.provider, entry.model, entry.stored_at, entry.usage
         )

@@ -31,13 +31,17 @@ _BUILTIN_EXACT = {"o1": "openai", "o3": "openai", "o4": "openai"}
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key."""
+    """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key.
+
+    `why_not` says what is missing where there are no upstreams.
+    """
 
     route: str
     fingerprint: str
     strategy: str
     upstreams: tuple[Upstream, ...]
     weights: tuple[int, ...]
+    why_not: str = ""
 
 
 def resolve(snapshot: Snapshot, model: str) -> Resolved:
@@ -48,7 +52,7 @@ def resolve(snapshot: Snapshot, model: str) -> Resolved:
         resolved = snapshot.remember(key, _resolve(snapshot, model))
     if not resolved.upstreams:
         raise Unavailable(
-            f"No usable provider serves model {model!r} at the moment ({resolved.fingerprint}).",
+            f"No usable provider serves model {model!r} at the moment: {resolved.why_not}.",
             code="no_usable_provider",
         )
     return resolved
@@ -96,17 +100,30 @@ def _by_route(snapshot: Snapshot, route: RouteSpec, model: str) -> Resolved:
         for target in route.targets
         if target.provider in snapshot.accounts and snapshot.accounts[target.provider].usable
     ]
+    upstreams = tuple(snapshot.upstream(target.provider, target.model or model) for target in usable)
     return Resolved(
         route=route.id,
-        fingerprint=route.fingerprint,
+        fingerprint=f"{route.fingerprint} {_places(upstreams)}",
         strategy=route.strategy,
-        upstreams=tuple(snapshot.upstream(target.provider, target.model or model) for target in usable),
+        upstreams=upstreams,
         weights=tuple(target.weight for target in usable),
+        why_not="" if usable else "its route has no target whose provider is enabled and usable",
     )
 
 
 def _single(snapshot: Snapshot, route: str, provider: str, model: str) -> Resolved:
     account = snapshot.accounts[provider]
-    usable = (snapshot.upstream(provider, model),) if account.usable else ()
-    fingerprint = account.base_url if account.usable else account.why_unusable
-    return Resolved(route, fingerprint, "ordered", usable, (1,) * len(usable))
+    upstreams = (snapshot.upstream(provider, model),) if account.usable else ()
+    return Resolved(
+        route=route,
+        fingerprint=_places(upstreams),
+        strategy="ordered",
+        upstreams=upstreams,
+        weights=(1,) * len(upstreams),
+        why_not="" if upstreams else f"provider {provider!r}: {account.why_unusable}",
+    )
+
+
+def _places(upstreams: tuple[Upstream, ...]) -> str:
+    """Return who answers: the same route to another server is another answer."""
+    return " ".join(f"{each.account.dialect}:{each.account.base_url}/{each.model}" for each in upstreams)

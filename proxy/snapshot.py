@@ -6,7 +6,6 @@ Nothing here reads a database.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -78,6 +77,24 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceRule:
+    """One price row: whom it is for, and its rates."""
+
+    model: str
+    by_prefix: bool
+    operator: bool
+    rates: Rates
+
+    def match(self, model: str) -> bool:
+        """Does it price `model`?"""
+        return model.startswith(self.model) if self.by_prefix else model == self.model
+
+    def preference(self) -> tuple[bool, bool, int, float]:
+        """Sort best first: the operator's, the exact, the longest prefix, the latest."""
+        return (not self.operator, self.by_prefix, -len(self.model), -self.rates.effective_from)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a request needs to know. `memo` holds derived values, never decisions of others."""
 
@@ -88,8 +105,7 @@ class Snapshot:
     searched_routes: Sequence[RouteSpec]
     exclusions: Exclusions
     models: Sequence[ServedModel]
-    exact_prices: Mapping[tuple[str, str], RateSchedule]
-    prefix_prices: Mapping[str, Sequence[tuple[str, RateSchedule]]]
+    prices: Mapping[str, Sequence["PriceRule"]]
     default_provider: str
     default_model: str
     cache_ttl_s: float
@@ -108,7 +124,7 @@ class Snapshot:
                     id=f"{provider}/{model}",
                     account=self.accounts[provider],
                     model=model,
-                    prices=self._prices(provider, model),
+                    prices=self._schedule(provider, model),
                 ),
             )
         return found  # type: ignore[no-any-return]  # the memo holds values of several types
@@ -120,14 +136,9 @@ class Snapshot:
         self.memo[key] = value
         return value
 
-    def _prices(self, provider: str, model: str) -> RateSchedule:
-        exact = self.exact_prices.get((provider, model))
-        if exact is not None:
-            return exact
-        for prefix, schedule in self.prefix_prices.get(provider, ()):
-            if model.startswith(prefix):
-                return schedule
-        return RateSchedule(())
+    def _schedule(self, provider: str, model: str) -> RateSchedule:
+        rules = [rule for rule in self.prices.get(provider, ()) if rule.match(model)]
+        return RateSchedule(tuple(rule.rates for rule in sorted(rules, key=PriceRule.preference)))
 
 
 def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -> Snapshot:
@@ -136,7 +147,6 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
     accounts, warnings = _accounts(parts["providers"])
     routes = [_route(row) for row in parts["routes"]]
     row = parts["settings"][0] if parts["settings"] else {}
-    exact_prices, prefix_prices = _prices(parts["prices"])
     return Snapshot(
         version=version,
         callers=callers,
@@ -145,8 +155,7 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
         searched_routes=sorted((route for route in routes if route.kind != "exact"), key=_order),
         exclusions=_exclusions(parts["exclusions"]),
         models=_models(parts["models"], accounts),
-        exact_prices=exact_prices,
-        prefix_prices=prefix_prices,
+        prices=_prices(parts["prices"]),
         default_provider=row.get("default_provider__name") or env.default_provider,
         default_model=row.get("default_model") or env.default_model or _demo_model(accounts),
         cache_ttl_s=float(row.get("cache_ttl_s") or env.cache_ttl_s),
@@ -221,7 +230,7 @@ def _account(row: Mapping[str, Any], vault: Vault) -> Account:
     why = ""
     if dialect is None:
         why = f"this version does not speak the {row['dialect']} dialect"
-    elif variable and variable not in os.environ:
+    elif variable and not credential:
         why = f"the environment variable {variable} is not set"
     auth = dialect.auth_headers(credential, row["auth_header"]) if dialect else {}
     return Account(
@@ -256,7 +265,8 @@ def _route(row: Mapping[str, Any]) -> RouteSpec:
     elif kind == "regex":
         search = _search(match, f"route {match!r}")
     targets = tuple(
-        TargetSpec(target["provider__name"], target["model"], target["weight"]) for target in row["targets"]
+        TargetSpec(target["provider__name"], _model_name(target["model"], match), target["weight"])
+        for target in row["targets"]
     )
     return RouteSpec(
         id=f"{kind}:{row['match']}",
@@ -268,6 +278,13 @@ def _route(row: Mapping[str, Any]) -> RouteSpec:
         search=search,
         fingerprint=hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16],
     )
+
+
+def _model_name(model: str, route: str) -> str:
+    """Return a target's model; it goes out in a header, so a control character would break answers."""
+    if not model.isprintable():
+        raise ConfigurationError(f"route {route!r}: the target's model {model!r} has control characters")
+    return model.strip()
 
 
 def _unbalanced(routes: Sequence[RouteSpec]) -> list[str]:
@@ -319,27 +336,18 @@ def _models(rows: Sequence[Mapping[str, Any]], accounts: Mapping[str, Account]) 
     ]
 
 
-def _prices(
-    rows: Sequence[Mapping[str, Any]],
-) -> tuple[dict[tuple[str, str], RateSchedule], dict[str, list[tuple[str, RateSchedule]]]]:
-    by_model: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+def _prices(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[PriceRule]]:
+    rules: dict[str, list[PriceRule]] = {}
     for row in rows:
-        by_model.setdefault((row["provider__name"], row["model"]), []).append(row)
-    exact: dict[tuple[str, str], RateSchedule] = {}
-    prefixes: dict[str, list[tuple[str, RateSchedule]]] = {}
-    for (provider, model), alternatives in by_model.items():
-        schedule = RateSchedule(tuple(_rates(row) for row in sorted(alternatives, key=_preference)))
-        if model.endswith("*"):
-            prefixes.setdefault(provider, []).append((model[:-1], schedule))
-        else:
-            exact[provider, model] = schedule
-    for listed in prefixes.values():
-        listed.sort(key=lambda pair: -len(pair[0]))
-    return exact, prefixes
-
-
-def _preference(row: Mapping[str, Any]) -> tuple[bool, float]:
-    return (row["source"] != "operator", -row["effective_from"])
+        rules.setdefault(row["provider__name"], []).append(
+            PriceRule(
+                model=row["model"].removesuffix("*"),
+                by_prefix=row["model"].endswith("*"),
+                operator=row["source"] == "operator",
+                rates=_rates(row),
+            )
+        )
+    return rules
 
 
 def _rates(row: Mapping[str, Any]) -> Rates:

@@ -11,6 +11,7 @@ Protocol (the shipper in `analytics` reads it; docs/records.md tells it in full)
   that new ones are refused, and the reserve is rebuilt when there is room again.
 """
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -47,13 +48,19 @@ class Spool:
         self._reserve = directory / f"reserve-{worker}"
         self._reserve_bytes = reserve_bytes
         self._reserve_tried_at = 0.0
-        self._allocate_reserve()
+        self.full = not self._allocate_reserve()
         self._path, self._descriptor = self._create_segment()
         self._size = 0
+        self._fresh = 0  # bytes since the segment began, without what was carried over
         self._first_line_at = 0.0
         self._unsynced = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls whose `done` line has not been written."""
+        return len(self._in_flight)
 
     def append_open(self, completion_id: str, line: bytes) -> None:
         """Record that an upstream call has started."""
@@ -73,23 +80,38 @@ class Spool:
             self._append(line)
 
     def close(self) -> None:
-        """Close the last segment so that the shipper can take it; the thread ends."""
+        """Close the last segment so that the shipper can take it; the thread ends.
+
+        With calls still in flight it stays `.open`, unlocked, as if its writer had died: only so
+        are they booked as interrupted.
+        """
         self._closing = True
         self._wake.set()
         self._thread.join(timeout=5)
         with self._lock:
             if self._descriptor >= 0:
+                os.fsync(self._descriptor)
+                if not self._in_flight:
+                    self._retire(self._path, empty=not self._size)
                 os.close(self._descriptor)
                 self._descriptor = -1
-                self._retire(self._path, empty=not self._size)
         self._reserve.unlink(missing_ok=True)
 
     def _append(self, line: bytes) -> None:
+        if self._descriptor < 0:  # closed: a straggler gets a segment of its own
+            path, self._descriptor = self._create_segment()
+            self._size = 0
+            self._write(line)
+            self._retire(path, empty=False)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            return
         self._write(line)
+        self._fresh += len(line)
         if not self._first_line_at:
             self._first_line_at = time.monotonic()
         self._unsynced = True
-        if self._size >= SEGMENT_BYTES:
+        if self._fresh >= SEGMENT_BYTES:
             self._wake.set()
 
     def _write(self, line: bytes) -> None:
@@ -131,7 +153,7 @@ class Spool:
             self._unsynced = False
             os.fsync(self._descriptor)
         aged = self._first_line_at and now - self._first_line_at >= SEGMENT_SECONDS
-        if aged or self._size >= SEGMENT_BYTES:
+        if aged or self._fresh >= SEGMENT_BYTES:
             self._rotate()
         if self.full and now - self._reserve_tried_at >= RESERVE_RETRY_SECONDS:
             self._reserve_tried_at = now
@@ -142,7 +164,7 @@ class Spool:
         with self._lock:
             old_path, old_descriptor = self._path, self._descriptor
             carried = b"".join(self._in_flight.values())
-            self._path, self._descriptor, self._size = path, descriptor, 0
+            self._path, self._descriptor, self._size, self._fresh = path, descriptor, 0, 0
             self._first_line_at = 0.0
             if carried:
                 self._write(carried)
@@ -183,5 +205,9 @@ class Spool:
 
 def backlog(directory: Path) -> dict[str, int]:
     """Return how many segments and bytes wait for the shipper."""
-    waiting = [entry.stat().st_size for entry in os.scandir(directory) if entry.name.endswith(".seg")]
-    return {"segments": len(waiting), "bytes": sum(waiting)}
+    sizes = []
+    for entry in os.scandir(directory):
+        if entry.name.endswith(".seg"):
+            with contextlib.suppress(FileNotFoundError):  # shipped in this very moment
+                sizes.append(entry.stat().st_size)
+    return {"segments": len(sizes), "bytes": sum(sizes)}

@@ -24,6 +24,7 @@ USER_AGENT = "django-llm-gateway"
 KEEPALIVE_S = 60.0
 DRAIN_S = 1.0
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
+_wants_fresh: ContextVar[bool] = ContextVar("wants_fresh", default=False)
 
 
 class Response(Protocol):
@@ -68,14 +69,13 @@ class Transport:
         session = self._session(account)
         url = self._url(account.base_url, request.path)
         headers = {**account.headers, **request.headers}
-        _reused.set(False)
         try:
             try:
-                response = await session.post(url, data=request.body, headers=headers)
+                response = await _post(session, url, request.body, headers, fresh=False)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
                 if not _reused.get():
                     raise
-                response = await session.post(url, data=request.body, headers=headers)
+                response = await _post(session, url, request.body, headers, fresh=True)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             raise _translated(problem) from None
         return HttpResponse(response, self._max_response_bytes)
@@ -120,8 +120,21 @@ class Transport:
         return url
 
 
+async def _post(
+    session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str], *, fresh: bool
+) -> aiohttp.ClientResponse:
+    _reused.set(False)
+    _wants_fresh.set(fresh)
+    # A redirect would carry body and credential to a place that no provider row names.
+    return await session.post(url, data=body, headers=headers, allow_redirects=False)
+
+
 class _Connector(aiohttp.TCPConnector):
-    """Tells whether a connection had been used before."""
+    """Tells whether a connection had been used before, and makes a fresh one when asked for."""
+
+    async def _get(self, key: Any, traces: Any) -> Connection | None:
+        # aiohttp's own look into the pool; there is no public way past it (3.14).
+        return None if _wants_fresh.get() else await super()._get(key, traces)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
         connection = await super().connect(req, traces, timeout)
@@ -167,15 +180,13 @@ class HttpResponse:
         content = self._response.content
         try:
             body = await content.readany()
-            if content.at_eof():
-                return body
             pieces, size = [body], len(body)
-            async for piece in content.iter_any():
-                pieces.append(piece)
-                size += len(piece)
-                if size > self._max_bytes:
-                    raise _too_large(self._max_bytes)
-            return b"".join(pieces)
+            while size <= self._max_bytes:
+                if content.at_eof():
+                    return b"".join(pieces) if len(pieces) > 1 else body
+                pieces.append(await content.readany())
+                size += len(pieces[-1])
+            raise _too_large(self._max_bytes)
         except (aiohttp.ClientError, OSError) as problem:
             raise _translated(problem) from None
         finally:
@@ -212,9 +223,9 @@ class HttpResponse:
         self._timer = self._loop.call_at(look_at, self._check)
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection, unless the answer was read to its end."""
         self._stop_timer()
-        self._response.close()
+        self._release()
 
     async def finish(self) -> None:
         """Read to the end within a second, or drop the connection."""

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import structlog
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from proxy import health as state
@@ -19,9 +20,8 @@ from proxy.endpoints import CHAT_COMPLETIONS, EMBEDDING, read_message, simple_ch
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
 from proxy.http import error_response, request_id_of
 from proxy.lifecycle import gateway
-from proxy.metrics import BACKLOG_BYTES, BACKLOG_SEGMENTS, exposition
+from proxy.metrics import exposition
 from proxy.snapshot import ServedModel, Snapshot
-from proxy.spool import backlog
 
 log = structlog.get_logger()
 
@@ -39,6 +39,8 @@ def endpoint(*methods: str) -> Callable[[View], View]:
                 return error_response(_not_allowed(request, methods))
             try:
                 return await view(request, **arguments)
+            except SuspiciousOperation as problem:
+                return error_response(BadRequest(f"The request was refused: {problem}"))
             except GatewayError as error:
                 if "x-request-id" not in error.headers and request_id_of(request):
                     error.headers["x-request-id"] = request_id_of(request)
@@ -112,7 +114,8 @@ async def model(request: HttpRequest, name: str) -> HttpResponseBase:
 async def health(request: HttpRequest) -> HttpResponseBase:
     """`GET /health`: the detail for operators, the status for everyone."""
     running = gateway()
-    whole = state.health(running, settings.GATEWAY_RELEASE)
+    # It looks into the spool's directory, which may be long after an outage: not on the event loop.
+    whole = await asyncio.to_thread(state.health, running, settings.GATEWAY_RELEASE)
     return _json(whole if state.may_see_detail(running, request) else {"status": whole["status"]})
 
 
@@ -129,11 +132,8 @@ async def metrics(request: HttpRequest) -> HttpResponseBase:
     running = gateway()
     if not state.may_see_detail(running, request):
         raise Unauthenticated("Send 'Authorization: Bearer <METRICS_TOKEN>'.", code="metrics_token")
-    waiting = backlog(running.env.data_dir / "spool")
-    BACKLOG_SEGMENTS.set(waiting["segments"])
-    BACKLOG_BYTES.set(waiting["bytes"])
     # Rendering thousands of series takes milliseconds: not on the event loop.
-    text = await asyncio.to_thread(exposition)
+    text = await asyncio.to_thread(exposition, running.env.data_dir / "spool")
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -14,7 +14,8 @@ import orjson
 from providers import usage as usages
 from providers.call import Call
 from providers.dialects.openai_errors import error_in_body, read_error
-from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
+from providers.dialects.openai_shapes import answer_choices, broken, chunk_choices, parsed_object
+from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.sse import EventSplitter, data_of
 from providers.upstream import Upstream, UpstreamRequest
@@ -47,9 +48,9 @@ class OpenAI:
 
     def model_list(self, body: bytes) -> Sequence[Mapping[str, object]]:
         """Read `{"data": [{"id", "created", "owned_by"}]}`."""
-        listed = _object(body).get("data")
+        listed = parsed_object(body).get("data")
         if not isinstance(listed, list):
-            raise _broken("the model list has no data")
+            raise broken("it has no model list")
         return [
             {
                 "id": model["id"],
@@ -75,26 +76,18 @@ class OpenAI:
         """Check that it is an answer and find usage and finish reasons."""
         # OpenRouter keeps connections alive with blank lines before the JSON.
         body = body.strip()
-        message = _object(body)
+        message = parsed_object(body)
         if message.get("error"):
             raise error_in_body(message["error"])
         if call.wire == EMBEDDINGS:
             return _embeddings(body, message)
-        choices = message.get("choices")
-        if (
-            not isinstance(choices, list)
-            or not choices
-            or not all(isinstance(each, dict) for each in choices)
-        ):
-            raise _broken("the answer has no choices")
+        choices = answer_choices(message)
         return Answer(
             body=body,
             wire=CHAT,
             message=message,
             usage=usages.from_openai(message.get("usage")),
-            finish_reasons=[
-                str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")
-            ],
+            finish_reasons=[choice["finish_reason"] for choice in choices if choice.get("finish_reason")],
         )
 
     def stream(self, call: Call) -> "OpenAIStream":
@@ -152,14 +145,14 @@ class OpenAIStream:
             return Event(Kind.CONTENT, raw=raw, wire=CHAT, parse=_choices_of)
         if payload.strip() == b"[DONE]":
             return self._end(raw)
-        chunk = _object(payload)
+        chunk = parsed_object(payload)
         if chunk.get("error"):
             return self._failed(error_in_body(chunk["error"]))
         return self._parsed(raw, chunk)
 
     def _end(self, raw: bytes) -> Event:
         if not self._finished or self._seen - self._finished:
-            return self._failed(_broken("the stream ended without a finish reason"))
+            return self._failed(broken("the stream ended without a finish reason"))
         self._ended = True
         return Event(Kind.DONE, raw=raw, wire=CHAT, choices=())
 
@@ -177,14 +170,14 @@ class OpenAIStream:
         )
 
     def _parsed(self, raw: bytes, chunk: Mapping[str, Any]) -> Event:
-        choices = _choices(chunk)
+        choices = chunk_choices(chunk)
         usage = usages.from_openai(chunk.get("usage"))
         reasons = []
         for choice in choices:
             index = usages.count(choice.get("index"))
             self._seen.add(index)
             if choice.get("finish_reason"):
-                reasons.append(str(choice["finish_reason"]))
+                reasons.append(choice["finish_reason"])
                 self._finished.add(index)
         has_content = any(_has_content(choice.get("delta")) for choice in choices)
         self._content_seen = self._content_seen or has_content
@@ -204,38 +197,17 @@ def _has_content(delta: Any) -> bool:
     return isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
 
 
-def _choices(chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    choices = chunk.get("choices")
-    return [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else ()
-
-
 def _choices_of(raw: bytes) -> Sequence[Mapping[str, Any]]:
-    return _choices(_object(data_of(raw) or b"{}"))
+    return chunk_choices(parsed_object(data_of(raw) or b"{}"))
 
 
 def _embeddings(body: bytes, message: Mapping[str, Any]) -> Answer:
     if not isinstance(message.get("data"), list):
-        raise _broken("the answer has no embeddings")
+        raise broken("it has no embeddings")
     return Answer(
         body=body,
         wire=EMBEDDINGS,
         message=message,
         usage=usages.from_openai(message.get("usage")),
         finish_reasons=("stop",),
-    )
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise _broken("the answer is not JSON") from None
-    if not isinstance(value, dict):
-        raise _broken("the answer is not a JSON object")
-    return value
-
-
-def _broken(what: str) -> UpstreamError:
-    return UpstreamError(
-        f"The provider's answer is broken: {what}.", owner=Owner.HEALTH, code=INVALID_RESPONSE
     )

@@ -41,7 +41,7 @@ def error_in_body(error: Any) -> UpstreamError:
     fields = _from_error(error)
     code = fields["code"] or ""
     # OpenRouter puts the status into the code: {"error": {"code": 429, ...}}.
-    status = int(code) if code.isdigit() and len(code) == 3 else None
+    status = int(code) if len(code) == 3 and code.isascii() and code.isdecimal() else None
     message = fields["message"] or "The provider reported an error."
     return _classified(status or 502, message, fields, retry_after=None)
 
@@ -94,13 +94,20 @@ def _from_error(error: Any) -> dict[str, str | None]:
         return {"message": text_of(error), "type": None, "param": None, "code": None}
     message = error.get("message") or error.get("detail") or error.get("error")
     if isinstance(message, (dict, list)):
-        message = orjson.dumps(message).decode()
+        message = _dumped(message)
     return {
         "message": text_of(message),
         "type": text_of(error.get("type")),
         "param": text_of(error.get("param")),
         "code": text_of(error.get("code")),
     }
+
+
+def _dumped(value: Any) -> str | None:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # nested too deeply
+        return None
 
 
 def _from_text(body: bytes) -> dict[str, str | None]:

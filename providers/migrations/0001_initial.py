@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='Provider',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='Also the namespace of its models: "openai" serves "openai/gpt-4o".', max_length=60, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9._-]*$', 'use a-z, 0-9, dot, dash and underscore')])),
+                ('name', models.CharField(help_text='Also the namespace of its models: "openai" serves "openai/gpt-4o".', max_length=60, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9._-]*\\Z', 'use a-z, 0-9, dot, dash and underscore')])),
                 ('dialect', models.CharField(choices=[('openai', 'OpenAI and compatible'), ('anthropic', 'Anthropic'), ('gemini', 'Gemini'), ('mistral', 'Mistral'), ('ollama', 'Ollama')], help_text="The vendor's wire format.", max_length=20)),
                 ('base_url', models.CharField(help_text='With the version, without the endpoint: "https://api.openai.com/v1".', max_length=500, validators=[providers.models._check_base_url], verbose_name='base URL')),
                 ('credential', models.TextField(blank=True, editable=False, help_text='Encrypted API key, or a ${VARIABLE} reference resolved at each start.')),

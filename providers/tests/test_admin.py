@@ -104,6 +104,22 @@ def test_it_refuses_a_new_credential_and_none_at_once(client):
     assert b"x-key-12345" not in response.content
 
 
+def test_it_sends_a_stored_credential_to_no_other_host(client):
+    provider = make()
+    response = client.post(change(provider), form(base_url="https://thief.example/v1"))
+    assert "The key was stored for another host" in response.content.decode()
+    provider.refresh_from_db()
+    assert provider.base_url == "https://vendor.example/v1"
+    assert save(client, provider, base_url="https://vendor.example/v2").base_url.endswith("/v2")
+    moved = save(client, provider, base_url="https://other.example/v1", new_credential="another-key-987")
+    assert moved.open_credential() == "another-key-987"
+
+
+def test_it_moves_a_provider_without_a_credential_freely(client):
+    moved = save(client, make(secret=""), base_url="https://other.example/v1")
+    assert moved.base_url == "https://other.example/v1"
+
+
 @pytest.mark.parametrize("slip", ["two words", "tab\tinside", "ünicode-key", "zero\u200bwidth"])
 def test_it_refuses_a_credential_that_no_header_carries(client, slip):
     response = client.post(f"{LIST}add/", form(new_credential=slip))

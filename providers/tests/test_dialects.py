@@ -433,10 +433,16 @@ def test_it_knows_content_when_it_sees_it(delta):
     assert first.kind is Kind.CONTENT
 
 
-@pytest.mark.parametrize("delta", [{}, {"role": "assistant"}, {"content": ""}, {"content": None}, "text", 3])
+@pytest.mark.parametrize("delta", [{}, {"role": "assistant"}, {"content": ""}, {"content": None}])
 def test_it_knows_nothing_when_it_sees_it(delta):
     first, *_ = decode([sse(chunk(delta))])
     assert first.kind is Kind.META
+
+
+@pytest.mark.parametrize("delta", ["text", 3, {"tool_calls": "none"}, {"tool_calls": [3]}])
+def test_it_refuses_a_delta_of_another_shape(delta):
+    first, *_ = decode([sse(chunk(delta))])
+    assert first.kind is Kind.ERROR
 
 
 def test_it_takes_running_usage_counts():

@@ -1,3 +1,5 @@
+from email.utils import formatdate
+
 import pytest
 
 from providers.errors import MAX_MESSAGE, Owner, UnsupportedParameter, UpstreamError, retry_after_s, text_of
@@ -45,8 +47,9 @@ def test_it_reads_retry_after(headers, seconds):
 
 
 def test_it_counts_to_a_date():
-    assert retry_after_s({"retry-after": DATE}, now=MOMENT - 30) == 30.0
-    assert retry_after_s({"retry-after": DATE}, now=MOMENT + 30) == 0.0
+    assert retry_after_s({"retry-after": DATE, "date": formatdate(MOMENT - 30, usegmt=True)}) == 30.0
+    assert retry_after_s({"retry-after": DATE, "date": formatdate(MOMENT + 30, usegmt=True)}) == 0.0
+    assert retry_after_s({"retry-after": DATE}) is None
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,10 @@ class RedisStore:
             return ADMITTED
         if not isinstance(packed, bytes):
             return await self._looked_up_here(cache_key, now)
-        return Admission(entry=Entry.unpack(packed))
+        try:
+            return Admission(entry=Entry.unpack(packed))
+        except (ValueError, TypeError, KeyError):
+            return ADMITTED  # written by another version, or damaged: a miss
 
     async def _looked_up_here(self, cache_key: bytes, now: float) -> Admission:
         if self._local is None:
@@ -91,6 +94,7 @@ class RedisStore:
             self._spawn(self._put(cache_key, entry, ttl_s))
 
     async def _put(self, cache_key: bytes, entry: Entry, ttl_s: float) -> None:
+        ttl_s -= time.time() - entry.stored_at  # an entry that is written again lives no longer
         try:
             await self._client.set(_entry_key(cache_key), entry.pack(), px=max(int(ttl_s * 1000), 1))
         except CONNECTION_ERRORS as problem:
@@ -146,9 +150,14 @@ class RedisStore:
         self._down_until = time.monotonic() + RETRY_S
 
 
-def sync_client(url: str) -> "redis_sync.Redis":
-    """Return a blocking client, for threads. Its errors are RedisError and OSError."""
-    return redis_sync.Redis.from_url(url, socket_connect_timeout=TIMEOUT_S)
+def sync_client(url: str, *, answers: bool = True) -> "redis_sync.Redis":
+    """Return a blocking client, for threads; its errors are CONNECTION_ERRORS.
+
+    `answers`: every command is answered at once, so silence is an error (not so for a subscription).
+    """
+    return redis_sync.Redis.from_url(
+        url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S if answers else None
+    )
 
 
 def _entry_key(cache_key: bytes) -> bytes:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from auditlog.models import LogEntry
 from django.urls import reverse
@@ -11,6 +13,12 @@ from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 pytestmark = pytest.mark.django_db
 
 ROUTES = "/admin/proxy/route/"
+
+
+@pytest.fixture(autouse=True)
+def unjudged(monkeypatch):
+    """Each test's database starts its versions anew."""
+    monkeypatch.setattr(admin_status, "_judged", (-1, ""))
 
 
 @pytest.fixture
@@ -164,6 +172,16 @@ def test_it_opens_the_one_row_of_settings_and_makes_it(client):
     assert client.post("/admin/proxy/gatewaysettings/1/delete/", {"post": "yes"}).status_code == 403
 
 
+def test_it_shows_what_the_environment_says_where_a_setting_is_empty(client, settings):
+    settings.GATEWAY = dataclasses.replace(
+        settings.GATEWAY, default_provider="from-env", default_model="env-model", cache_ttl_s=90.0
+    )
+    html = page(client, "/admin/proxy/gatewaysettings/1/change/")
+    assert "Now: from-env." in html
+    assert 'placeholder="env-model"' in html
+    assert 'placeholder="90"' in html
+
+
 def test_it_saves_settings(client, provider):
     url = "/admin/proxy/gatewaysettings/1/change/"
     fields = {"default_provider": provider.pk, "default_model": "", "cache_ttl_s": "60"}
@@ -226,9 +244,7 @@ def test_it_opens_pages_even_when_the_check_itself_breaks(client, monkeypatch):
         raise KeyError("surprise")
 
     monkeypatch.setattr("proxy.snapshot.check", broken)
-    monkeypatch.setattr(admin_status, "_judged", (-1, ""))
     assert "Configuration refused" in messages_in(page(client, ROUTES))
-    monkeypatch.setattr(admin_status, "_judged", (-1, ""))
 
 
 def test_it_tells_visitors_nothing(db):

@@ -1,0 +1,82 @@
+"""Checks that what an OpenAI-compatible server sends has the shape that everyone behind relies on.
+
+Servers that imitate OpenAI send strings for objects and nulls for lists. What is only missing is
+fine; what has another type is a broken answer, found here and not in a renderer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
+
+
+def parsed_object(body: bytes) -> Mapping[str, Any]:
+    """Return the JSON object in `body`. Raises UpstreamError."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise broken("it is not JSON") from None
+    if not isinstance(value, dict):
+        raise broken("it is not a JSON object")
+    return value
+
+
+def answer_choices(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the choices of a whole answer, at least one. Raises UpstreamError."""
+    choices = _listed(message, "message")
+    if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
+        raise broken("it has no choices")
+    return choices
+
+
+def chunk_choices(chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the choices of a stream's chunk, maybe none. Raises UpstreamError."""
+    return _listed(chunk, "delta")
+
+
+def broken(what: str) -> UpstreamError:
+    """Return the error of an answer that is none."""
+    return UpstreamError(
+        f"The provider's answer is broken: {what}.", owner=Owner.HEALTH, code=INVALID_RESPONSE
+    )
+
+
+def _listed(holder: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    choices = holder.get("choices")
+    if choices is None:
+        return ()
+    if not isinstance(choices, list) or not all(_is_choice(choice, field) for choice in choices):
+        raise broken("its choices have the wrong shape")
+    return choices
+
+
+def _is_choice(choice: Any, field: str) -> bool:
+    if not isinstance(choice, dict):
+        return False
+    part = choice.get(field)
+    if not (
+        _is_or_none(part, dict)
+        and _is_or_none(choice.get("index"), int)
+        and _is_or_none(choice.get("finish_reason"), str)
+        and _is_or_none(choice.get("logprobs"), dict)
+    ):
+        return False
+    calls = part.get("tool_calls") if part else None
+    return calls is None or (isinstance(calls, list) and all(_is_call(call) for call in calls))
+
+
+def _is_call(call: Any) -> bool:
+    if not isinstance(call, dict):
+        return False
+    function = call.get("function")
+    return (
+        _is_or_none(call.get("index"), int)
+        and _is_or_none(function, dict)
+        and (function is None or _is_or_none(function.get("arguments"), str))
+    )
+
+
+def _is_or_none(value: Any, kind: type) -> bool:
+    return value is None or isinstance(value, kind)
