@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.http import HttpRequest
@@ -43,10 +44,18 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
         return secret
 
     def clean(self) -> dict[str, Any]:
-        """A new key and no key contradict each other."""
+        """Refuse contradictions, and a stored key for another host than it was stored for."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if cleaned.get("new_credential") and cleaned.get("clear_credential"):
+        new, forget = cleaned.get("new_credential"), cleaned.get("clear_credential")
+        if new and forget:
             self.add_error("clear_credential", "Either write a new key or forget the stored one.")
+        # Otherwise whoever may edit a provider could have its key sent to a server of their own.
+        stored = self.initial.get("base_url", "") if self.instance.credential else ""
+        moved = stored and _origin(stored) != _origin(cleaned.get("base_url", stored))
+        if moved and not new and not forget:
+            self.add_error(
+                "new_credential", "The key was stored for another host: write it again, or forget it."
+            )
         return cleaned
 
     @property
@@ -61,6 +70,11 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
         elif self.cleaned_data.get("new_credential"):
             self.instance.set_credential(self.cleaned_data["new_credential"])
         return super().save(commit)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
 
 
 class TestDialog(BaseDialogForm):  # type: ignore[misc]  # unfold ships no types

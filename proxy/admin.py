@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -130,6 +131,18 @@ class GatewaySettingsAdmin(PurgeAction, Screen):
         ("Models", {"fields": (("default_provider", "default_model"),)}),
         ("Cache", {"fields": ("cache_ttl_s",)}),
     )
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - Django's signature
+        """Show in each empty field what the environment says."""
+        form = super().get_form(request, obj, change, **options)
+        environment = settings.GATEWAY
+        defaults = {"default_model": environment.default_model, "cache_ttl_s": f"{environment.cache_ttl_s:g}"}
+        for name, value in defaults.items():
+            if name in form.base_fields:
+                form.base_fields[name].widget.attrs["placeholder"] = value
+        if environment.default_provider and "default_provider" in form.base_fields:
+            form.base_fields["default_provider"].help_text += f" Now: {environment.default_provider}."
+        return form
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Open the one row."""

@@ -3,9 +3,12 @@ from auditlog.models import LogEntry
 from django.contrib.admin import site
 from django.contrib.auth.models import Group, User
 from django.urls import reverse
+from django.utils import timezone
 
+from analytics.models import RequestLog
 from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
 from keys.models import Budget, Tenant
+from providers.models import Provider
 from proxy.models import Route
 
 pytestmark = pytest.mark.django_db
@@ -119,3 +122,66 @@ def test_it_audits_who_is_given_which_role(client):
     group = Group.objects.create(name="operators")
     User.objects.create(username="eve").groups.add(group)
     assert "operators" in messages_in(page(client, AUDIT))
+
+
+# ---------------------------------------------------------------- overview and sidebar
+
+
+def test_it_names_what_needs_attention(client, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    Provider.objects.create(
+        name="mute", dialect="openai", base_url="http://a/v1", credential="${NO_SUCH_KEY}"
+    )
+    Provider.objects.create(
+        name="down", dialect="openai", base_url="http://b/v1", models_error="Status 500: oh"
+    )
+    Provider.objects.create(
+        name="off", dialect="openai", base_url="http://c/v1", models_error="never shown", enabled=False
+    )
+    Route.objects.create(match="lost", kind="exact")
+    text = messages_in(page(client, "/admin/"))
+    for words in (
+        "Provider mute: the environment variable NO_SUCH_KEY is not set.",
+        "Provider down: Status 500: oh",
+        "Route lost: it has no target",
+    ):
+        assert words in text
+    assert "never shown" not in text
+
+
+def test_it_shows_the_latest_requests_and_counts_only_what_is_small(client):
+    for number in range(30):
+        RequestLog.objects.create(
+            completion_id=f"c{number}",
+            request_id=f"r{number}",
+            at=timezone.now(),
+            endpoint="/v1/chat/completions",
+            requested_model=f"model-{number:02d}",
+            status=200,
+            outcome="ok",
+            cost_nanousd=1_500_000,
+        )
+    sql = statements(client, "/admin/")
+    assert not [each for each in sql if "COUNT(" in each.upper() and "requestlog" in each]
+    text = messages_in(page(client, "/admin/"))
+    assert "model-29" in text
+    assert "model-21" not in text
+    assert "$0.0015" in text
+
+
+def test_it_shows_each_person_only_what_they_may_open():
+    Provider.objects.create(
+        name="down", dialect="openai", base_url="http://b/v1", models_error="Status 500: oh"
+    )
+    html = page(signed_in("keys.view_apikey"), "/admin/")
+    assert "Active API keys" in html
+    assert "Status 500" not in html
+    assert "Providers in use" not in html
+    assert 'href="/admin/keys/apikey/"' in html
+    assert 'href="/admin/proxy/route/"' not in html
+
+
+def test_it_links_every_screen_in_the_sidebar(client):
+    html = page(client, "/admin/")
+    for url in screens():
+        assert f'href="{url}"' in html, url

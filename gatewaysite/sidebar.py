@@ -1,0 +1,65 @@
+"""The admin's sidebar: every screen once, for those who may open it."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+
+
+def _screen(title: str, icon: str, model: str) -> dict[str, Any]:
+    app, name = model.split(".")
+
+    def allowed(request: HttpRequest) -> bool:
+        return any(request.user.has_perm(f"{app}.{verb}_{name}") for verb in ("view", "change"))
+
+    link = reverse_lazy(f"admin:{app}_{name}_changelist")
+    return {"title": title, "icon": icon, "link": link, "permission": allowed}
+
+
+SIDEBAR: dict[str, Any] = {
+    "show_search": True,
+    "navigation": [
+        {
+            "items": [{"title": "Overview", "icon": "home", "link": reverse_lazy("admin:index")}],
+        },
+        {
+            "title": "Traffic",
+            "separator": True,
+            "items": [
+                _screen("Request log", "receipt_long", "analytics.requestlog"),
+                _screen("Routes", "alt_route", "proxy.route"),
+                _screen("Cache exclusions", "block", "proxy.cacheexclusion"),
+                _screen("Gateway settings", "tune", "proxy.gatewaysettings"),
+            ],
+        },
+        {
+            "title": "Vendors",
+            "separator": True,
+            "items": [
+                _screen("Providers", "cloud", "providers.provider"),
+                _screen("Models", "view_list", "providers.providermodel"),
+                _screen("Prices", "payments", "providers.price"),
+            ],
+        },
+        {
+            "title": "Access",
+            "separator": True,
+            "items": [
+                _screen("Tenants", "groups", "keys.tenant"),
+                _screen("API keys", "vpn_key", "keys.apikey"),
+                _screen("Rate limits", "speed", "keys.ratelimit"),
+                _screen("Budgets", "savings", "keys.budget"),
+                _screen("Ledger", "account_balance", "keys.ledgerentry"),
+            ],
+        },
+        {
+            "title": "People",
+            "separator": True,
+            "items": [
+                _screen("Users", "person", "auth.user"),
+                _screen("Roles", "badge", "auth.group"),
+                _screen("Audit log", "history", "auditlog.logentry"),
+            ],
+        },
+    ],
+}
