@@ -17,6 +17,7 @@ from pathlib import Path
 import django
 import pytest
 
+from gatewaysite import logs
 from gatewaysite.environment import ALIASES, Environment
 
 DATA_DIR = Path(tempfile.mkdtemp(prefix="gateway-tests-"))
@@ -32,6 +33,15 @@ os.environ.update(
     DATABASE_URL=os.environ.get("GATEWAY_TEST_DATABASE_URL", ""),
 )
 django.setup()  # here, because pytest-django sets Django up only for settings named in an ini file
+
+
+def _print(line: str | bytes) -> None:
+    """Write a log line now and through sys.stdout, where pytest shows it beside the test it belongs to."""
+    print(line if isinstance(line, str) else line.decode("utf-8", "replace"))  # noqa: T201 - a test's output
+
+
+for method in ("msg", "log", "debug", "info", "warning", "error", "critical", "exception"):
+    setattr(logs.OUTPUT, method, _print)
 
 REQUIRE_ALL = os.environ.get("GATEWAY_REQUIRE_ALL") == "1"
 

@@ -12,9 +12,16 @@ def main() -> None:
         "DJANGO_SETTINGS_MODULE",
         "gatewaysite.settings_development" if development else "gatewaysite.settings",
     )
-    from django.core.management import execute_from_command_line  # noqa: PLC0415 - Django's own order
+    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415 - Django's own order
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as problem:
+        # A variable that does not parse is the operator's business: its sentence is all there is to say.
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

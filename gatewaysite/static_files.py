@@ -16,8 +16,13 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise shi
     @staticmethod
     def serve(static_file: Any, request: HttpRequest) -> HttpResponseBase:
         """Answer with the whole file; they are small."""
-        streamed = WhiteNoiseMiddleware.serve(static_file, request)
-        answer = HttpResponse(b"".join(streamed), status=streamed.status_code)
-        answer.headers = streamed.headers
-        streamed.close()
+        found = static_file.get_response(request.method, request.META)
+        content = b""
+        if found.file is not None:
+            with found.file:
+                content = found.file.read()
+        answer = HttpResponse(content, status=int(found.status))
+        del answer["content-type"]
+        for name, value in found.headers:
+            answer[name] = value
         return answer
