@@ -184,6 +184,22 @@ class Postgres:
             self._process.discard()
             self._process = None
 
+    def freeze(self) -> None:
+        """Stop all its processes where they are: connections stay open, or open, and nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            postmaster = self._process.pid
+            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+            for pid in (postmaster, *map(int, children)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
     def url(self, database: str = "postgres") -> str:
         """Return a database's URL, as DATABASE_URL takes it."""
         return f"postgres://gateway@127.0.0.1:{self.port}/{database}"
