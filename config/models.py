@@ -1,7 +1,7 @@
 """The configuration's version and change log, and the base of every row that has a part in it."""
 
 from collections.abc import Collection, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from django.db import models, transaction
 from django.db.models.signals import class_prepared, post_delete, post_save, pre_delete
@@ -92,7 +92,12 @@ class TrackedQuerySet(models.QuerySet[Row]):
         bump(self._tracked().snapshot_part)
 
 
-TrackedManager = models.Manager.from_queryset(TrackedQuerySet)
+class TrackedManager(models.Manager[Row]):
+    """Starts every query with a TrackedQuerySet."""
+
+    def get_queryset(self) -> TrackedQuerySet[Row]:
+        """Return all rows."""
+        return TrackedQuerySet(self.model, using=self._db)
 
 
 class TrackedModel(models.Model):
@@ -103,7 +108,7 @@ class TrackedModel(models.Model):
     # Columns no snapshot holds (bookkeeping): writing only these bumps nothing.
     snapshot_ignores: ClassVar[Collection[str]] = frozenset()
 
-    objects = TrackedManager()
+    objects: ClassVar[models.Manager[Self]] = TrackedManager()
 
     class Meta:
         """No table of its own."""
