@@ -13,8 +13,8 @@ def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
     """Return nano-dollars for people: all their digits, and two decimals at least."""
     if nanousd is None:
         return unknown
-    whole, _, decimals = usd(nanousd).partition(".")
-    return f"${whole}.{decimals:0<2}"
+    whole, _, decimals = usd(abs(nanousd)).partition(".")
+    return f"{'-' if nanousd < 0 else ''}${whole}.{decimals:0<2}"
 
 
 def moment(at: datetime | None) -> str:
