@@ -277,6 +277,16 @@ class RedisServer:
         finally:
             connection.close()
 
+    def freeze(self) -> None:
+        """Stop it where it is: connections stay open, or open, and nothing answers."""
+        if self._process is not None:
+            self._process.popen.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            self._process.popen.send_signal(signal.SIGCONT)
+
     def forget(self) -> None:
         """Drop all its data."""
         with self.client() as connection:
