@@ -4,6 +4,8 @@ Idempotent on two levels. A segment's receipt is unique, so a second delivery fi
 the first to commit, and does nothing. A completion's rows are unique too, and looked for before they
 are written; if another worker writes the same ones in that moment, the transaction fails as a whole
 and is done again with a fresh look. So a window's sum never counts an entry twice.
+
+An `interrupted` never replaces a `done`; a `done` that comes late takes the estimate's place.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -53,12 +55,15 @@ def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[s
         if not first:
             return False
         known = _known(logs)
+        retracted = _retract({key: row for key, row in logs.items() if key in known})
+        known -= retracted.keys()
         insert(RequestLog, [row for completion_id, row in logs.items() if completion_id not in known])
         insert(LedgerEntry, [row for completion_id, row in entries.items() if completion_id not in known])
         # Last, because everybody waits for everyone's windows until this transaction ends.
-        budgets.add(
-            ceilings.sums(spend for completion_id, spend in spends.items() if completion_id not in known)
-        )
+        added = ceilings.sums(spend for completion_id, spend in spends.items() if completion_id not in known)
+        for window, estimated in budgets.Ceilings(list(retracted.values())).sums(retracted.values()).items():
+            added[window] = added.get(window, 0) - estimated
+        budgets.add(added)
     return True
 
 
@@ -80,6 +85,35 @@ def _known(completion_ids: Collection[str]) -> set[str]:
             model.objects.filter(completion_id__in=completion_ids).values_list("completion_id", flat=True)
         )
     return found
+
+
+def _retract(logs: Mapping[str, Row]) -> dict[str, budgets.Spend]:
+    """Delete the estimates of calls that did end, and return what they had added to budgets.
+
+    A process that is shut down leaves its last calls as if it had died; one may still end then.
+    """
+    ended = {key: row for key, row in logs.items() if row["outcome"] != RequestLog.Outcome.INTERRUPTED}
+    entries = list(
+        LedgerEntry.objects.select_for_update()
+        .filter(completion_id__in=ended, kind=LedgerEntry.Kind.INTERRUPTED)
+        .order_by("pk")
+    )
+    if not entries:
+        return {}
+    LedgerEntry.objects.filter(pk__in=[entry.pk for entry in entries]).delete()
+    RequestLog.objects.filter(
+        completion_id__in=[entry.completion_id for entry in entries], outcome=RequestLog.Outcome.INTERRUPTED
+    ).delete()
+    return {
+        entry.completion_id: budgets.Spend(
+            key_id=entry.key_ref,
+            tenant_id=entry.tenant_ref,
+            at=entry.at,
+            names=(ended[entry.completion_id]["requested_model"], f"{entry.provider}/{entry.model}"),
+            cost_nanousd=entry.cost_nanousd or 0,
+        )
+        for entry in entries
+    }
 
 
 def _touch_keys(logs: Iterable[Row]) -> None:

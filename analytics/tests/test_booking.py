@@ -185,6 +185,32 @@ def test_interrupted_never_overwrites_done(together):
     assert LedgerEntry.objects.get().kind == "spent"
 
 
+@pytest.mark.parametrize("cost", [42_000, None])
+def test_a_done_that_comes_late_takes_the_estimates_place(cost, key):
+    provider = Provider.objects.create(name="openai", dialect="openai", base_url="https://x")
+    Price.objects.create(
+        provider=provider,
+        model="gpt-4o",
+        input_nanousd_per_mtok=10**9,
+        output_nanousd_per_mtok=10**9,
+        effective_from=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    Budget.objects.create(amount_nanousd=1)
+    Budget.objects.create(key=key, amount_nanousd=1, window="day", model="gpt-4o")
+    own = {"key_id": key.pk, "tenant_id": key.tenant_id}
+    write("s1", interrupted=(opened("a", **own), opened("b", **own)))
+    assert set(BudgetWindow.objects.values_list("spent_nanousd", flat=True)) == {2 * 1_500_000}
+    for segment in ("s2", "s3"):
+        write(segment, done("a", cost_nanousd=cost, **own))
+    assert dict(RequestLog.objects.values_list("completion_id", "outcome")) == {"a": "ok", "b": "interrupted"}
+    assert dict(LedgerEntry.objects.values_list("completion_id", "kind")) == {
+        "a": "spent",
+        "b": "interrupted",
+    }
+    spent = set(BudgetWindow.objects.values_list("spent_nanousd", flat=True))
+    assert spent == {1_500_000 + (cost or 0)}
+
+
 def test_interrupted_adds_no_money_to_a_call_that_ended_without_usage():
     write("s1", done("a", usage=None, cost_nanousd=None, outcome="error", status=502))
     write("s2", interrupted=(opened("a"),))
