@@ -1,0 +1,280 @@
+"""What is measured: each function takes the Bench and returns its rows of the table.
+
+Throughput is a ratio of two servers that are loaded in turns within seconds of each other; the
+median over the rounds is the figure. `by CPU` is the same ratio from the processor time that the
+servers used per request: on a machine with other work it is the one to believe.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from bench import processes
+from bench.load import Sample, Shape, drive, middle
+from bench.processes import CannotMeasure, Server
+from bench.streams import Held, hold
+from bench.table import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How long and how often: rounds of `round_s` seconds, request counts, streams."""
+
+    round_s: float
+    rounds: int
+    settled_requests: int
+    all_requests: int
+    streams: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What all measures share: where processes live, and the fake vendor's base URL."""
+
+    home: Path
+    prepared: Path
+    upstream_url: str
+    sizes: Sizes
+
+    @property
+    def upstream(self) -> str:
+        """Return the vendor's origin."""
+        return self.upstream_url.removesuffix("/v1")
+
+    @contextlib.contextmanager
+    def both(self, **env: str) -> Iterator[tuple[Server, Server]]:
+        """Serve the bare lane and the gateway, both warmed up."""
+        with (
+            processes.bare(self.home, self.upstream_url) as bare,
+            processes.gateway(self.home, self.prepared, **env) as full,
+        ):
+            for server in (bare, full):
+                for stream in (False, True):
+                    drive(server.url, Shape(connections=8, stream=stream), seconds=1, server=server)
+            yield bare, full
+
+    def in_turns(self, loads: Mapping[str, tuple[Server, Shape]]) -> dict[str, list[Sample]]:
+        """Load each server for a round, in turns, so that all see the same machine."""
+        samples: dict[str, list[Sample]] = {name: [] for name in loads}
+        for _ in range(self.sizes.rounds):
+            for name, (server, shape) in loads.items():
+                samples[name].append(drive(server.url, shape, seconds=self.sizes.round_s, server=server))
+                server.drop_records()
+        return samples
+
+
+def limits(bench: Bench) -> Iterator[Row]:
+    """Show that the vendor and the load generator are not what limits the rest."""
+    for what, shape in (
+        ("JSON, 64 connections", Shape(connections=64)),
+        ("SSE, 32 connections", Shape(connections=32, stream=True)),
+    ):
+        sample = drive(bench.upstream, shape, seconds=bench.sizes.round_s)
+        yield Row(
+            what=f"fake vendor and wrk alone: {what}",
+            measured=_speed(sample),
+            figures={"direct": sample.to_json()},
+        )
+
+
+def throughput(bench: Bench) -> Iterator[Row]:
+    """Measure JSON, streams and cache hits against the bare lane."""
+    with bench.both() as (bare, full):
+        for connections in (64, 10):
+            shape = Shape(connections=connections)
+            samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
+            yield _compared(f"JSON, {connections} connections", samples, at_least=0.65)
+        yield from _alone(bench, bare, full)
+        shape = Shape(connections=32, stream=True)
+        samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
+        yield _compared("SSE, 50 chunks, 32 connections", samples, at_least=0.65)
+        shape = replace(shape, model="bench-paced")
+        samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
+        yield _compared("SSE, a chunk each 5 ms, 32 connections", samples, at_least=0.65, paced=True)
+        miss, hit = Shape(connections=64), Shape(connections=64, unique=False)
+        samples = bench.in_turns({"bare": (bare, miss), "full": (full, hit)})
+        yield _compared("cache hit, 64 connections", samples, at_least=2.0)
+
+
+def _alone(bench: Bench, bare: Server, full: Server) -> Iterator[Row]:
+    shape = Shape(connections=1)
+    direct = drive(bench.upstream, shape, seconds=1)
+    samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
+    reference, measured = middle(samples["bare"]), middle(samples["full"])
+    slower = measured.p50_ms / reference.p50_ms
+    yield Row(
+        what="JSON, 1 connection, p50",
+        reference=f"{reference.p50_ms:.3f} ms",
+        measured=f"{measured.p50_ms:.3f} ms",
+        ratio=f"{slower:.2f} x",
+        by_cpu=f"{measured.cpu_us / reference.cpu_us:.2f} x",
+        target="<= 1.5 x",
+        met=_no_errors(samples) and slower <= 1.5,
+        figures=_figures(samples),
+    )
+    yield Row(
+        what="JSON, 1 connection, p50 added to a direct call",
+        reference=f"{direct.p50_ms:.3f} ms direct",
+        measured=f"+{measured.p50_ms - direct.p50_ms:.3f} ms",
+        figures={"direct": direct.to_json()},
+    )
+
+
+def shipper(bench: Bench) -> Iterator[Row]:
+    """Measure with the shipper running too: all the processes of an installation."""
+    with (
+        processes.bare(bench.home, bench.upstream_url) as bare,
+        processes.gateway(bench.home, bench.prepared, name="shipped", shipper=True) as full,
+    ):
+        shape = Shape(connections=64)
+        for server in (bare, full):
+            drive(server.url, shape, seconds=1, server=server)
+        rounds = {"bare": (bare, shape), "full": (full, shape)}
+        yield _compared("JSON, 64 connections, shipper running", bench.in_turns(rounds), at_least=None)
+
+
+def redis(bench: Bench) -> Iterator[Row]:
+    """Measure the Redis store, and two workers against one."""
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(processes.redis(bench.home))
+        except CannotMeasure as problem:
+            yield Row(what="Redis store", measured=str(problem))
+            return
+        env = {"REDIS_URL": url, "CACHE_MODE": "redis"}
+        two = stack.enter_context(
+            processes.gateway(bench.home, bench.prepared, name="two", WORKERS="2", **env)
+        )
+        shape = Shape(connections=64)
+        with bench.both(**env) as (bare, one):
+            drive(two.url, shape, seconds=1, server=two)
+            rounds = {"bare": (bare, shape), "full": (one, shape), "two": (two, shape)}
+            samples = bench.in_turns(rounds)
+        yield _compared("Redis store, JSON, 64 connections", samples, at_least=0.45)
+        yield _two_workers(samples["full"], samples["two"])
+
+
+def _two_workers(one: list[Sample], two: list[Sample]) -> Row:
+    ratio = median(after.per_s / before.per_s for before, after in zip(one, two, strict=True))
+    # With a processor for each worker, the busiest one is the limit.
+    possible = middle(one).cpu_us / middle(two).busiest_us
+    return Row(
+        what="two workers against one, Redis store",
+        reference=_speed(middle(one)),
+        measured=_speed(middle(two)),
+        ratio=f"{ratio:.2f} x",
+        by_cpu=f"{possible:.2f} x",
+        target=">= 1.7 x",
+        met=_no_errors({"one": one, "two": two}) and max(ratio, possible) >= 1.7,
+        figures=_figures({"one": one, "two": two}),
+    )
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Measure a worker's memory from its start on, and its growth."""
+    sizes = bench.sizes
+    with processes.gateway(bench.home, bench.prepared, name="memory") as full:
+        shape = Shape(connections=64)
+        drive(full.url, replace(shape, connections=1), seconds=1, server=full)
+        start_mb, served = full.rss_mb(), 0
+        settled_mb = 0.0
+        while served < sizes.all_requests:
+            served += drive(full.url, shape, seconds=sizes.round_s, server=full).requests
+            full.drop_records()
+            if not settled_mb and served >= sizes.settled_requests:
+                settled_mb, settled = full.rss_mb(), served
+        end_mb = full.rss_mb()
+    yield Row(
+        what="memory of a worker after its start",
+        measured=f"{start_mb:.1f} MB",
+        target="<= 150 MB",
+        met=start_mb <= 150,
+        figures={"mb": start_mb, "start_s": full.started_s},
+    )
+    yield Row(
+        what=f"memory after {settled:,} and {served:,} requests",
+        reference=f"{settled_mb:.1f} MB",
+        measured=f"{end_mb:.1f} MB",
+        ratio=f"{end_mb - settled_mb:+.1f} MB",
+        target="no growth",
+        # An allocator breathes; a leak of 30 bytes a request would show as more than this.
+        met=end_mb <= 150 and end_mb - settled_mb <= 4.0,
+        figures={"settled_mb": settled_mb, "end_mb": end_mb, "settled": settled, "served": served},
+    )
+
+
+def idle_streams(bench: Bench) -> Iterator[Row]:
+    """Measure the memory of open streams."""
+    with bench.both() as (bare, full):
+        reference, measured = hold(bare, bench.sizes.streams), hold(full, bench.sizes.streams)
+    yield Row(
+        what=f"{measured.opened:,} idle streams, memory each",
+        reference=f"{reference.kb_per_stream:.1f} KB",
+        measured=f"{measured.kb_per_stream:.1f} KB",
+        ratio=f"{measured.kb_per_stream / max(reference.kb_per_stream, 0.1):.2f} x",
+        target="<= 100 KB",
+        met=measured.kb_per_stream <= 100,
+        figures={"bare": _held(reference), "full": _held(measured)},
+    )
+
+
+ALL = {
+    "limits": limits,
+    "throughput": throughput,
+    "redis": redis,
+    "shipper": shipper,
+    "memory": memory,
+    "streams": idle_streams,
+}
+
+
+def _compared(
+    what: str, samples: Mapping[str, list[Sample]], *, at_least: float | None, paced: bool = False
+) -> Row:
+    pairs = list(zip(samples["bare"], samples["full"], strict=True))
+    ratio = median(full.per_s / bare.per_s for bare, full in pairs)
+    by_cpu = middle(samples["bare"]).cpu_us / middle(samples["full"]).cpu_us
+    # Paced streams load no server fully: there the processor time is the figure.
+    judged = by_cpu if paced else ratio
+    return Row(
+        what=what,
+        reference=_speed(middle(samples["bare"])),
+        measured=_speed(middle(samples["full"])),
+        ratio=_share(ratio),
+        by_cpu=_share(by_cpu),
+        target="" if at_least is None else f">= {_share(at_least)}",
+        met=None if at_least is None else _no_errors(samples) and judged >= at_least,
+        figures=_figures(samples),
+    )
+
+
+def _share(ratio: float) -> str:
+    return f"{ratio:.2f} x" if ratio >= 1.5 else f"{ratio:.0%}"
+
+
+def _speed(sample: Sample) -> str:
+    errors = f", {sample.errors} ERRORS" if sample.errors else ""
+    return f"{sample.per_s:,.0f}/s p99 {sample.p99_ms:.1f} ms{errors}"
+
+
+def _no_errors(samples: Mapping[str, list[Sample]]) -> bool:
+    return not any(sample.errors for listed in samples.values() for sample in listed)
+
+
+def _figures(samples: Mapping[str, list[Sample]]) -> dict[str, object]:
+    return {
+        name: {**middle(listed).to_json(), "rounds": [sample.to_json() for sample in listed]}
+        for name, listed in samples.items()
+    }
+
+
+def _held(held: Held) -> dict[str, float]:
+    return {
+        "opened": held.opened,
+        "before_mb": held.before_mb,
+        "with_streams_mb": held.with_streams_mb,
+        "after_mb": held.after_mb,
+        "kb_per_stream": held.kb_per_stream,
+    }

@@ -1,0 +1,52 @@
+"""Writes the rows of the measured gateway: `python -m bench.rows UPSTREAM_URL` in its environment.
+
+Everything that a request can be asked to pass is there: a key with a limit and a budget that it
+never reaches, a route with a second target that is never needed, a price, cache exclusions.
+"""
+
+import os
+import sys
+from decimal import Decimal
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gatewaysite.settings")
+
+SECRET = "bench-key-that-is-long-enough-and-no-secret"
+MODELS = ("bench-fast", "bench-paced", "bench-idle")
+
+
+def write(upstream_url: str) -> None:
+    """Write the rows."""
+    from config.money import nanousd  # noqa: PLC0415 - Django must be set up first
+    from keys.models import ApiKey, Budget, RateLimit, Tenant  # noqa: PLC0415
+    from providers.models import Price, Provider  # noqa: PLC0415
+    from proxy.models import CacheExclusion, Route, Target  # noqa: PLC0415
+
+    provider = Provider(name="bench", dialect="openai", base_url=upstream_url, max_connections=10_000)
+    provider.set_credential("bench-credential")
+    provider.save()
+    spare = Provider(name="bench-spare", dialect="openai", base_url=upstream_url)
+    spare.save()
+    for model in MODELS:
+        Price(
+            provider=provider,
+            model=model,
+            input_nanousd_per_mtok=nanousd(Decimal("0.15")),
+            output_nanousd_per_mtok=nanousd(Decimal("0.60")),
+        ).save()
+    route = Route(match="bench-*", kind=Route.Kind.PREFIX)
+    route.save()
+    Target(route=route, provider=provider, position=0).save()
+    Target(route=route, provider=spare, position=1).save()
+    CacheExclusion(kind=CacheExclusion.Kind.REGEX, pattern=".*-preview$").save()
+    tenant = Tenant.objects.create(name="bench")
+    key, _ = ApiKey.issue(tenant=tenant, name="bench", secret=SECRET, allowed_models=["bench-*", "demo/*"])
+    key.save()
+    RateLimit(key=key, kind=RateLimit.Kind.REQUESTS, amount=10**9, per=RateLimit.Per.MINUTE).save()
+    Budget(key=key, amount_nanousd=nanousd(Decimal(10**6)), window=Budget.Window.MONTH).save()
+
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+    write(sys.argv[1])
