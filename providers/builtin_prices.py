@@ -13,11 +13,14 @@ before it is written, since there the first match in its list wins and here the 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import transaction
 
 from config.money import nanousd
@@ -53,6 +56,9 @@ _DATED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+?)(?P<dash>-|\[-@\])\\d\{(?:8
 # `^gemini-3\.5-flash-\d`: a name and a number.
 _NUMBERED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+-)\\d")
 
+# Providers, by id and base URL, whose prices this process has had written.
+_seen: set[tuple[int, str]] = set()
+
 Rates = Mapping[str, int | None]
 Dated = Sequence[tuple[datetime, Rates]]
 
@@ -64,6 +70,9 @@ def write_builtin_prices(provider: Provider) -> int:
     """
     wanted = {(name, start): rates for name, dated in _names(provider.base_url) for start, rates in dated}
     with transaction.atomic():
+        # One process at a time; and none for a provider that is gone by now.
+        if Provider.objects.select_for_update().filter(pk=provider.pk).first() is None:
+            return 0
         rows = Price.objects.filter(provider=provider, source=Price.Source.BUILTIN)
         present = {(row.model, row.effective_from): row for row in rows}
         surplus = [row.pk for key, row in present.items() if key not in wanted]
@@ -85,6 +94,23 @@ def write_builtin_prices(provider: Provider) -> int:
 def write_all_builtin_prices() -> int:
     """Write the built-in prices of every provider; return how many rows changed."""
     return sum(write_builtin_prices(provider) for provider in Provider.objects.order_by("pk"))
+
+
+def write_new_builtin_prices(run: Callable[..., Any] = subprocess.run) -> bool:
+    """Write prices when a provider is new or moved; return whether there was one.
+
+    For a process that lives long and looks often: the package is loaded by a short-lived one.
+    """
+    present = set(Provider.objects.values_list("pk", "base_url"))
+    if present <= _seen:
+        return False
+    run(
+        [sys.executable, str(settings.BASE_DIR / "manage.py"), "write_builtin_prices"],
+        check=True,
+        timeout=120,
+    )
+    _seen.update(present)
+    return True
 
 
 def _take(row: Price, rates: Rates) -> bool:

@@ -116,12 +116,14 @@ class Applier:
         rate_limits: Sequence[Row] | None,
         budgets: Sequence[Row] | None,
     ) -> None:
+        tenant, key = owner["tenant"], owner["key"]
+        ids = (tenant and tenant.pk, key and key.pk)
         if rate_limits is not None:
-            rows = list(RateLimit.objects.filter(**_lookup(owner)).order_by("pk"))
+            rows = self._existing.rate_limits.get(ids, ())
             identity = ("kind", "per", "model")
             self._writer.replace(Listed(what, RateLimit, owner), rows, rate_limits, identity=identity)
         if budgets is not None:
-            spent = list(Budget.objects.filter(**_lookup(owner)).order_by("pk"))
+            spent = self._existing.budgets.get(ids, ())
             self._writer.replace(Listed(what, Budget, owner), spent, budgets, identity=("window", "model"))
 
     def _exclusions(self) -> None:
@@ -140,8 +142,3 @@ class Applier:
         if any(getattr(found, column) != value for column, value in row.items()):
             stored = found if found.pk else GatewaySettings.load()
             self._writer.upsert("settings", GatewaySettings, stored, row)
-
-
-def _lookup(owner: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the filter for rows of exactly this owner: a null column is asked for as null."""
-    return {f"{name}__isnull" if row is None else name: row or True for name, row in owner.items()}

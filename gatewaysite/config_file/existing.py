@@ -1,16 +1,22 @@
 """The rows that a file's objects may already be: read once, looked up by what names them."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from django.db.models import QuerySet
 
 from gatewaysite.config_file.document import Document
-from keys.models import ApiKey, Tenant
+from keys.models import ApiKey, Budget, RateLimit, Tenant
 from providers.models import Price, Provider
 from proxy.models import GatewaySettings, Route
 
+# (tenant id, key id); both None: everyone.
+Owner = tuple[int | None, int | None]
 # Below the number of parameters that every database takes in one query.
 CHUNK = 500
+Limit = TypeVar("Limit", RateLimit, Budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +30,42 @@ class Existing:
     keys: dict[str, ApiKey]
     key_names: Mapping[str, str]
     prices: dict[tuple[Any, ...], Price]
+    rate_limits: Mapping[Owner, Sequence[RateLimit]]
+    budgets: Mapping[Owner, Sequence[Budget]]
 
 
 def read_existing(document: Document) -> Existing:
     """Return the rows that `document` may be about."""
     operators_prices = Price.objects.filter(source=Price.Source.OPERATOR).select_related("provider")
     digests = [key.row["digest"] for key in document.keys if "digest" in key.row]
+    keys = ApiKey.objects.in_bulk([key.row["name"] for key in document.keys], field_name="name")
+    key_ids = [key.pk for key in keys.values()]
     return Existing(
         settings=GatewaySettings.objects.filter(pk=1).first() or GatewaySettings(),
         providers={row.name: row for row in Provider.objects.all()},
         routes={(row.kind, row.match): row for row in Route.objects.all()},
         tenants={row.name: row for row in Tenant.objects.all()},
-        keys=ApiKey.objects.in_bulk([key.row["name"] for key in document.keys], field_name="name"),
+        keys=keys,
         key_names={
             digest: name
             for chunk in chunks(digests)
             for digest, name in ApiKey.objects.filter(digest__in=chunk).values_list("digest", "name")
         },
+        rate_limits=_by_owner(RateLimit.objects.all(), key_ids),
+        budgets=_by_owner(Budget.objects.all(), key_ids),
         prices={(row.provider.name, row.model, row.effective_from): row for row in operators_prices},
     )
+
+
+def _by_owner(rows: QuerySet[Limit], key_ids: Sequence[int]) -> Mapping[Owner, Sequence[Limit]]:
+    """Return the limits of everyone, of all tenants and of these keys, in the order of their making."""
+    limits = list(rows.filter(key=None))
+    for chunk in chunks(key_ids):
+        limits += rows.filter(key_id__in=chunk)
+    owned: dict[Owner, list[Limit]] = defaultdict(list)
+    for limit in sorted(limits, key=lambda limit: limit.pk):
+        owned[limit.tenant_id, limit.key_id].append(limit)
+    return owned
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -16,18 +16,16 @@ class Problems:
     """Collects problems while the reading goes on, so that one run shows them all."""
 
     def __init__(self) -> None:
-        self._found: list[str] = []
+        self._found: dict[str, None] = {}
 
     def add(self, path: str, message: str) -> None:
         """Note what is wrong at `path` (empty: the file as a whole)."""
-        line = f"{path}: {message}" if path else message
-        if line not in self._found:
-            self._found.append(line)
+        self._found[f"{path}: {message}" if path else message] = None
 
     def raise_if_any(self) -> None:
         """Raise ConfigFileError with everything found so far."""
         if self._found:
-            raise ConfigFileError(self._found)
+            raise ConfigFileError(tuple(self._found))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

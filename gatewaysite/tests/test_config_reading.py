@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
         ("version: 2", ["version: must be 1"]),
         ("version: true", ["version: must be 1"]),
         ('version: "1"', ["version: must be 1"]),
-        ("version: 1\nkeys: [a", ["not YAML: line 2, column 9: "]),
+        ("version: 1\nkeys: [a", ["not YAML: line 3, column 1: while parsing a flow sequence"]),
         ("version: 1\n\tkeys: []", ["not YAML: line 2, column 1: "]),
         ("version: 1\n---\nversion: 1", ["not YAML: line 2, column 1: "]),
         ("version: 1\nkeys: *nobody", ["not YAML: line 2, column 7: found undefined alias"]),

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 from genai_prices.data import providers as vendors
 from genai_prices.types import (
     ClauseAnd,
@@ -34,6 +36,7 @@ from providers.builtin_prices import (
     _samples,
     write_all_builtin_prices,
     write_builtin_prices,
+    write_new_builtin_prices,
 )
 from providers.models import Price, Provider
 
@@ -117,6 +120,34 @@ class TestRows:
     def test_a_server_of_no_known_vendor_has_no_prices(self):
         assert write_builtin_prices(provider("http://localhost:8000/v1")) == 0
         assert write_builtin_prices(provider("demo://", "demo")) == 0
+
+    def test_a_provider_that_is_gone_gets_none(self):
+        row = provider()
+        Provider.objects.all().delete()
+        assert write_builtin_prices(row) == 0
+
+    def test_a_process_that_looks_often_has_them_written_once(self, monkeypatch):
+        monkeypatch.setattr("providers.builtin_prices._seen", set())
+        commands: list[list[str]] = []
+
+        def run(command: list[str], **_) -> None:
+            commands.append(command)
+
+        row = provider()
+        assert [write_new_builtin_prices(run) for _ in range(2)] == [True, False]
+        row.base_url = URLS["mistral"]
+        row.save()
+        assert [write_new_builtin_prices(run) for _ in range(2)] == [True, False]
+        assert [command[2] for command in commands] == ["write_builtin_prices"] * 2
+
+    def test_the_command_says_how_many_it_changed(self):
+        provider("https://api.x.ai/v1")
+        out = StringIO()
+        call_command("write_builtin_prices", stdout=out)
+        call_command("write_builtin_prices", stdout=out)
+        first, second = out.getvalue().splitlines()
+        assert first.endswith("built-in prices changed.")
+        assert second == "0 built-in prices changed."
 
     def test_a_start_date_becomes_a_row_of_its_own(self):
         row = provider()
