@@ -31,6 +31,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+AUDITLOG_CID_HEADER = None  # a header of the browser's choice has no place in the audit log
+AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # "tenant: acme", not "tenant: 7"
 
 INSTALLED_APPS = [
     "unfold",
@@ -64,7 +66,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "auditlog.middleware.AuditlogMiddleware",
+    "gatewaysite.audit_middleware.AuditMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from auditlog.models import LogEntry
 from django.contrib.admin import site
@@ -69,6 +71,30 @@ def test_it_shows_money_in_the_audit_log_as_dollars(client):
     budget.amount_nanousd = 2_500_000_000
     budget.save()
     assert "amount: $2 → $2.5" in messages_in(page(client, AUDIT))
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "recorded"),
+    [
+        ((), "203.0.113.9", "127.0.0.1"),
+        ((), "no address at all", "127.0.0.1"),
+        (("127.0.0.0/8",), "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (("127.0.0.0/8",), "no address at all", None),
+    ],
+)
+def test_it_records_where_a_change_came_from(settings, proxies, forwarded, recorded):
+    settings.GATEWAY = dataclasses.replace(settings.GATEWAY, trusted_proxies=proxies)
+    headers = {"X-Forwarded-For": forwarded, "X-Forwarded-Port": "x", "X-Correlation-ID": "c" * 1000}
+    operator().post("/admin/proxy/cacheexclusion/add/", {"kind": "exact", "pattern": "m"}, headers=headers)
+    entry = LogEntry.objects.get(content_type__model="cacheexclusion")
+    assert (entry.remote_addr, entry.remote_port, entry.cid) == (recorded, None, None)
+
+
+def test_it_names_related_rows_in_the_audit_log(client):
+    tenant = Tenant.objects.create(name="acme")
+    Budget.objects.create(tenant=tenant, amount_nanousd=10**9)
+    entry = LogEntry.objects.get(content_type__model="budget")
+    assert entry.changes_dict["tenant"] == ["None", "acme"]
 
 
 def test_it_names_deleted_rows_without_a_link(client):
