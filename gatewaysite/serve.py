@@ -10,13 +10,12 @@ streams first, then the shipper ships what they wrote.
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,25 +30,22 @@ BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0  # after so long alive, a death is the first one again
 SHIPPER_GRACE_S = 30.0
 IMPATIENT_S = 1.0  # `timeout` and terminals may deliver one wish to stop twice within milliseconds
-BIND_PATIENCE_S = 3.0  # a killed predecessor's processes let go of the port within a second
 
 log = structlog.get_logger("gatewaysite.serve")
-
-
-class CannotServe(Exception):
-    """The gateway cannot start; the message tells the operator why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one `manage.py serve` runs."""
 
-    host: str
-    port: int
     workers: int
     plane: str
     shipper: bool
+    prepare: bool  # the database was down: migrate and bootstrap when it is back
     grace_s: float
+    data_dir: str
+    log_level: str
+    log_format: str
     app: str = GATEWAY_APP
 
 
@@ -86,52 +82,13 @@ class Child:
                 self.process.send_signal(number)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return the bound socket. Raises CannotServe with a sentence when the address cannot be had."""
-    family, kind, _, _, address = _resolve(host, port)
-    listener = socket.socket(family, kind)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    deadline = time.monotonic() + BIND_PATIENCE_S
-    while True:
-        try:
-            listener.bind(address)
-        except OSError as problem:
-            if problem.errno == errno.EADDRINUSE and time.monotonic() < deadline:
-                time.sleep(0.1)
-                continue
-            listener.close()
-            raise CannotServe(_why_not(host, port, problem)) from None
-        else:
-            listener.listen(2048)
-            return listener
-
-
-def _resolve(host: str, port: int) -> tuple[int, int, int, str, tuple[str, int]]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as problem:
-        raise CannotServe(f"HOST={host} is no address of this machine: {problem.strerror}.") from None
-    return found[0]  # type: ignore[return-value]  # an IPv6 address has two more fields
-
-
-def _why_not(host: str, port: int, problem: OSError) -> str:
-    if problem.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} on {host} is taken by another process. Stop it, or choose another: PORT={port + 1}."
-        )
-    if problem.errno in {errno.EACCES, errno.EPERM}:
-        return f"Port {port} needs root. Choose one above 1023: PORT=8080."
-    return f"Cannot listen on {host}:{port}: {problem.strerror}."
-
-
 class Supervisor:
     """Runs a Plan until a signal, or until its web processes cannot be brought up."""
 
-    def __init__(self, plan: Plan, *, data_dir: Path, announce: Callable[[str], None]) -> None:
-        """Bind the socket and lay the pipes; start nothing yet. Raises CannotServe."""
+    def __init__(self, plan: Plan, listener: socket.socket) -> None:
+        """Take the bound socket and lay the pipes; start nothing yet."""
         self._plan = plan
-        self._announce = announce
-        self._listener = bind(plan.host, plan.port)
+        self._listener = listener
         self._stopping = asyncio.Event()
         self._stopped_at = 0.0
         self._failed = False
@@ -140,10 +97,13 @@ class Supervisor:
         self._web_lifeline = os.pipe()
         # Web processes hold the shipper's line too: it ends after the last of them.
         self._shipper_lifeline = os.pipe()
-        self._metrics = MetricsDirectory(data_dir)
-        self._environment = {"GATEWAY_PLANE": plan.plane, **self._metrics.environment}
+        self._metrics = MetricsDirectory(Path(plan.data_dir))
+        # One process alone counts in its own memory, which is faster than the shared files.
+        shared = self._metrics.environment if plan.workers > 1 else {}
+        self._environment = {"GATEWAY_PLANE": plan.plane, **shared}
         self._web = [self._web_child(index) for index in range(plan.workers)]
         self._shipper = self._shipper_child() if plan.shipper else None
+        self._preparation = self._preparation_child() if plan.prepare else None
 
     @property
     def url(self) -> str:
@@ -151,32 +111,38 @@ class Supervisor:
         host, port = self._listener.getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    async def run(self) -> int:
-        """Serve. Returns the exit code: 0 after a signal, 1 if the web processes never came up."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._on_signal)
-        loop.add_reader(self._ready_pipe[0], self._on_ready)
+    async def run(self) -> bool:
+        """Serve until `stop`. False: the web processes never came up."""
+        asyncio.get_running_loop().add_reader(self._ready_pipe[0], self._on_ready)
         shipping = [asyncio.create_task(self._keep(self._shipper))] if self._shipper else []
         serving = [asyncio.create_task(self._keep(child)) for child in self._web]
+        preparing = [asyncio.create_task(self._keep(self._preparation))] if self._preparation else []
         try:
             await self._stopping.wait()
             self._listener.close()  # or the kernel would still queue connections that nobody accepts
-            await self._end(self._web, serving, within_s=self._plan.grace_s + 5)
-            if self._shipper:
-                await self._end([self._shipper], shipping, within_s=SHIPPER_GRACE_S)
+            await self._end(
+                [*self._web, self._preparation], [*serving, *preparing], within_s=self._plan.grace_s + 5
+            )
+            await self._end([self._shipper], shipping, within_s=SHIPPER_GRACE_S)
         finally:
-            loop.remove_reader(self._ready_pipe[0])
+            asyncio.get_running_loop().remove_reader(self._ready_pipe[0])
             self._metrics.remove()
-        return 1 if self._failed else 0
+        return not self._failed
+
+    def stop(self) -> None:
+        """Stop in order; asked again later, cut the drain of the web processes short."""
+        if not self._stopping.is_set():
+            self._stopped_at = time.monotonic()
+            self._stopping.set()
+        elif time.monotonic() - self._stopped_at > IMPATIENT_S:
+            for child in self._web:
+                child.send(signal.SIGKILL)
 
     async def _keep(self, child: Child) -> None:
-        """Start `child`, and again after every death, until the gateway stops."""
+        """Start `child`, and again after every death, until it is done or the gateway stops."""
         while not self._stopping.is_set():
-            process = await child.start()
-            status = await process.wait()
-            self._metrics.forget(process.pid)
-            if self._stopping.is_set():
+            status = await self._live(child)
+            if self._stopping.is_set() or (child is self._preparation and status == 0):
                 return
             child.deaths = 1 if time.monotonic() - child.started_at > STEADY_S else child.deaths + 1
             if child in self._web and self._ready < len(self._web) and child.deaths >= FIRST_STARTS:
@@ -189,30 +155,39 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
 
-    async def _end(self, children: list[Child], tasks: list[asyncio.Task[None]], *, within_s: float) -> None:
-        for child in children:
+    async def _live(self, child: Child) -> int | str:
+        """Run `child` once and return its exit status, or why it could not be started."""
+        try:
+            process = await child.start()
+        except OSError as problem:  # no memory or no process left: later there may be
+            return str(problem)
+        if self._stopping.is_set():
+            child.send(signal.SIGTERM)  # it was being started while the others were told
+        status = await process.wait()
+        self._metrics.forget(process.pid)
+        return status
+
+    async def _end(
+        self, children: list[Child | None], tasks: list[asyncio.Task[None]], *, within_s: float
+    ) -> None:
+        ending = [child for child in children if child is not None]
+        for child in ending:
             child.send(signal.SIGTERM)
+        if not tasks:
+            return
         _, unfinished = await asyncio.wait(tasks, timeout=within_s)
         if unfinished:
-            for child in children:
+            for child in ending:
                 child.send(signal.SIGKILL)
-            log.error("serve.killed", processes=[child.name for child in children], after_s=within_s)
+            log.error("serve.killed", processes=[child.name for child in ending], after_s=within_s)
             await asyncio.wait(unfinished)
-
-    def _on_signal(self) -> None:
-        """Stop in order; a signal that comes later again cuts the drain of the web processes short."""
-        if not self._stopping.is_set():
-            self._stopped_at = time.monotonic()
-            self._stopping.set()
-        elif time.monotonic() - self._stopped_at > IMPATIENT_S:
-            for child in self._web:
-                child.send(signal.SIGKILL)
 
     def _on_ready(self) -> None:
         was_complete = self._ready >= len(self._web)
         self._ready += len(os.read(self._ready_pipe[0], 4096))
         if not was_complete and self._ready >= len(self._web):
-            self._announce(self.url)
+            sys.stdout.write(f"The gateway serves on {self.url} (Ctrl+C stops it).\n")
+            sys.stdout.flush()
 
     def _web_child(self, index: int) -> Child:
         plan = self._plan
@@ -223,11 +198,7 @@ class Supervisor:
             name=f"web {index}",
             arguments=("serve_process", "web", *options, "--app", plan.app),
             fds=(*fds.values(), self._shipper_lifeline[1]),
-            environment={
-                "GATEWAY_WORKER": str(index),
-                "GATEWAY_PLANE": plan.plane,
-                **self._metrics.environment,
-            },
+            environment={**self._environment, "GATEWAY_WORKER": str(index)},
         )
 
     def _shipper_child(self) -> Child:
@@ -235,6 +206,15 @@ class Supervisor:
         return Child(
             name="shipper",
             arguments=("serve_process", "ship", "--lifeline", str(lifeline)),
+            fds=(lifeline,),
+            environment=self._environment,
+        )
+
+    def _preparation_child(self) -> Child:
+        lifeline = self._web_lifeline[0]
+        return Child(
+            name="preparation",
+            arguments=("serve_process", "prepare", "--lifeline", str(lifeline)),
             fds=(lifeline,),
             environment=self._environment,
         )

@@ -110,7 +110,7 @@ def policy(
     directives = cache_control.lower() if cache_control else ""
     if "no-store" in directives:
         return BYPASS
-    if snapshot.exclusions.match(call.model, *(upstream.model for upstream in resolved.upstreams)):
+    if resolved.excluded:
         return BYPASS
     max_age_s = snapshot.cache_ttl_s
     asked = _MAX_AGE.search(directives) if directives else None

@@ -4,7 +4,7 @@ Order: an exact route; then prefix and regex routes by priority, then by length;
 `provider/model`; then the built-in prefixes; then the default provider; without one 404.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from providers.upstream import Upstream
 from proxy.errors import NotFound, Unavailable
@@ -33,7 +33,7 @@ _BUILTIN_EXACT = {"o1": "openai", "o3": "openai", "o4": "openai"}
 class Resolved:
     """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key.
 
-    `why_not` says what is missing where there are no upstreams.
+    `why_not` says what is missing where there are no upstreams; `excluded`: never cached.
     """
 
     route: str
@@ -42,6 +42,7 @@ class Resolved:
     upstreams: tuple[Upstream, ...]
     weights: tuple[int, ...]
     why_not: str = ""
+    excluded: bool = False
 
 
 def resolve(snapshot: Snapshot, model: str) -> Resolved:
@@ -49,7 +50,10 @@ def resolve(snapshot: Snapshot, model: str) -> Resolved:
     key = ("route", model)
     resolved: Resolved | None = snapshot.memo.get(key)
     if resolved is None:
-        resolved = snapshot.remember(key, _resolve(snapshot, model))
+        resolved = _resolve(snapshot, model)
+        names = (model, *(upstream.model for upstream in resolved.upstreams))
+        resolved = replace(resolved, excluded=snapshot.exclusions.match(*names))
+        snapshot.remember(key, resolved)
     if not resolved.upstreams:
         raise Unavailable(
             f"No usable provider serves model {model!r} at the moment: {resolved.why_not}.",
