@@ -16,6 +16,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from proxy.patterns import BadPattern, compile_regex
+
 ALIASES: Mapping[str, str] = {
     "CACHE_BACKEND": "CACHE_MODE",
     "REDIS_ADDR": "REDIS_URL",
@@ -100,6 +102,16 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _regexes(text: str) -> tuple[str, ...]:
+    patterns = _words(text)
+    for pattern in patterns:
+        try:
+            compile_regex(pattern)
+        except BadPattern as problem:
+            raise ValueError(f"RE2 regexes, separated by commas ({problem})") from None
+    return patterns
+
+
 def _log_level(text: str) -> str:
     level = _LEVELS.get(text.strip().lower())
     if level is None:
@@ -152,7 +164,7 @@ class Environment:
     cache_ttl_s: float = _var("CACHE_TTL", "1h", _duration_s)
     cache_max_bytes: int = _var("CACHE_MAX_BYTES", "16MiB", _bytes)
     cache_exclude_exact: tuple[str, ...] = _var("CACHE_EXCLUDE_EXACT", "", _words)
-    cache_exclude_patterns: tuple[str, ...] = _var("CACHE_EXCLUDE_PATTERNS", "", _words)
+    cache_exclude_patterns: tuple[str, ...] = _var("CACHE_EXCLUDE_PATTERNS", "", _regexes)
     gateway_version: str = _var("GATEWAY_VERSION", "v1")
     allow_client_api_keys: bool = _var("ALLOW_CLIENT_API_KEYS", "false", _flag)
     allow_anonymous: bool = _var("ALLOW_ANONYMOUS", "false", _flag)

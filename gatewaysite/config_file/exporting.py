@@ -66,7 +66,12 @@ def export(*, with_secrets: bool = False) -> str:
         "keys": _keys(limits, budgets),
         "prices": _prices(),
     }
-    return HEADER + yaml.dump(
+    return HEADER + dump(document)
+
+
+def dump(document: dict[str, Any]) -> str:
+    """Return YAML that is read back as exactly this."""
+    return yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=110
     )
 

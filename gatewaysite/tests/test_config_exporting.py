@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from config.models import current_version
 from gatewaysite.config_file import apply_text, export
+from gatewaysite.config_file.exporting import Inline, dump
 from gatewaysite.config_file.problems import Problems
 from gatewaysite.config_file.yamltext import read_yaml
 from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied
@@ -141,8 +142,8 @@ def test_it_brings_any_text_through(name, note):
 
 @given(st.text(max_size=50))
 def test_it_quotes_every_text_that_would_be_read_as_something_else(text):
-    written = yaml.safe_dump({"a": text}, allow_unicode=True)
-    assert read_yaml(written, Problems()) == {"a": text}
+    document = {"a": text, "b": [Inline({"c": text, text: 1})]}
+    assert read_yaml(dump(document), Problems()) == document
 
 
 def test_it_exports_with_a_number_of_queries_that_rows_do_not_raise(django_assert_max_num_queries):

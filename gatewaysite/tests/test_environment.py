@@ -90,6 +90,12 @@ def test_it_reads_values_as_people_write_them(variable, text, field, value):
         ("ALLOW_ANONYMOUS", "maybe", "ALLOW_ANONYMOUS='maybe' is not valid: expected true or false."),
         ("CACHE_MODE", "disk", "CACHE_MODE='disk' is not valid: expected one of memory, redis, none."),
         ("CACHE_MODE", "redis", "CACHE_MODE='redis' needs REDIS_URL, which is not set."),
+        (
+            "CACHE_EXCLUDE_PATTERNS",
+            "ok$,(x",
+            "CACHE_EXCLUDE_PATTERNS='ok$,(x' is not valid: expected RE2 regexes",
+        ),
+        ("TRUSTED_PROXIES", "proxy", "TRUSTED_PROXIES='proxy' is not valid: expected addresses or networks"),
         ("SIMPLE_CHAT", "shut", "SIMPLE_CHAT='shut' is not valid: expected one of (empty), open, key."),
         ("STORE_OUTAGE", "panic", "STORE_OUTAGE='panic' is not valid: expected one of share, refuse, allow."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL='loud' is not valid: expected one of debug, info, warning, error."),
