@@ -1,0 +1,201 @@
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from providers.errors import AUTH_FAILED, Owner, UpstreamError
+from providers.tests.samples import make_upstream
+from proxy import failover
+
+A, B, C = make_upstream("a"), make_upstream("b"), make_upstream("c")
+
+
+def broken(**fields):
+    return UpstreamError("no", **{"owner": Owner.HEALTH, "status": 503, **fields})
+
+
+def limited(retry_after_s=None):
+    return broken(owner=Owner.CAPACITY, status=429, retry_after_s=retry_after_s)
+
+
+def timed_out():
+    return broken(status=None, timeout="first content")
+
+
+def refused():
+    return broken(owner=Owner.CREDENTIAL, status=401, code=AUTH_FAILED)
+
+
+def mistaken():
+    return broken(owner=Owner.CALLER, status=400)
+
+
+class Vendors:
+    """Fails as scripted, then answers; `pauses` are what the loop slept before each further try."""
+
+    def __init__(self, monkeypatch, *failures, takes_s=0.0):
+        self.now = 1000.0
+        self.asked = []
+        self.pauses = []
+        self._failures = list(failures)
+        self._takes_s = takes_s
+        clock = SimpleNamespace(sleep=self._sleep, get_running_loop=lambda: self)
+        monkeypatch.setattr(failover, "asyncio", clock)
+        monkeypatch.setattr(failover, "random", SimpleNamespace(uniform=lambda *ends: ends[1]))
+
+    def time(self):
+        return self.now
+
+    async def _sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    async def attempt(self, upstream):
+        self.asked.append(upstream.account.name)
+        self.now += self._takes_s
+        if self._failures:
+            raise self._failures.pop(0)
+        return upstream.account.name
+
+    async def run(self, *upstreams, max_attempts=3, within_s=600.0):
+        return await failover.run(
+            upstreams, self.attempt, max_attempts=max_attempts, deadline=self.now + within_s
+        )
+
+
+@pytest.fixture
+def vendors(monkeypatch):
+    return lambda *failures, **options: Vendors(monkeypatch, *failures, **options)
+
+
+async def test_it_returns_the_first_success(vendors):
+    running = vendors()
+    assert await running.run(A, B) == "a"
+    assert running.asked == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "asked"),
+    [
+        ([broken()], ["a", "b"]),
+        ([broken(), broken()], ["a", "b", "c"]),
+        ([timed_out(), limited(), refused()], ["a", "b", "c", "b"]),
+        ([broken(), timed_out(), broken()], ["a", "b", "c", "a"]),
+        # In the second round only those that may do better.
+        ([timed_out(), broken(), broken()], ["a", "b", "c", "b"]),
+        ([refused(), broken(), broken()], ["a", "b", "c", "b"]),
+        ([timed_out(), refused(), broken(), broken()], ["a", "b", "c", "c", "c"]),
+        ([broken()] * 4, ["a", "b", "c", "a", "b"]),
+    ],
+)
+async def test_it_tries_the_targets_in_order(vendors, failures, asked):
+    running = vendors(*failures)
+    assert await running.run(A, B, C, max_attempts=10) == asked[-1]
+    assert running.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("failures", "asked"),
+    [
+        # The caller's mistake is the same everywhere.
+        ([mistaken()], ["a"]),
+        ([broken(), mistaken()], ["a", "b"]),
+        ([broken(retryable=False)], ["a"]),
+        # Nobody is left who may do better.
+        ([timed_out(), timed_out()], ["a", "b"]),
+        ([refused(), refused()], ["a", "b"]),
+        ([refused(), timed_out()], ["a", "b"]),
+        ([broken(status=408), broken(status=408)], ["a", "b"]),
+    ],
+)
+async def test_it_gives_up_when_another_try_makes_no_sense(vendors, failures, asked):
+    last = failures[-1]
+    running = vendors(*failures)
+    with pytest.raises(UpstreamError) as raised:
+        await running.run(A, B, max_attempts=10)
+    assert raised.value is last
+    assert running.asked == asked
+    assert running.pauses == []
+
+
+@pytest.mark.parametrize("failure", [timed_out, refused])
+async def test_it_does_not_try_a_single_silent_or_refusing_target_twice(vendors, failure):
+    running = vendors(failure(), failure())
+    with pytest.raises(UpstreamError):
+        await running.run(A)
+    assert running.asked == ["a"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+async def test_it_makes_no_more_attempts_than_allowed(vendors, most):
+    running = vendors(*[broken() for _ in range(10)])
+    with pytest.raises(UpstreamError):
+        await running.run(A, B, max_attempts=most)
+    assert len(running.asked) == most
+
+
+async def test_it_raises_what_the_last_one_said_not_an_earlier_one(vendors):
+    """The first refuses our credential, the second is down: the caller hears of the second."""
+    running = vendors(refused(), broken(), broken())
+    with pytest.raises(UpstreamError) as raised:
+        await running.run(A, B)
+    assert running.asked == ["a", "b", "b"]
+    assert raised.value.status == 503
+
+
+async def test_it_asks_the_next_target_at_once_and_backs_off_before_a_new_round(vendors):
+    running = vendors(*[broken() for _ in range(6)])
+    with pytest.raises(UpstreamError):
+        await running.run(A, B, max_attempts=6)
+    assert len(running.pauses) == 2
+    assert 0 < running.pauses[0] < running.pauses[1] <= failover.BACKOFF_CAP_S
+
+
+async def test_it_never_backs_off_for_longer_than_the_cap(vendors):
+    running = vendors(*[broken() for _ in range(30)])
+    with pytest.raises(UpstreamError):
+        await running.run(A, max_attempts=30, within_s=10_000)
+    assert len(running.pauses) == 29
+    assert max(running.pauses) == failover.BACKOFF_CAP_S
+
+
+async def test_it_waits_as_long_as_the_vendor_asked(vendors):
+    running = vendors(limited(7.0))
+    assert await running.run(A) == "a"
+    assert running.pauses == [7.0]
+
+
+async def test_it_does_not_make_the_next_target_wait_for_the_limited_one(vendors):
+    running = vendors(limited(7.0))
+    assert await running.run(A, B) == "b"
+    assert running.pauses == []
+
+
+async def test_it_waits_only_inside_the_deadline(vendors):
+    running = vendors(limited(7.0), limited(7.0))
+    with pytest.raises(UpstreamError) as raised:
+        await running.run(A, within_s=7.0)
+    assert raised.value.retry_after_s == 7.0
+    assert running.asked == ["a"]
+    assert running.pauses == []
+
+
+async def test_it_starts_no_attempt_after_the_deadline(vendors):
+    running = vendors(broken(), broken(), takes_s=6.0)
+    with pytest.raises(UpstreamError):
+        await running.run(A, B, C, within_s=10.0)
+    assert running.asked == ["a", "b"]
+
+
+async def test_it_lets_the_clients_departure_through(vendors):
+    running = vendors(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await running.run(A, B)
+    assert running.asked == ["a"]
+
+
+async def test_it_takes_a_fault_of_ours_for_no_failure_of_theirs(vendors):
+    running = vendors(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await running.run(A, B)
+    assert running.asked == ["a"]
