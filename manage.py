@@ -12,6 +12,10 @@ def main() -> None:
         "DJANGO_SETTINGS_MODULE",
         "gatewaysite.settings_development" if development else "gatewaysite.settings",
     )
+    if sys.argv[1:2] == ["serve_parent"]:  # `serve`, once it needs Django no more
+        from gatewaysite.parent import main as parent  # noqa: PLC0415
+
+        sys.exit(parent(sys.argv[2:]))
     from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415 - Django's own order
     from django.core.management import execute_from_command_line  # noqa: PLC0415
 

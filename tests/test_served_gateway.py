@@ -6,12 +6,13 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.gateway import Gateway, is_running, running_gateway
-from tests.servers import eventually, redis
+from tests.servers import eventually, postgres, redis
 
 
 @pytest.fixture
@@ -148,3 +149,40 @@ def test_it_names_a_variable_that_does_not_parse() -> None:
 
 def test_it_answers_health_as_json(served: Gateway) -> None:
     assert json.loads(httpx.get(f"{served.url}/health").text)["status"] == "ok"
+
+
+@pytest.mark.postgres
+def test_it_prepares_the_database_that_was_down_when_it_started() -> None:
+    with postgres() as database:
+        variables = {"DATABASE_URL": database.create("gateway")}
+        with running_gateway(variables) as gateway:
+            kept = gateway.data_dir / "snapshot-0.kept"
+            eventually(kept.exists, what="the kept configuration", within_s=30)
+            gateway.stop()
+            database.sql("DROP TABLE django_admin_log", database="gateway")
+            database.sql("DELETE FROM django_migrations WHERE app = 'admin'", database="gateway")
+            database.stop()
+            gateway.start()
+            assert ask(gateway).status_code == 200
+            assert "serve.database_unreachable" in gateway.log()
+            database.start()
+            eventually(lambda: "serve.prepared" in gateway.log(), what="preparing", within_s=60)
+            assert database.sql("SELECT count(*) FROM django_admin_log", database="gateway") == [(0,)]
+
+
+@pytest.mark.postgres
+def test_it_does_not_start_without_a_database_that_it_never_saw() -> None:
+    variables = {"DATABASE_URL": "postgres://gateway@127.0.0.1:1/gateway"}
+    with running_gateway(variables, ready=False) as gateway:
+        assert gateway.process.popen.wait(timeout=60) == 1
+        assert "The database does not answer" in gateway.log()
+        assert "Traceback" not in gateway.log()
+
+
+def test_its_parent_needs_little_memory(served: Gateway) -> None:
+    (line,) = [
+        line
+        for line in Path(f"/proc/{served.process.pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    ]
+    assert int(line.split()[1]) < 80_000  # kB; with Django it would be 120,000

@@ -1,19 +1,21 @@
 """`manage.py serve`: migrate, bootstrap, then run web processes and the shipper until told to stop."""
 
 import argparse
-import asyncio
 import signal
 import sys
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
 from django.db.utils import OperationalError
 
-from gatewaysite.serve import GATEWAY_APP, CannotServe, Plan, Supervisor
+from gatewaysite.environment import Environment
+from gatewaysite.listening import CannotListen, listen
+from gatewaysite.logs import OUTPUT
+from gatewaysite.parent import become_parent
+from gatewaysite.preparation import prepare
+from gatewaysite.serve import GATEWAY_APP, Plan
 
 PLANES = ("all", "data", "control")
 log = structlog.get_logger("gatewaysite.serve")
@@ -37,43 +39,42 @@ class Command(BaseCommand):
         parser.add_argument("--app", default=GATEWAY_APP, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        environment = settings.GATEWAY
+        environment: Environment = settings.GATEWAY
         if environment.workers > 1 and not environment.redis_url:
             raise CommandError(
                 f"WORKERS={environment.workers} needs REDIS_URL: without Redis each worker counts limits and "
                 "budgets alone, and they would be overspent. Set REDIS_URL, or WORKERS=1."
             )
-        plan = Plan(
-            host=environment.host,
-            port=environment.port,
-            workers=environment.workers,
-            plane=options["plane"],
-            shipper=not options["no_shipper"],
-            grace_s=environment.grace_s,
-            app=options["app"],
-        )
         # As process 1 of a container we would not even get a signal that nobody handles.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             # The socket comes first: a taken port is told before anything is written.
-            supervisor = Supervisor(plan, data_dir=environment.data_dir, announce=self._announce)
-        except CannotServe as problem:
+            listener = listen(environment.host, environment.port)
+        except CannotListen as problem:
             raise CommandError(str(problem)) from None
-        if not options["no_migrate"]:
-            self._prepare()
-        if asyncio.run(supervisor.run()):
-            raise CommandError("The web processes ended before they served; the log above says why.")
+        plan = Plan(
+            workers=environment.workers,
+            plane=options["plane"],
+            shipper=not options["no_shipper"],
+            prepare=not options["no_migrate"] and not self._prepare(environment),
+            grace_s=environment.grace_s,
+            data_dir=str(environment.data_dir),
+            log_level=environment.log_level,
+            log_format=environment.log_format,
+            app=options["app"],
+        )
+        OUTPUT.close()
+        become_parent(plan, listener)
 
-    def _prepare(self) -> None:
-        """Migrate and bootstrap. A database that is down stops nobody who has a kept snapshot."""
+    def _prepare(self, environment: Environment) -> bool:
+        """Migrate and bootstrap. False: the database is down, and a kept configuration can be served."""
         try:
-            call_command("migrate", interactive=False, verbosity=0)
-            call_command("bootstrap")
+            prepare()
         except OperationalError as problem:
+            if not any(environment.data_dir.glob("snapshot-*.kept")):
+                raise CommandError(
+                    f"The database does not answer, and there is no kept configuration to serve: {problem}"
+                ) from None
             log.error("serve.database_unreachable", error=str(problem).strip())
-        finally:
-            connections.close_all()
-
-    def _announce(self, url: str) -> None:
-        self.stdout.write(f"The gateway serves on {url} (Ctrl+C stops it).")
-        sys.stdout.flush()
+            return False
+        return True

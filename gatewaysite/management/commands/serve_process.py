@@ -8,16 +8,17 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 from gatewaysite.lifeline import end_with
+from gatewaysite.preparation import prepare_when_possible
 from gatewaysite.serve import GATEWAY_APP
 from gatewaysite.worker import run_worker
 
 
 class Command(BaseCommand):
-    help = "Internal: one web process or the shipper of `manage.py serve`."
+    help = "Internal: one of the processes that `manage.py serve` starts."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("role", choices=["web", "ship"])
+        parser.add_argument("role", choices=["web", "ship", "prepare"])
         parser.add_argument("--lifeline", type=int, required=True, help="Pipe that closes with the parent.")
         parser.add_argument("--socket", type=int, help="The listening socket.")
         parser.add_argument("--ready", type=int, help="Pipe to tell that connections are accepted.")
@@ -25,6 +26,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         end_with(options["lifeline"])
+        if options["role"] == "prepare":
+            prepare_when_possible()
+            return
         if options["role"] == "ship":
             call_command("ship")
             return
