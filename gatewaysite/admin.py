@@ -11,14 +11,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from config.audit import audited
 from config.filters import MomentFilter
 from config.money import usd
-from config.screens import EndlessScreen, display
+from config.screens import EndlessScreen, Screen, display
 from config.words import moment, table
 
 LogEntry = get_logentry_model()
@@ -32,23 +31,18 @@ for foreign in (User, Group, LogEntry):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  # unfold ships no types
+class UserAdmin(DjangoUserAdmin, Screen):  # type: ignore[misc, type-arg]  # unfold ships no types
     """People who sign in."""
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
-    list_filter_submit = True
-    list_fullwidth = True
-    show_full_result_count = False
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # unfold ships no types
+class GroupAdmin(DjangoGroupAdmin, Screen):  # type: ignore[misc]  # unfold ships no types
     """Roles: sets of permissions."""
-
-    show_full_result_count = False
 
 
 @admin.register(LogEntry)
@@ -91,7 +85,8 @@ class AuditLogAdmin(EndlessScreen):
         """Name the row, with a link while it exists."""
         model = obj.content_type.model_class()
         kind = model._meta.verbose_name if model else obj.content_type.model
-        label = f"{kind} {obj.object_repr}"
+        alone = obj.object_repr.casefold() == str(kind).casefold()  # the one row of settings
+        label = obj.object_repr if alone else f"{kind} {obj.object_repr}"
         if obj.action == LogEntry.Action.DELETE:
             return label
         try:

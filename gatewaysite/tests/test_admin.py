@@ -211,3 +211,29 @@ def test_it_links_every_screen_in_the_sidebar(client):
     html = page(client, "/admin/")
     for url in screens():
         assert f'href="{url}"' in html, url
+
+
+def test_it_saves_roles_and_permissions_of_a_user(client):
+    group = Group.objects.create(name="operators")
+    eve = User.objects.create_user("eve", password="long-Enough-pass-1")
+    fields = {
+        "username": "eve",
+        "is_active": "on",
+        "is_staff": "on",
+        "groups": [group.pk],
+        "date_joined_0": "2026-01-01",
+        "date_joined_1": "00:00:00",
+    }
+    url = reverse("admin:auth_user_change", args=[eve.pk])
+    response = client.post(url, fields)
+    assert response.status_code == 302, messages_in(response.content.decode())
+    eve.refresh_from_db()
+    assert eve.is_staff
+    assert list(eve.groups.all()) == [group]
+    assert eve.check_password("long-Enough-pass-1")
+    passwords = {"usable_password": "true", "password1": "another-Pass-22", "password2": "another-Pass-22"}
+    assert (
+        client.post(reverse("admin:auth_user_password_change", args=[eve.pk]), passwords).status_code == 302
+    )
+    eve.refresh_from_db()
+    assert eve.check_password("another-Pass-22")
