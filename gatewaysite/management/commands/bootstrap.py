@@ -27,7 +27,7 @@ class Command(BaseCommand):
         environment: Environment = settings.GATEWAY
         try:
             started = bootstrap(environment, directory=Path.cwd())
-        except (ConfigFileError, UnicodeDecodeError) as problem:
+        except (ConfigFileError, UnicodeDecodeError, OSError) as problem:
             listed = "\n".join(f"  {line}" for line in str(problem).splitlines())
             raise CommandError(f"config.yaml has problems, nothing was done:\n{listed}") from None
         for warning in started.warnings:
