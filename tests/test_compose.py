@@ -103,15 +103,39 @@ def test_it_runs_commands_that_exist_with_options_they_take(found: tuple[str, st
     command.create_parser("manage.py", name).parse_args(arguments)
 
 
+def environment(service: Service) -> dict[str, str]:
+    """Return what the container would find: its env files in their order, then `environment`."""
+    variables: dict[str, str] = {}
+    for file in service["env_file"]:
+        assert file["required"] is False
+        path = CHECKOUT / file["path"]
+        if path.is_file() and path.name != ".env":
+            variables |= env_file(path)
+    return {**variables, **service["environment"]}
+
+
 @pytest.mark.parametrize("found", own_services(), ids=ids)
 def test_it_sets_only_variables_that_the_gateway_reads(found: tuple[str, str, Service]) -> None:
     _, _, service = found
     assert set(service["environment"]) <= VARIABLES
-    environment = read_environment({name: str(value) for name, value in service["environment"].items()})
-    assert environment.workers == 1 or environment.redis_url
-    assert str(environment.data_dir) == "/data"
+    settings = read_environment(environment(service))
+    assert settings.workers == 1 or settings.redis_url
+    assert str(settings.data_dir) == "/data"
     assert "data:/data" in service["volumes"]
-    assert service["env_file"] == [{"path": ".env", "required": False}]
+
+
+@pytest.mark.parametrize("found", own_services(), ids=ids)
+def test_it_lets_the_operators_own_settings_win(found: tuple[str, str, Service]) -> None:
+    _, _, service = found
+    assert service["env_file"][-1]["path"] == ".env"
+    # Only what the container itself decides overrides them.
+    assert set(service["environment"]) == {"HOST", "PORT", "GATEWAY_DATA_DIR"}
+
+
+def test_it_tells_all_services_of_a_size_the_same() -> None:
+    for size in SIZES:
+        told = [environment(service) for name_of_size, _, service in own_services() if name_of_size == size]
+        assert all(variables == told[0] for variables in told)
 
 
 @pytest.mark.parametrize("found", own_services(), ids=ids)
@@ -146,7 +170,8 @@ def migrates(service: Service) -> bool:
 def test_it_points_at_services_of_the_same_size(size: str) -> None:
     services = compose(size)
     for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"):
-        url = services["gateway"]["environment"][name] or ""
+        url = environment(services["gateway"]).get(name, "")
+        assert url or size != "full"
         if url:
             host = re.sub(r".*@|.*//", "", url).split(":")[0]
             assert host in services
@@ -169,7 +194,7 @@ def test_it_declares_every_volume() -> None:
 
 
 def test_it_names_no_variable_twice_or_unknown_in_the_env_files() -> None:
-    known = VARIABLES | FOREIGN | {"COMPOSE_PROFILES", "GATEWAY_SERVE_OPTIONS"}
+    known = VARIABLES | FOREIGN | {"COMPOSE_PROFILES", "GATEWAY_SIZE", "GATEWAY_SERVE_OPTIONS"}
     assert set(size_variables("redis")) | set(size_variables("full")) <= known
 
 
