@@ -14,10 +14,8 @@ class RequestLog(models.Model):
         CANCELLED = "cancelled", "Client left"
         INTERRUPTED = "interrupted", "Interrupted (process died)"
 
-    completion_id = models.CharField(max_length=60, unique=True)
-    request_id = models.CharField(
-        max_length=128, db_index=True, help_text="x-request-id; the client's own, if sent."
-    )
+    completion_id = models.CharField(max_length=60)
+    request_id = models.CharField(max_length=128, help_text="x-request-id; the client's own, if sent.")
     at = models.DateTimeField(help_text="When the request arrived (UTC).")
     endpoint = models.CharField(max_length=40)
     tenant_ref = models.BigIntegerField(null=True)
@@ -47,10 +45,14 @@ class RequestLog(models.Model):
         """Newest first; every screen pages by (at, id)."""
 
         ordering = ("-at", "-id")
+        # Named here and not on the columns: on PostgreSQL `unique` and `db_index` of a text column
+        # make a second index, for LIKE, that nothing uses.
+        constraints = (models.UniqueConstraint(fields=("completion_id",), name="requestlog_once"),)
         indexes = (
             models.Index(fields=("-at", "-id"), name="requestlog_newest"),
             models.Index(fields=("tenant_ref", "-at"), name="requestlog_tenant"),
             models.Index(fields=("key_ref", "-at"), name="requestlog_key"),
+            models.Index(fields=("request_id",), name="requestlog_request"),
         )
 
     def __str__(self) -> str:
@@ -61,9 +63,14 @@ class RequestLog(models.Model):
 class SpoolReceipt(models.Model):
     """Proof that a spool segment's lines are in the database; written with them."""
 
-    segment = models.CharField(max_length=120, unique=True)
+    segment = models.CharField(max_length=120)
     lines = models.PositiveIntegerField()
     at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """Once per segment."""
+
+        constraints = (models.UniqueConstraint(fields=("segment",), name="spoolreceipt_once"),)
 
     def __str__(self) -> str:
         """Show the segment."""

@@ -195,6 +195,7 @@ def _whose_tokens(record: Record, usage: Mapping[str, Any]) -> Row:
         "key_ref": count(record.get("key_id")),
         "provider": text(record.get("provider"), 60),
         "model": text(record.get("model"), 200),
+        "requested_model": text(record.get("requested_model"), 200),
         "prompt_tokens": count(usage.get("prompt")) or 0,
         "completion_tokens": count(usage.get("completion")) or 0,
         "cached_tokens": count(usage.get("cached")) or 0,

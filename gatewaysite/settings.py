@@ -167,12 +167,19 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A publish that cannot reach its broker gives up: the shipper owns retry and backoff.
 CELERY_TASK_PUBLISH_RETRY = False
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_connect_timeout": 5}
+# A frozen broker is a broker that is down: no publish waits longer than this.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 120,
+    "socket_connect_timeout": 5,
+    "socket_timeout": 10,
+}
 CELERY_TIMEZONE = "UTC"
 
 # Celery beat's schedule; without a broker the shipper ticks it.
 CELERY_BEAT_SCHEDULE = {
     "refresh-model-lists": {"task": "providers.tasks.refresh_model_lists", "schedule": 15.0},
+    "write-builtin-prices": {"task": "providers.tasks.write_builtin_prices", "schedule": 60.0},
+    "purge-receipts": {"task": "analytics.tasks.purge_receipts", "schedule": 3600.0},
 }
 
 CHANNEL_LAYERS = {

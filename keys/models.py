@@ -249,6 +249,7 @@ class LedgerEntry(models.Model):
     key_ref = models.BigIntegerField(null=True, db_index=True)
     provider = models.CharField(max_length=60)
     model = models.CharField(max_length=200)
+    requested_model = models.CharField(max_length=200, blank=True, help_text="As the client asked for it.")
     prompt_tokens = models.BigIntegerField(default=0)
     completion_tokens = models.BigIntegerField(default=0)
     cached_tokens = models.BigIntegerField(default=0)

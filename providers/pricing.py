@@ -1,6 +1,6 @@
 """Where tokens become money: the only place that multiplies a count by a rate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from providers.usage import Usage
@@ -32,6 +32,32 @@ class RateSchedule:
             if rates.effective_from <= now:
                 return rates
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRule:
+    """One Price row: which model names it is for (exact, or by prefix with a trailing `*`), and its rates."""
+
+    pattern: str
+    operator: bool
+    rates: Rates
+
+    def match(self, model: str) -> bool:
+        """Does it price `model`?"""
+        if self.pattern.endswith("*"):
+            return model.startswith(self.pattern[:-1])
+        return model == self.pattern
+
+    def preference(self) -> tuple[bool, bool, int, float]:
+        """Sort best first: the operator's, the exact, the longest prefix, the latest."""
+        by_prefix = self.pattern.endswith("*")
+        return (not self.operator, by_prefix, -len(self.pattern), -self.rates.effective_from)
+
+
+def schedule(rules: Iterable[PriceRule], model: str) -> RateSchedule:
+    """Return the rates of `model` among one provider's `rules`."""
+    fitting = sorted((rule for rule in rules if rule.match(model)), key=PriceRule.preference)
+    return RateSchedule(tuple(rule.rates for rule in fitting))
 
 
 def cost_nanousd(usage: Usage, rates: Rates) -> int:

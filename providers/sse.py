@@ -68,9 +68,9 @@ class EventSplitter:
 
 def data_of(event: bytes) -> bytes | None:
     """Return an event's data, its `data:` lines joined; None when it has none (a comment)."""
-    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
-        if b"\r" not in event:
-            return event[6:-2]
+    one_line = event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2 and b"\r" not in event
+    if one_line and event.startswith(b"data: "):
+        return event[6:-2]
     lines = [
         line[6:] if line.startswith(b"data: ") else line[5:]
         for line in event.splitlines()

@@ -10,6 +10,7 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from config.models import ConfigChange
+from providers.builtin_prices import write_new_builtin_prices
 from providers.models import Provider, ProviderModel
 from providers.probe import ProbeResult, probe
 
@@ -41,6 +42,12 @@ def refresh_model_lists() -> int:
             except DatabaseError as problem:
                 log.error("model_list_not_stored", provider=asked[answer].name, problem=str(problem))
     return len(due)
+
+
+@shared_task(name="providers.tasks.write_builtin_prices")
+def write_builtin_prices() -> bool:
+    """Write the built-in prices of providers that are new or moved; was there one?"""
+    return write_new_builtin_prices()
 
 
 def _due(now: datetime) -> list[Provider]:

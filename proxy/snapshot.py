@@ -18,7 +18,7 @@ from keys.caller import Caller
 from providers import demo
 from providers.dialects import DIALECTS
 from providers.models import DEMO_URL
-from providers.pricing import Rates, RateSchedule
+from providers.pricing import PriceRule, Rates, schedule
 from providers.upstream import Account, Timeouts, Upstream
 from proxy.patterns import BadPattern, compile_regex
 
@@ -77,24 +77,6 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class PriceRule:
-    """One price row: whom it is for, and its rates."""
-
-    model: str
-    by_prefix: bool
-    operator: bool
-    rates: Rates
-
-    def match(self, model: str) -> bool:
-        """Does it price `model`?"""
-        return model.startswith(self.model) if self.by_prefix else model == self.model
-
-    def preference(self) -> tuple[bool, bool, int, float]:
-        """Sort best first: the operator's, the exact, the longest prefix, the latest."""
-        return (not self.operator, self.by_prefix, -len(self.model), -self.rates.effective_from)
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a request needs to know. `memo` holds derived values, never decisions of others."""
 
@@ -105,7 +87,7 @@ class Snapshot:
     searched_routes: Sequence[RouteSpec]
     exclusions: Exclusions
     models: Sequence[ServedModel]
-    prices: Mapping[str, Sequence["PriceRule"]]
+    prices: Mapping[str, Sequence[PriceRule]]
     default_provider: str
     default_model: str
     cache_ttl_s: float
@@ -124,7 +106,7 @@ class Snapshot:
                     id=f"{provider}/{model}",
                     account=self.accounts[provider],
                     model=model,
-                    prices=self._schedule(provider, model),
+                    prices=schedule(self.prices.get(provider, ()), model),
                 ),
             )
         return found  # type: ignore[no-any-return]  # the memo holds values of several types
@@ -135,10 +117,6 @@ class Snapshot:
             self.memo.clear()
         self.memo[key] = value
         return value
-
-    def _schedule(self, provider: str, model: str) -> RateSchedule:
-        rules = [rule for rule in self.prices.get(provider, ()) if rule.match(model)]
-        return RateSchedule(tuple(rule.rates for rule in sorted(rules, key=PriceRule.preference)))
 
 
 def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -> Snapshot:
@@ -340,12 +318,7 @@ def _prices(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[PriceRule]]:
     rules: dict[str, list[PriceRule]] = {}
     for row in rows:
         rules.setdefault(row["provider__name"], []).append(
-            PriceRule(
-                model=row["model"].removesuffix("*"),
-                by_prefix=row["model"].endswith("*"),
-                operator=row["source"] == "operator",
-                rates=_rates(row),
-            )
+            PriceRule(pattern=row["model"], operator=row["source"] == "operator", rates=_rates(row))
         )
     return rules
 

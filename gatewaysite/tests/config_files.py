@@ -30,7 +30,7 @@ tenants:
 keys:
   - name: acme-ci
     tenant: acme
-    secret: "any-24-characters-or-more"
+    secret: "any-24-chars-or-more"
     allowed_models: ["gpt-4o*", "anthropic/*"]
     rate_limits: [{requests: 60, per: minute}, {tokens: 100000, per: minute}, {concurrent: 8}]
     budgets: [{amount_usd: "5.00", window: day}]      # day | week | month | total

@@ -216,7 +216,7 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
         ("keys: [{name: k}]", "keys[0].tenant: required"),
         ("keys: [{name: k, tenant: t}]", "keys[0].tenant: no tenant is named t"),
         ("keys: [{tenant: t}]", "keys[0].name: required"),
-        ("keys: [{name: k, secret: short}]", "keys[0].secret: must have at least 24 characters"),
+        ("keys: [{name: k, secret: short}]", "keys[0].secret: must have at least 20 characters"),
         ("keys: [{name: k, secret: 123}]", "keys[0].secret: must be text: put it in quotes"),
         (
             "keys: [{name: k, secret: sk-gw-0123456789012345678901234567890123456789012abcdef}]",
