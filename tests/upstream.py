@@ -58,6 +58,11 @@ class FakeVendor:
         name = model.removeprefix("replay/").removeprefix("spare/").removeprefix("brief/")
         return [each for each in self._running.requests() if _model_of(each) == name]
 
+    def everything(self) -> list[dict[str, Any]]:
+        """Return the log of all requests."""
+        found: list[dict[str, Any]] = self._running.requests()
+        return found
+
     def wait_for_outcome(self, model: str, outcome: str, *, within_s: float = 10) -> dict[str, Any]:
         """Wait until the last request for `model` has ended with `outcome`."""
 
