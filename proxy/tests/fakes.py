@@ -10,7 +10,7 @@ from django.conf import settings
 
 from keys.caller import Caller
 from providers.errors import UpstreamError
-from providers.tests.samples import DONE, TEXT_STREAM, answer
+from providers.tests.samples import TEXT_STREAM, answer
 from providers.upstream import Upstream, UpstreamRequest
 from proxy.completion import Completion
 from proxy.snapshot import Snapshot, compile_parts
@@ -131,6 +131,49 @@ def make_completion(**fields: Any) -> Completion:
     """Return a Completion of a running request."""
     values = {"id": "boot-0-1", "request_id": "req-1", "at": 1_800_000_000.0, "endpoint": "chat", **fields}
     return Completion(**values)
+
+
+class FakeSpool:
+    """Remembers the lines, parsed."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def append_open(self, completion_id: str, line: bytes) -> None:
+        assert orjson.loads(line)["id"] == completion_id
+        self.lines.append(orjson.loads(line))
+
+    append_done = append_open
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of line, in order."""
+        return [line["kind"] for line in self.lines]
+
+    @property
+    def done(self) -> dict[str, Any]:
+        """The one record of the end."""
+        (record,) = [line for line in self.lines if line["kind"] == "done"]
+        return record
+
+
+class FakeMeter:
+    """Counts in a list."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.completions: list[Completion] = []
+
+    def began(self) -> None:
+        self.in_flight += 1
+
+    def left(self) -> None:
+        self.in_flight -= 1
+
+    def finished(self, completion: Completion) -> None:
+        self.completions.append(completion)
 
 
 # ---------------------------------------------------------------- the vendor
@@ -321,6 +364,3 @@ def spool_lines(directory: Any) -> list[dict[str, Any]]:
     """Return every line in a spool directory, in the order of its segments."""
     segments: Sequence[Any] = sorted(path for path in directory.iterdir() if path.suffix in {".open", ".seg"})
     return [orjson.loads(line) for path in segments for line in path.read_bytes().splitlines()]
-
-
-__all__ = ["DONE", "TEXT_STREAM"]

@@ -217,6 +217,8 @@ def test_it_loses_no_line_while_it_rotates(make, directory, monkeypatch):
     for number in range(5000):
         spool.append_open(str(number), open_line(str(number)))
         spool.append_done(str(number), done_line(str(number)))
+        if number in {1000, 2000}:
+            eventually(lambda least=number // 1000: len(names(directory, ".seg")) >= least)
     spool.close()
     done = [line for line in text_of(directory, ".seg").splitlines() if b'"done"' in line]
     assert sorted(int(orjson.loads(line)["id"]) for line in done) == list(range(5000))
