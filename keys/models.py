@@ -187,7 +187,7 @@ class RateLimit(_Scope):
     def __str__(self) -> str:
         """Say the limit in words."""
         window = f" per {self.per}" if self.per else " at once"
-        return f"{self.amount} {'requests' if self.kind == 'concurrent' else self.kind}{window}"
+        return f"{self.amount:,} {'requests' if self.kind == 'concurrent' else self.kind}{window}"
 
 
 class Budget(_Scope):

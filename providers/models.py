@@ -81,7 +81,7 @@ class Provider(TrackedModel):
     )
     connect_timeout_s = models.FloatField(
         "connect timeout",
-        default=5,
+        default=5.0,
         validators=[MinValueValidator(0.001)],
         help_text="Seconds to open a connection. Default 5.",
     )
@@ -94,7 +94,7 @@ class Provider(TrackedModel):
     )
     idle_timeout_s = models.FloatField(
         "idle timeout",
-        default=60,
+        default=60.0,
         validators=[MinValueValidator(0.001)],
         help_text="Seconds between two pieces of a stream. Default 60.",
     )

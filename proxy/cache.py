@@ -69,11 +69,14 @@ class Entry:
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Entry":
-        """Read what `pack` wrote. Raises ValueError."""
+        """Read what `pack` wrote. Raises ValueError for anything else."""
         head, _, body = packed.partition(b"\n")
-        fields = orjson.loads(head)
-        usage = fields.pop("usage")
-        return cls(body=body, usage=None if usage is None else Usage(**usage), **fields)
+        try:
+            fields = orjson.loads(head)
+            usage = fields.pop("usage")
+            return cls(body=body, usage=None if usage is None else Usage(**usage), **fields)
+        except (AttributeError, KeyError, TypeError) as problem:
+            raise ValueError("not a cache entry of this version") from problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,11 @@ class Recording:
 def events_of(entry: Entry, call: Call) -> list[Event]:
     """Return the events of a cached answer, whichever form it is kept in. Raises BrokenEntry."""
     if entry.form == JSON:
-        return disassemble(orjson.loads(entry.body), entry.usage)
+        try:
+            whole = DIALECTS["openai"].decode(entry.body, call)
+        except UpstreamError:
+            raise BrokenEntry from None
+        return disassemble(whole.message, entry.usage)
     decoder = DIALECTS["openai"].stream(call)
     events = [*decoder.feed(entry.body), *decoder.close()]
     if events[-1].kind is not Kind.DONE:
@@ -73,4 +77,6 @@ def answer_of(entry: Entry, call: Call, completion: Completion) -> tuple[Answer,
         entry = assembled = Entry(
             JSON, orjson.dumps(message), entry.provider, entry.model, entry.stored_at, entry.usage
         )
+    if entry.body[:1] != b"{" or entry.body[-1:] != b"}":
+        raise BrokenEntry
     return Answer(body=entry.body, wire=CHAT, usage=entry.usage, finish_reasons=()), assembled

@@ -67,9 +67,9 @@ class Transport:
         if account.base_url == DEMO_URL:
             return DemoResponse(demo.respond(request.path, request.body))
         session = self._session(account)
-        url = self._url(account.base_url, request.path)
         headers = {**account.headers, **request.headers}
         try:
+            url = self._url(account.base_url, request.path)
             try:
                 response = await _post(session, url, request.body, headers, fresh=False)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
@@ -319,6 +319,12 @@ def _too_large(limit: int) -> UpstreamError:
 def _translated(problem: Exception) -> UpstreamError:
     if isinstance(problem, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError)):
         return _timeout("connect")
+    if isinstance(problem, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+        return UpstreamError(
+            "The provider's certificate is not trusted, or TLS failed.",
+            owner=Owner.HEALTH,
+            code="upstream_connect",
+        )
     if isinstance(problem, aiohttp.ClientConnectorError):
         return UpstreamError(
             "The connection was refused or the host is unknown.", owner=Owner.HEALTH, code="upstream_connect"

@@ -316,7 +316,7 @@ def test_it_filters_limits_by_whom_they_hold_for(client, tenant, owner):
     text = messages_in(page(client, "/admin/keys/ratelimit/", owner=owner))
     expected = {"everyone": "1000", "tenant": "1001", "key": "1002"}
     for name, amount in expected.items():
-        assert (f"{amount} requests" in text) is (name == owner)
+        assert (f"{int(amount):,} requests" in text) is (name == owner)
 
 
 # ---------------------------------------------------------------- ledger

@@ -20,6 +20,16 @@ class Limit:
     amount: int
     window_s: float
 
+    @property
+    def state_key(self) -> str:
+        """Return where its bucket is kept: one for each amount, which is the bucket's unit."""
+        return f"{self.key}/{self.amount}"
+
+    @property
+    def window_us(self) -> int:
+        """Return the window in microseconds."""
+        return int(self.window_s * 1e6)
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:

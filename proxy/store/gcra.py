@@ -1,15 +1,27 @@
-"""GCRA, the leaky bucket as one number: the theoretical arrival time (TAT) of the next request.
+"""GCRA in its leaky-bucket form, in integers: exact, with two numbers per key and no timers.
 
-A limit of n per w seconds lets n through at once from rest and then one every w/n seconds. One float
-per key, no timers.
+A limit of n per w lets n requests through at once from rest and then one every w/n. The bucket
+fills by w with each request and leaks n per microsecond; a request passes while the bucket holds at
+most w * (n - 1). Counting in n-ths of a microsecond keeps everything whole.
 """
 
+from typing import NamedTuple
 
-def decide(tat: float, *, now: float, amount: int, window_s: float) -> tuple[float, float]:
-    """Return (new TAT, 0) when let through, else (unchanged TAT, seconds to wait)."""
-    interval = window_s / amount
-    start = max(tat, now)
-    wait_s = start - now - (window_s - interval)
-    if wait_s > 1e-9:
-        return tat, wait_s
-    return start + interval, 0.0
+
+class Bucket(NamedTuple):
+    """What a bucket held (n-ths of a microsecond) at `at_us` (microseconds since the epoch)."""
+
+    held: int
+    at_us: int
+
+
+EMPTY = Bucket(0, 0)
+
+
+def decide(bucket: Bucket, *, now_us: int, amount: int, window_us: int) -> tuple[Bucket, int]:
+    """Return (the bucket afterwards, 0) when let through, else (unchanged, microseconds to wait)."""
+    held = max(bucket.held - max(now_us - bucket.at_us, 0) * amount, 0)
+    over = held - window_us * (amount - 1)
+    if over > 0:
+        return bucket, -(-over // amount)
+    return Bucket(held + window_us, max(now_us, bucket.at_us)), 0

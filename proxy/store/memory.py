@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from proxy.cache import Entry
 from proxy.store.base import ADMITTED, Admission, Limit
-from proxy.store.gcra import decide
+from proxy.store.gcra import EMPTY, Bucket, decide
 
 MAX_COUNTERS = 100_000
 
 
 class MemoryStore:
-    """An LRU bounded by bytes, and one arrival time per limited key."""
+    """An LRU bounded by bytes, and one bucket per limited key."""
 
     name = "memory"
 
@@ -20,7 +20,7 @@ class MemoryStore:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[bytes, tuple[float, Entry]] = OrderedDict()
-        self._arrivals: dict[str, float] = {}
+        self._buckets: dict[str, Bucket] = {}
 
     async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
         """Take from all limits or none, then look up."""
@@ -35,9 +35,9 @@ class MemoryStore:
 
     def put(self, cache_key: bytes, entry: Entry, *, ttl_s: float) -> None:
         """Keep an entry; one that fills more than a quarter of the store is not kept."""
+        self._drop(cache_key)
         if entry.size > self._max_bytes // 4:
             return
-        self._drop(cache_key)
         self._entries[cache_key] = (entry.stored_at + ttl_s, entry)
         self._bytes += entry.size
         while self._bytes > self._max_bytes:
@@ -60,17 +60,23 @@ class MemoryStore:
         return self._bytes
 
     def _take(self, limits: Sequence[Limit], now: float) -> Admission | None:
-        arrivals = []
+        now_us = int(now * 1e6)
+        taken: dict[str, Bucket] = {}
         for limit in limits:
-            tat, wait_s = decide(
-                self._arrivals.get(limit.key, 0.0), now=now, amount=limit.amount, window_s=limit.window_s
+            bucket, wait_us = decide(
+                self._buckets.get(limit.state_key, EMPTY),
+                now_us=now_us,
+                amount=limit.amount,
+                window_us=limit.window_us,
             )
-            if wait_s:
-                return Admission(refused_by=limit, retry_after_s=wait_s)
-            arrivals.append((limit.key, tat))
-        if len(self._arrivals) > MAX_COUNTERS:
-            self._arrivals = {key: tat for key, tat in self._arrivals.items() if tat > now}
-        self._arrivals.update(arrivals)
+            if wait_us:
+                return Admission(refused_by=limit, retry_after_s=wait_us / 1e6)
+            taken[limit.state_key] = bucket
+        if len(self._buckets) > MAX_COUNTERS:
+            self._buckets = {
+                key: each for key, each in self._buckets.items() if not _at_rest(key, each, now_us)
+            }
+        self._buckets.update(taken)
         return None
 
     def _get(self, cache_key: bytes, now: float) -> Entry | None:
@@ -88,3 +94,8 @@ class MemoryStore:
         found = self._entries.pop(cache_key, None)
         if found is not None:
             self._bytes -= found[1].size
+
+
+def _at_rest(state_key: str, bucket: Bucket, now_us: int) -> bool:
+    """Has all leaked out by now? The key ends in the amount: see Limit.state_key."""
+    return bucket.at_us + bucket.held // int(state_key.rpartition("/")[2]) <= now_us

@@ -23,24 +23,28 @@ log = structlog.get_logger()
 CONNECTION_ERRORS = (RedisError, OSError, TimeoutError)
 TIMEOUT_S = 1.0
 RETRY_S = 2.0
-# KEYS: limit keys; ARGV: amount, window per limit. Redis's own clock, so replicas may differ in
-# theirs. Arrival times are microseconds: the same GCRA as gcra.py.
+MAX_CONNECTIONS = 100
+# KEYS: one bucket per limit; ARGV: amount and window (microseconds) of each. The same arithmetic as
+# gcra.py, by Redis's own clock, so replicas may differ in theirs. All of it stays below 2^53.
 _TAKE = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local tats = {}
+local taken = {}
 for i, key in ipairs(KEYS) do
-  local amount, window = tonumber(ARGV[i * 2 - 1]), tonumber(ARGV[i * 2]) * 1000000
-  local interval = window / amount
-  local start = math.max(tonumber(redis.call('GET', key) or '0'), now)
-  local wait = start - now - (window - interval)
-  if wait > 0.001 then return {i, tostring(wait)} end
-  tats[i] = {start + interval, math.ceil(window / 1000) + 1}
+  local amount, window = tonumber(ARGV[i * 2 - 1]), tonumber(ARGV[i * 2])
+  local bucket = redis.call('HMGET', key, 'held', 'at')
+  local held, at = tonumber(bucket[1] or '0'), tonumber(bucket[2] or '0')
+  held = math.max(held - math.max(now - at, 0) * amount, 0)
+  local over = held - window * (amount - 1)
+  if over > 0 then return {i, math.ceil(over / amount)} end
+  taken[i] = {held + window, math.max(now, at), math.ceil(window / 1000) + 1}
 end
 for i, key in ipairs(KEYS) do
-  redis.call('SET', key, string.format('%.0f', tats[i][1]), 'PX', tats[i][2])
+  local held, at = string.format('%.0f', taken[i][1]), string.format('%.0f', taken[i][2])
+  redis.call('HSET', key, 'held', held, 'at', at)
+  redis.call('PEXPIRE', key, taken[i][3])
 end
-return {0, '0'}
+return {0, 0}
 """
 
 
@@ -51,9 +55,15 @@ class RedisStore:
 
     def __init__(self, url: str, *, local: MemoryStore | None = None) -> None:
         """Use the server at `url`; with `local` the cache is there and only the counters are shared."""
-        self._client = redis_async.Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, max_connections=500
+        # Waits for a free connection: a burst of requests is no outage.
+        pool = redis_async.BlockingConnectionPool.from_url(
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            max_connections=MAX_CONNECTIONS,
+            timeout=TIMEOUT_S,
         )
+        self._client = redis_async.Redis.from_pool(pool)
         self._local = local
         self._take = self._client.register_script(_TAKE)
         self._down_until = 0.0
@@ -73,12 +83,12 @@ class RedisStore:
             packed = await self._client.get(_entry_key(cache_key)) if wants_entry else None
         except CONNECTION_ERRORS as problem:
             self._went_down(problem)
-            return ADMITTED
+            return await self._looked_up_here(cache_key, now)
         if not isinstance(packed, bytes):
             return await self._looked_up_here(cache_key, now)
         try:
             return Admission(entry=Entry.unpack(packed))
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             return ADMITTED  # written by another version, or damaged: a miss
 
     async def _looked_up_here(self, cache_key: bytes, now: float) -> Admission:
@@ -115,8 +125,10 @@ class RedisStore:
         await self._client.aclose()
 
     async def _refusal(self, limits: Sequence[Limit]) -> Admission | None:
-        arguments = [part for limit in limits for part in (limit.amount, limit.window_s)]
-        index, wait_us = await self._take(keys=[f"gw:limit:{limit.key}" for limit in limits], args=arguments)
+        arguments = [part for limit in limits for part in (limit.amount, limit.window_us)]
+        index, wait_us = await self._take(
+            keys=[f"gw:limit:{limit.state_key}" for limit in limits], args=arguments
+        )
         if not index:
             return None
         return Admission(refused_by=limits[index - 1], retry_after_s=float(wait_us) / 1e6)

@@ -144,7 +144,7 @@ async def test_it_forgets_counters_that_are_at_rest(monkeypatch):
     for number in range(11):
         await take(store, Limit(f"ip:{number}", "x", 2, 60.0))
     await take(store, Limit("late", "x", 2, 60.0), now=NOW + 3600)
-    assert list(store._arrivals) == ["late"]
+    assert list(store._buckets) == ["late/2"]
 
 
 # ---------------------------------------------------------------- the rest
