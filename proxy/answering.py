@@ -92,6 +92,7 @@ class Answering:
         self.exchange.take_answer(answer)
         if self.policy.write and cache.storable(answer.finish_reasons):
             self._keep(cache.JSON, answer.body, answer.usage)
+        self.exchange.settle()
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
         headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
@@ -154,13 +155,8 @@ class Answering:
             if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
                 self._keep(cache.EVENTS, recording.body(), exchange.usage)
 
-        return relay(
-            stream,
-            renderer=self.renderer,
-            exchange=exchange,
-            whole=whole,
-            keep=None if recording is None else recording.add,
-        )
+        keep = {} if recording is None else {"keep": recording.add}
+        return relay(stream, renderer=self.renderer, exchange=exchange, whole=whole, **keep)
 
     async def _first_success(
         self, attempting: Attempting, attempt: Callable[[Upstream], Awaitable[Result]]

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from providers.errors import Owner, UpstreamError
 from providers.usage import Usage
 
 
@@ -26,6 +27,11 @@ class Attempt:
     status: int | None = None
     outcome: str = ""
     error: str = ""
+
+    def fail(self, error: UpstreamError) -> None:
+        """Note how it failed. What a vendor says of a refused credential may quote it: not kept."""
+        self.outcome = error.code or error.owner.value
+        self.error = "" if error.owner is Owner.CREDENTIAL else error.message
 
     def to_json(self) -> dict[str, Any]:
         """Return the spool's form."""

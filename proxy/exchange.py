@@ -13,7 +13,7 @@ import structlog
 from providers import pricing
 from providers import usage as usages
 from providers.call import Call
-from providers.errors import Owner, UpstreamError
+from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage
@@ -99,9 +99,7 @@ class Exchange:
         if error is None:
             attempt.outcome = "ok"
         else:
-            attempt.outcome = error.code or error.owner.value
-            # What a vendor says of a refused credential may quote it.
-            attempt.error = "" if error.owner is Owner.CREDENTIAL else error.message
+            attempt.fail(error)
 
     def take_answer(self, answer: Answer) -> None:
         """Take a whole answer's usage and finish reasons."""
@@ -148,7 +146,7 @@ class Exchange:
             self.waited_ms += attempt.latency_ms
         until_ms = completion.latency_ms if completion.ttft_ms is None else completion.ttft_ms
         completion.overhead_ms = max(until_ms - self.waited_ms, 0.0)
-        self._settle_usage()
+        self.settle()
         if self.recorded:
             self._spool.append_done(completion.id, completion.done_line())
         self._meter.left()
@@ -157,8 +155,8 @@ class Exchange:
         for observe in self._observers:
             self._observe(observe)
 
-    def _settle_usage(self) -> None:
-        """Fix usage and cost. What the vendor did not count is estimated if it was produced."""
+    def settle(self) -> None:
+        """Set usage and cost from what was seen. What the vendor did not count is estimated."""
         completion = self.completion
         if completion.cache == "hit":
             completion.usage, completion.cost_nanousd = self.usage, 0

@@ -26,7 +26,7 @@ async def relay(
     renderer: Renderer,
     exchange: Exchange,
     whole: Callable[[], None],
-    keep: Callable[[Sequence[Event]], None] | None,
+    keep: Callable[[Sequence[Event]], None] = lambda _: None,
 ) -> AsyncIterator[bytes]:
     """Yield the client's bytes. `whole` is called once when the stream has ended whole.
 
@@ -35,20 +35,21 @@ async def relay(
     try:
         async for events in _batches(stream):
             exchange.see(events)
-            if keep is not None:
-                keep(events)
-            if events and events[-1].kind is Kind.DONE:
+            keep(events)
+            ends = events[-1].kind is Kind.DONE
+            if ends:
+                exchange.settle()  # the last piece may tell the usage
+            piece = renderer.events(events)
+            if ends:
                 exchange.end_ok()
                 whole()
-            piece = renderer.events(events)
             if piece:
                 yield piece
     except UpstreamError as error:
         stream.response.close()
         failure: GatewayError = upstream_failed(error, provider=exchange.completion.provider)
         if exchange.completion.attempts:
-            attempt = exchange.completion.attempts[-1]
-            attempt.outcome, attempt.error = error.code or error.owner.value, error.message
+            exchange.completion.attempts[-1].fail(error)
         exchange.end_error(failure)
         yield renderer.error(failure)
     except (asyncio.CancelledError, GeneratorExit):
@@ -70,24 +71,33 @@ async def replayed(events: Sequence[Event], renderer: Renderer) -> AsyncIterator
 
 
 async def _batches(stream: OpenStream) -> AsyncIterator[Sequence[Event]]:
-    """Yield events as they come, up to DONE. Raises the error a stream ends with."""
+    """Yield events as they come, up to DONE. Raises the error a stream ends with, after what precedes it."""
     yield stream.first
-    if stream.chunks is None or stream.decoder is None or stream.first[-1].kind is Kind.DONE:
+    if stream.first[-1].kind is Kind.DONE:
+        return
+    async for events in _decoded(stream):
+        error = events[-1].error
+        if error is None:
+            yield events
+            continue
+        if len(events) > 1:
+            yield events[:-1]
+        raise error
+
+
+async def _decoded(stream: OpenStream) -> AsyncIterator[Sequence[Event]]:
+    """Yield what each chunk completes, and what the end does."""
+    if stream.chunks is None or stream.decoder is None:
         return
     feed = stream.decoder.feed
     async for chunk in stream.chunks:
         events = feed(chunk)
-        if not events:
-            continue
-        last = events[-1]
-        if last.kind is Kind.ERROR and last.error is not None:
-            if len(events) > 1:
-                yield events[:-1]
-            raise last.error
-        yield events
-        if last.kind is Kind.DONE:
-            return
+        if events:
+            yield events
+            if events[-1].kind is Kind.DONE:
+                # Closed here and not by the garbage collector, which would make a task of it.
+                await stream.chunks.aclose()  # type: ignore[attr-defined]  # a generator
+                return
     events = stream.decoder.close()
-    if events and events[-1].error is not None:
-        raise events[-1].error
-    yield events
+    if events:
+        yield events

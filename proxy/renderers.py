@@ -11,7 +11,6 @@ import orjson
 
 from providers.dialects.openai import CHAT, DONE
 from providers.events import Answer, Event, Kind
-from providers.usage import Usage
 from proxy.assemble import text_of
 from proxy.completion import Completion
 from proxy.errors import GatewayError
@@ -88,7 +87,7 @@ class SimpleRenderer:
         """Return message, model, provider, cached, usage, request_id."""
         choices = answer.message.get("choices") or [{}]
         text = (choices[0].get("message") or {}).get("content") or ""
-        return orjson.dumps({"message": text, **self._facts(answer.usage)})
+        return orjson.dumps({"message": text, **self._facts()})
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Write the text of the events, and the summary at their end."""
@@ -98,15 +97,16 @@ class SimpleRenderer:
             if text:
                 pieces.append(sse({"delta": text}))
             if event.kind is Kind.DONE:
-                pieces += [sse({"done": True, **self._facts(self._completion.usage)}), DONE]
+                pieces += [sse({"done": True, **self._facts()}), DONE]
         return b"".join(pieces)
 
     def error(self, error: GatewayError) -> bytes:
         """Write the error envelope as an event."""
         return sse(error.envelope())
 
-    def _facts(self, usage: Usage | None) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         completion = self._completion
+        usage = completion.usage
         return {
             "model": completion.model,
             "provider": completion.provider,

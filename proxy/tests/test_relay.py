@@ -194,7 +194,7 @@ async def test_it_keeps_nothing_where_nothing_is_to_be_kept():
     exchange = Exchange(make_completion(), spool=FakeSpool(), meter=FakeMeter(), observers=[])
     stream = OpenStream(decoder.feed(TEXT_STREAM), streams(), None, None)
     renderer = ChatRenderer(exchange.completion, wants_usage=True)
-    pieces = relay(stream, renderer=renderer, exchange=exchange, whole=lambda: None, keep=None)
+    pieces = relay(stream, renderer=renderer, exchange=exchange, whole=lambda: None)
     assert [piece async for piece in pieces] == [TEXT_STREAM]
 
 

@@ -111,7 +111,8 @@ def test_it_sends_nothing_for_events_without_text():
 
 
 def test_it_answers_with_the_text_and_the_facts():
-    body = orjson.loads(simple(cache="hit").answer(whole_answer(answer("Hi."))))
+    renderer = simple(cache="hit", usage=Usage(5, 2))
+    body = orjson.loads(renderer.answer(whole_answer(answer("Hi."))))
     assert body == {
         "message": "Hi.",
         "model": "gpt-4o",
