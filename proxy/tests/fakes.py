@@ -15,6 +15,7 @@ from providers.upstream import Upstream, UpstreamRequest
 from proxy.completion import Completion
 from proxy.snapshot import Snapshot, compile_parts
 
+SECRET = "a-test-key-of-24-characters"
 JSON_HEADERS = {"content-type": "application/json"}
 SSE_HEADERS = {"content-type": "text/event-stream"}
 
@@ -257,6 +258,14 @@ def refuses(
 
 
 # ---------------------------------------------------------------- the client
+
+
+def chat_request(*, key: str = SECRET, path: str = "/v1/chat/completions", **fields: Any) -> "Client":
+    """Return the client of one chat request; `headers` among the fields go out with it."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    headers |= fields.pop("headers", {})
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], **fields}
+    return Client("POST", path, orjson.dumps(body), **headers)
 
 
 class Client:
