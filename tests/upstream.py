@@ -53,6 +53,12 @@ class FakeVendor:
         self._running = running
         self.url: str = running.url
 
+    def under(self, url: str) -> "FakeVendor":
+        """Return it under another address."""
+        other = FakeVendor(self._running)
+        other.url = url
+        return other
+
     def asked(self, model: str) -> list[dict[str, Any]]:
         """Return the log of the requests for a model, by the name the gateway was asked for."""
         name = model.removeprefix("replay/").removeprefix("spare/").removeprefix("brief/")
