@@ -5,6 +5,7 @@ says what budgets do), one log line says so, and Redis is tried again after a pa
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import redis as redis_sync
 import redis.asyncio as redis_async
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from proxy.cache import Entry
 from proxy.store.base import ADMITTED, Admission, Limit
+from proxy.store.batch import Batcher, Command
 from proxy.store.memory import MemoryStore
 
 log = structlog.get_logger()
@@ -47,6 +49,8 @@ end
 return {0, 0}
 """
 
+_TAKE_SHA = hashlib.sha1(_TAKE.encode(), usedforsecurity=False).hexdigest()
+
 
 class RedisStore:
     """Counters and cache in Redis."""
@@ -65,7 +69,7 @@ class RedisStore:
         )
         self._client = redis_async.Redis.from_pool(pool)
         self._local = local
-        self._take = self._client.register_script(_TAKE)
+        self._batch = Batcher(self._round_trip)
         self._down_until = 0.0
         self._problem = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +84,7 @@ class RedisStore:
                 refusal = await self._refusal(limits)
                 if refusal is not None:
                     return refusal
-            packed = await self._client.get(_entry_key(cache_key)) if wants_entry else None
+            packed = await self._batch.send("GET", _entry_key(cache_key)) if wants_entry else None
         except CONNECTION_ERRORS as problem:
             self._went_down(problem)
             return await self._looked_up_here(cache_key, now)
@@ -97,17 +101,18 @@ class RedisStore:
         return await self._local.admit(cache_key=cache_key, limits=(), now=now)
 
     def put(self, cache_key: bytes, entry: Entry, *, ttl_s: float) -> None:
-        """Keep an entry, in a task of its own."""
+        """Keep an entry, soon."""
         if self._local is not None:
             self._local.put(cache_key, entry, ttl_s=ttl_s)
         elif self._usable():
-            self._spawn(self._put(cache_key, entry, ttl_s))
+            ttl_s -= time.time() - entry.stored_at  # an entry that is written again lives no longer
+            ttl_ms = max(int(ttl_s * 1000), 1)
+            stored = self._batch.send("SET", _entry_key(cache_key), entry.pack(), "PX", ttl_ms)
+            stored.add_done_callback(self._stored)
 
-    async def _put(self, cache_key: bytes, entry: Entry, ttl_s: float) -> None:
-        ttl_s -= time.time() - entry.stored_at  # an entry that is written again lives no longer
-        try:
-            await self._client.set(_entry_key(cache_key), entry.pack(), px=max(int(ttl_s * 1000), 1))
-        except CONNECTION_ERRORS as problem:
+    def _stored(self, answer: "asyncio.Future[Any]") -> None:
+        problem = None if answer.cancelled() else answer.exception()
+        if isinstance(problem, CONNECTION_ERRORS):
             self._went_down(problem)
 
     async def settle(self, completion_id: str) -> bool:  # noqa: ARG002 - nothing is held here yet
@@ -122,16 +127,26 @@ class RedisStore:
         """Close the connections."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=TIMEOUT_S)
+        await self._batch.finish(within_s=TIMEOUT_S)
         await self._client.aclose()
 
     async def _refusal(self, limits: Sequence[Limit]) -> Admission | None:
         arguments = [part for limit in limits for part in (limit.amount, limit.window_us)]
-        index, wait_us = await self._take(
-            keys=[f"gw:limit:{limit.state_key}" for limit in limits], args=arguments
-        )
+        keys = [f"gw:limit:{limit.state_key}" for limit in limits]
+        try:
+            index, wait_us = await self._batch.send("EVALSHA", _TAKE_SHA, len(keys), *keys, *arguments)
+        except NoScriptError:  # Redis was restarted: EVAL makes it known again
+            index, wait_us = await self._batch.send("EVAL", _TAKE, len(keys), *keys, *arguments)
         if not index:
             return None
         return Admission(refused_by=limits[index - 1], retry_after_s=float(wait_us) / 1e6)
+
+    async def _round_trip(self, commands: Sequence[Command]) -> Sequence[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+            return answers
 
     def _usable(self) -> bool:
         if not self._problem:

@@ -65,7 +65,7 @@ async def test_it_shares_what_was_put(stores):
     one, two = stores(), stores()
     kept = entry(b"\x00 any \n bytes", EVENTS)
     one.put(b"\x00\xffk", kept, ttl_s=100)
-    await asyncio.gather(*one._tasks)
+    await one._batch.finish(within_s=5)
     assert await get(two, b"\x00\xffk") == kept
     assert await get(two, b"other") is None
 
@@ -74,7 +74,7 @@ async def test_it_keeps_an_entry_no_longer_than_told(stores, server):
     store = stores()
     old = Entry(JSON, b"{}", "p", "m", time.time() - 60, None)
     store.put(b"k", old, ttl_s=100)
-    await asyncio.gather(*store._tasks)
+    await store._batch.finish(within_s=5)
     with server.client() as client:
         assert 30_000 < client.pttl(b"gw:cache:k") <= 41_000
 
@@ -148,7 +148,7 @@ async def test_it_leaves_no_counter_behind(stores, server):
 async def test_it_answers_from_the_cache_only_who_is_let_through(stores):
     store = stores()
     store.put(b"k", entry(), ttl_s=100)
-    await asyncio.gather(*store._tasks)
+    await store._batch.finish(within_s=5)
     limit = Limit("ip:1", "x", 1, 3600.0)
     first = await store.admit(cache_key=b"k", limits=[limit], now=time.time())
     second = await store.admit(cache_key=b"k", limits=[limit], now=time.time())
@@ -172,7 +172,7 @@ async def test_it_goes_on_without_redis_and_says_so_once(log):
         # Still down: looked at again, in the background, without another line.
         store._down_until = 0.0
         await take(store, PER_MINUTE)
-        await asyncio.gather(*store._tasks)
+        await store._batch.finish(within_s=5)
         assert len(log.of("redis")) == 1
         server.start()
         store._down_until = 0.0
@@ -191,7 +191,7 @@ async def test_it_goes_on_without_redis_and_says_so_once(log):
 async def test_it_notices_an_outage_when_it_puts(log):
     store = RedisStore("redis://127.0.0.1:9/0")
     store.put(b"k", entry(), ttl_s=100)
-    await asyncio.gather(*store._tasks)
+    await store._batch.finish(within_s=5)
     assert store.state().startswith("down")
     store.put(b"k", entry(), ttl_s=100)
     assert not store._tasks
