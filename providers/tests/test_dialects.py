@@ -147,7 +147,7 @@ def test_it_decodes_a_recorded_stream_alike_for_every_split(cassette):
     whole = seen(decode([text], call))
     assert whole[-1][0] in (Kind.DONE, Kind.ERROR)
     # Every place for one cut, in steps that keep long recordings quick, and every byte alone.
-    for place in range(0, len(text), max(len(text) // 400, 1)):
+    for place in range(0, len(text), max(len(text) // 200, 1)):
         assert seen(decode([text[:place], text[place:]], call)) == whole, place
     assert seen(decode([text[i : i + 1] for i in range(len(text))], call)) == whole
 

@@ -1,5 +1,7 @@
 """Fixtures of the hot path's tests."""
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import settings as hypothesis_settings
 
@@ -23,7 +25,7 @@ async def serving(settings, tmp_path, monkeypatch):
         settings.GATEWAY = environment(data_dir=tmp_path, **env)
         gateway = Gateway()
         made.append(gateway)
-        gateway.transport = FakeTransport(*(script or (says(),)))
+        gateway.transport = cast("Any", FakeTransport(*(script or (says(),))))
         known = {digest(SECRET): caller or Caller(1, 2, "ci", "test")}
         gateway.snapshot = (
             make_snapshot("openai", "vllm", callers=known) if snapshot is None else snapshot(known)

@@ -225,10 +225,9 @@ class FakeTransport:
         step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(step, UpstreamError):
             raise step
-        if not isinstance(step, FakeResponse):
-            step = await step()
-        self.responses.append(step)
-        return step
+        response: FakeResponse = step if isinstance(step, FakeResponse) else await step()
+        self.responses.append(response)
+        return response
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -22,7 +22,7 @@ CALLS = st.lists(
     ),
     min_size=1,
     max_size=3,
-    unique_by=lambda call: call["id"],
+    unique_by=lambda call: str(call["id"]),
 )
 USAGES = st.none() | st.builds(Usage, st.integers(0, 99), st.integers(0, 99))
 
@@ -140,7 +140,7 @@ def test_it_keeps_parallel_tool_calls_apart_by_index():
                 ]
             }
         ),
-        chunk({"tool_calls": [{"index": 1, "function": {"arguments": '{"b"'}}]}),
+        chunk({"tool_calls": [{"index": 1, "id": None, "function": {"arguments": '{"b"'}}]}),
         chunk({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
         chunk({"tool_calls": [{"index": 1, "function": {"arguments": ": 1}"}}]}),
         chunk(finish="tool_calls"),

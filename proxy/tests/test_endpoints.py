@@ -124,6 +124,7 @@ def test_it_takes_nesting_that_can_be_written_again(parse, depth):
         (raw(stream="true"), "stream", "true or false"),
         (raw(stream=1), "stream", "true or false"),
         (raw(stream=True, stream_options=[]), "stream_options", "object"),
+        (raw(stream_options={"include_usage": True}), "stream_options", "'stream' is true"),
         (raw(n=0), "n", "1 to 128"),
         (raw(n=-1), "n", "1 to 128"),
         (raw(n=129), "n", "1 to 128"),

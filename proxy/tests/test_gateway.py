@@ -375,6 +375,14 @@ async def test_it_does_without_a_cache(serving, env):
     assert len(gateway.transport.requests) == 2
 
 
+async def test_it_streams_without_a_cache(serving):
+    gateway = serving(streams(TEXT_STREAM), cache_mode="none")
+    for _ in range(2):
+        client = await ask(gateway, stream=True)
+        assert (client.headers["x-gateway-cache"], client.events[-1]) == ("bypass", "[DONE]")
+    assert len(gateway.transport.requests) == 2
+
+
 async def test_it_forgets_everything_when_the_cache_is_purged(serving):
     gateway = serving()
     await ask(gateway)
@@ -460,6 +468,19 @@ async def test_it_books_what_is_in_flight_when_it_closes(serving):
     assert done["outcome"] == "cancelled"
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_it_does_not_wait_for_ever_when_it_closes(serving, monkeypatch):
+    """A request that hangs in spite of its cancellation is booked as interrupted by the shipper."""
+    monkeypatch.setattr("proxy.gateway.CLOSE_WAIT_S", 0.04)
+    gateway = serving()
+    gateway.spool.append_open("boot-0-99", b'{"kind": "open", "id": "boot-0-99", "at": 1.0}\n')
+    gateway._spawn(asyncio.sleep(100))
+    (left,) = gateway._tasks
+    await gateway.close()
+    left.cancel()
+    (path,) = (gateway.env.data_dir / "spool").iterdir()
+    assert path.suffix == ".open"
 
 
 async def test_it_is_not_in_flight_any_more_however_a_request_ends(serving):

@@ -84,6 +84,12 @@ def test_it_says_when_a_kept_answer_cannot_be_read(body):
         events_of(entry(JSON, body), CALL)
 
 
+@pytest.mark.parametrize("body", [b"", b"garbage", b'{"choices": ['])
+def test_it_answers_with_nothing_that_is_plainly_damaged(body):
+    with pytest.raises(BrokenEntry):
+        answer_of(entry(JSON, body), make_call(), make_completion())
+
+
 def test_it_records_a_stream_that_fits():
     recording = Recording(10_000, make_completion())
     for event in decoded(TEXT_STREAM):

@@ -198,6 +198,17 @@ async def test_it_notices_an_outage_when_it_puts(log):
     await store.close()
 
 
+async def test_it_lets_what_it_has_begun_come_to_an_end(log):
+    store = RedisStore("redis://127.0.0.1:9/0")
+    store.put(b"k", entry(), ttl_s=100)
+    await until(lambda: store.state() != "up")
+    store._down_until = 0.0
+    await take(store, PER_MINUTE)
+    assert store._tasks
+    await store.close()
+    assert not store._tasks
+
+
 async def test_it_serves_its_own_cache_while_the_counters_are_away(log):
     store = RedisStore("redis://127.0.0.1:9/0", local=MemoryStore(max_bytes=10_000))
     store.put(b"k", entry(), ttl_s=100)

@@ -431,6 +431,15 @@ async def test_it_refuses_a_small_answer_that_unpacks_to_a_large_one(transport, 
         assert (await fails(read(await transport.open(at(running), REQUEST)))).code == "upstream_too_large"
 
 
+async def test_it_joins_an_answer_that_comes_in_pieces(transport, stream):
+    reading = asyncio.create_task(whole_of(await transport.open(at(stream.vendor), REQUEST)))
+    for text in (b"one", b"two", b"three"):
+        stream.write(text)
+        await asyncio.sleep(0.01)
+    stream.end()
+    assert await reading == b"onetwothree"
+
+
 @pytest.mark.parametrize("size", [0, 1, 100_000])
 async def test_it_takes_an_answer_that_just_fits(transport, size):
     async with vendor(answers(reply(b"x" * size))) as running:

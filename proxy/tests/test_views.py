@@ -195,6 +195,8 @@ async def test_it_lists_a_name_once(serving):
 
 async def test_it_lists_nothing_for_strangers(serving):
     serving(snapshot=listing)
+    named = await ask("GET", "/v1/models", x_request_id="mine")
+    assert (named.status, named.headers["x-request-id"]) == (401, "mine")
     assert (await ask("GET", "/v1/models")).status == 401
     assert (await ask("GET", "/v1/models/gpt-4o")).status == 401
 

@@ -190,7 +190,12 @@ def test_it_reads_everything_again_when_the_database_was_put_back(following, ten
 def test_it_reads_only_the_part_that_changed(following, openai, monkeypatch, part):
     following.poll()
     read = []
-    monkeypatch.setattr(rows, "read_part", lambda each: read.append(each) or rows._READERS[each]())
+
+    def reading(each):
+        read.append(each)
+        return rows._READERS[each]()
+
+    monkeypatch.setattr(rows, "read_part", reading)
     {
         "routes": lambda: add_route("fast", openai),
         "prices": lambda: Price.objects.create(
@@ -403,6 +408,15 @@ def test_it_does_not_read_everything_again_and_again_while_the_rows_are_bad(
     assert following.poll() is None
     with django_assert_num_queries(1):
         following.poll()
+
+
+def test_it_has_nothing_to_patch_while_nothing_is_in_force(following, openai, tenant):
+    bad = refused()
+    following.poll()
+    _, known = add_key(tenant, "ci")
+    assert following.poll() is None
+    bad.delete()
+    assert list(following.poll().callers) == [known]
 
 
 def test_it_knows_that_the_database_is_up_though_the_rows_are_bad(following, openai):
