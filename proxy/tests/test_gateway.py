@@ -12,6 +12,8 @@ from providers.tests.samples import DONE, TEXT_STREAM, chunk, sse, usage_chunk
 from proxy import exchange
 from proxy.asgi import lane
 from proxy.tests.fakes import (
+    SECRET,
+    Client,
     FakeResponse,
     Log,
     chat_request,
@@ -401,6 +403,27 @@ async def test_it_asks_the_vendor_when_a_kept_answer_cannot_be_read(serving, str
     assert second.json["choices"][0]["message"]["content"] == "whole"
     assert second.headers["x-gateway-cache"] == "miss"
     assert (await ask(gateway, stream=stream)).headers["x-gateway-cache"] == "hit"
+
+
+@pytest.mark.parametrize("path", ["/api/chat/stream", "/api/chat"])
+async def test_it_gives_the_simple_chat_no_kept_answer_that_it_cannot_read(serving, path):
+    """OpenAI's clients get the vendor's bytes as they are; the simple chat must read them."""
+    broken = sse(chunk({"content": "a"})) + b"data: {broken}\n\n" + sse(chunk(finish="stop")) + DONE
+    settings = [settings_row(default_model="gpt-4o")]
+    gateway = serving(
+        streams(broken),
+        streams() if path.endswith("stream") else says("Hello"),
+        simple_chat="key",
+        snapshot=lambda known: make_snapshot("openai", callers=known, settings=settings),
+    )
+    await ask(gateway, stream=True)
+    client = Client("POST", path, b'{"message": "hello"}', authorization=f"Bearer {SECRET}")
+    await client.run(lane)
+    await settled(gateway)
+    assert client.status == 200
+    assert client.whole
+    assert b"Hello" in client.body
+    assert len(gateway.transport.requests) == 2
 
 
 async def test_it_keeps_no_stream_larger_than_a_quarter_of_the_cache(serving):
