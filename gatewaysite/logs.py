@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -80,6 +81,7 @@ class QueuedOutput:
 
 
 OUTPUT = QueuedOutput()
+_second, _second_text = 0, ""
 atexit.register(OUTPUT.close)
 
 
@@ -104,7 +106,7 @@ def configure_logging(level: str, style: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _stamp,
             *([] if style == "console" else [structlog.processors.format_exc_info]),
             renderer,
         ],
@@ -117,6 +119,17 @@ def configure_logging(level: str, style: str) -> None:
     root.setLevel(max(_LEVELS[level], logging.INFO))
     for noisy in ("httpx", "httpcore", "asyncio", "daphne", "uvicorn.access", "django.channels.server"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _stamp(_logger: Any, _method: str, event: Any) -> Any:
+    """Add the time in UTC, to the millisecond; the text of a second is made once."""
+    global _second, _second_text
+    now = time.time()
+    second = int(now)
+    if second != _second:
+        _second, _second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    event["timestamp"] = f"{_second_text}.{int((now - second) * 1000):03d}Z"
+    return event
 
 
 def _dumps(event: Any, **_: Any) -> bytes:

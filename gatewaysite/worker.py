@@ -18,6 +18,8 @@ from gatewaysite.serve import GATEWAY_APP
 from proxy import lifecycle
 
 WARM_UP_S = 10.0
+# A request makes some hundred objects and no cycles: the default of 700 collects every few requests.
+GC_THRESHOLDS = (50_000, 20, 50)
 KEEP_ALIVE_S = 75  # SDK connection pools keep 60 s and less: the client closes first, not we
 
 
@@ -38,6 +40,7 @@ class Worker(uvicorn.Server):
         # What is imported by now lives as long as the process: no collection needs to walk it.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         if self._ready_fd is not None:
             os.write(self._ready_fd, b"\n")
             os.close(self._ready_fd)

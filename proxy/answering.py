@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponseBase
 
 from providers.call import Call
 from providers.errors import UpstreamError
@@ -23,7 +23,7 @@ from proxy.cache import Entry, Policy
 from proxy.completion import Completion
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
-from proxy.http import StreamReply
+from proxy.http import JsonReply, StreamReply
 from proxy.relay import relay, replayed
 from proxy.renderers import KEEP_ALIVE, Renderer
 from proxy.replay import BrokenEntry, Recording, answer_of, events_of
@@ -67,15 +67,21 @@ class Answering:
         headers = gateway_headers(completion)
         headers["age"] = str(max(int(time.time() - entry.stored_at), 0))
         if self.call.stream:
-            events = events_of(entry, self.call)
+            piece = self._stream_of(entry)
             self.exchange.end_ok()
-            return StreamReply(replayed(events, self.renderer), headers)
+            return StreamReply(replayed(piece), headers)
         answer, assembled = answer_of(entry, self.call, completion)
         if assembled is not None:
             self.store.put(self.policy.key, assembled, ttl_s=self.ttl_s)
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
-        return HttpResponse(body, headers=headers, content_type="application/json")
+        return JsonReply(body, headers)
+
+    def _stream_of(self, entry: Entry) -> bytes:
+        try:
+            return self.renderer.events(events_of(entry, self.call))
+        except UpstreamError:  # a chunk that went through unparsed is no JSON
+            raise BrokenEntry from None
 
     async def from_upstream(self) -> HttpResponseBase:
         """Fail over along the targets. Raises GatewayError when none answers."""
@@ -96,7 +102,7 @@ class Answering:
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
         headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
-        return HttpResponse(body, headers=headers, content_type="application/json")
+        return JsonReply(body, headers)
 
     async def _stream(self, attempting: Attempting) -> HttpResponseBase:
         opening: asyncio.Task[OpenStream] = self.spawn(self._first_success(attempting, attempting.stream))

@@ -8,6 +8,7 @@ nothing tells that the client left, so one task per request waits for it and can
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -110,14 +111,16 @@ async def _send_stream(scope: Scope, response: StreamReply, send: Send) -> None:
 
 
 def _headers(scope: Scope, response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in response.items()
-    ]
+    headers = [(_wire_name(name), value.encode("latin-1", "replace")) for name, value in response.items()]
     for name, value in scope["headers"]:
         if name == b"origin":
             headers += _cors(value)
     return headers
+
+
+@lru_cache(maxsize=256)
+def _wire_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def _cors(origin: bytes) -> list[tuple[bytes, bytes]]:

@@ -16,9 +16,10 @@ from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
 from proxy.assemble import disassemble
 from proxy.completion import Attempt
+from proxy.deadline import Deadline
 from proxy.errors import BadRequest
 from proxy.exchange import Exchange
-from proxy.transport import Response, Transport, timed_out
+from proxy.transport import Response, Transport
 
 
 @dataclass(slots=True)
@@ -93,23 +94,17 @@ class Attempting:
         return dialect, request, self.exchange.open_attempt(upstream)
 
     async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:
-        try:
-            async with asyncio.timeout_at(at):
-                response = await self.transport.open(upstream, request)
-                try:
-                    return response, await response.read()
-                except BaseException:
-                    response.close()
-                    raise
-        except TimeoutError:
-            raise timed_out("total") from None
+        with Deadline(at, "total"):
+            response = await self.transport.open(upstream, request)
+            try:
+                return response, await response.read()
+            except BaseException:
+                response.close()
+                raise
 
     async def _open(self, upstream: Upstream, request: UpstreamRequest, at: float) -> Response:
-        try:
-            async with asyncio.timeout_at(at):
-                return await self.transport.open(upstream, request)
-        except TimeoutError:
-            raise timed_out("first content") from None
+        with Deadline(at, "first content"):
+            return await self.transport.open(upstream, request)
 
     async def _first_content(self, dialect: Dialect, response: Response, first_by: float) -> OpenStream:
         response.watch(name="first content", at=first_by)

@@ -65,7 +65,7 @@ class Exchange:
         self._prompt_bytes = 0
         self._spool, self._meter, self._observers = spool, meter, observers
         self._began = time.perf_counter()
-        meter.began()
+        meter.in_flight += 1
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the request arrived."""
@@ -149,7 +149,7 @@ class Exchange:
         self.settle()
         if self.recorded:
             self._spool.append_done(completion.id, completion.done_line())
-        self._meter.left()
+        self._meter.in_flight -= 1
         self._meter.finished(completion)
         self._log()
         for observe in self._observers:

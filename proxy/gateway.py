@@ -61,6 +61,7 @@ class Gateway:
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
         )
+        self.watcher.each_poll = self.meter.tell_in_flight
         self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
         self._prefix = f"{self.boot}-{worker}-"
         self._numbers = count(1)
@@ -164,7 +165,7 @@ class Gateway:
             exchange.prompt = _prompt_of(call)
         resolved = resolve(snapshot, call.model)
         completion.route = resolved.route
-        _require_allowed(caller, call, resolved)
+        _require_allowed(snapshot, caller, call, resolved)
         policy = self._cache_policy(request, endpoint, snapshot, call=call, caller=caller, resolved=resolved)
         entry = await self._admit(request, policy, completion, anonymous=anonymous)
         answering = Answering(
@@ -235,13 +236,16 @@ class Gateway:
         return task
 
 
-def _require_allowed(caller: Caller, call: Call, resolved: Resolved) -> None:
+def _require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: Resolved) -> None:
     if not caller.allowed:
         return
     # By the name asked for, or because every target is allowed: one allowed target is not enough.
-    if not caller.may_use(call.model) and not all(
-        caller.may_use(upstream.id, upstream.model) for upstream in resolved.upstreams
-    ):
+    key = ("allowed", caller.allowed, call.model)
+    allowed = snapshot.memo.get(key)
+    if allowed is None:
+        targets = all(caller.may_use(upstream.id, upstream.model) for upstream in resolved.upstreams)
+        allowed = snapshot.remember(key, caller.may_use(call.model) or targets)
+    if not allowed:
         raise Forbidden(
             f"This key may not use model {call.model!r}. GET /v1/models lists what it may use.",
             code="model_not_allowed",

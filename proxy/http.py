@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http.response import ResponseHeaders
 
 from proxy.errors import GatewayError
 from proxy.renderers import STREAM_CONTENT_TYPE
@@ -47,6 +48,33 @@ class LaneRequest(HttpRequest):
     def GET(self) -> Any:  # type: ignore[override]  # noqa: N802 - Django's name
         """Return the query."""
         return QueryDict(self.scope.get("query_string", b""))
+
+
+class JsonReply(HttpResponse):
+    """A whole JSON answer, without the header dictionary that a plain HttpResponse builds.
+
+    `headers` have lower-case names and ASCII values.
+    """
+
+    def __init__(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Keep both as they are; the parent's constructor costs more than the rest of the reply."""
+        self._body = body
+        self._plain = headers
+        self.closed = False
+
+    @property
+    def content(self) -> bytes:  # type: ignore[override]  # read-only here
+        """Return the body."""
+        return self._body
+
+    @property
+    def headers(self) -> ResponseHeaders:  # type: ignore[override]
+        """Return Django's form of the headers, for whoever is not the lane."""
+        return ResponseHeaders(dict(self.items()))
+
+    def items(self) -> Any:
+        """Return names and values."""
+        return (("content-type", "application/json"), *self._plain.items())
 
 
 class StreamReply(StreamingHttpResponse):

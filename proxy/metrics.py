@@ -83,18 +83,15 @@ class Meter:
 
     def __init__(self) -> None:
         """Start with no bound children."""
+        self.in_flight = 0
         self._pairs: set[tuple[str, str]] = set()
         self._codes: set[str] = set()
         self._bound: dict[tuple[Any, ...], _Bound] = {}
         self._attempts: dict[tuple[str, str, str], Any] = {}
 
-    def began(self) -> None:
-        """A request is being served."""
-        IN_FLIGHT.inc()
-
-    def left(self) -> None:
-        """It no longer is."""
-        IN_FLIGHT.dec()
+    def tell_in_flight(self) -> None:
+        """Publish how many requests are being served: now and then, not with each request."""
+        IN_FLIGHT.set(self.in_flight)
 
     def finished(self, completion: Completion) -> None:
         """Count one finished exchange."""

@@ -65,9 +65,9 @@ async def relay(
         yield renderer.error(failure)
 
 
-async def replayed(events: Sequence[Event], renderer: Renderer) -> AsyncIterator[bytes]:
-    """Yield a cached stream."""
-    yield renderer.events(events)
+async def replayed(stream: bytes) -> AsyncIterator[bytes]:
+    """Yield a cached stream, which is in hand as a whole."""
+    yield stream
 
 
 async def _batches(stream: OpenStream) -> AsyncIterator[Sequence[Event]]:

@@ -34,8 +34,9 @@ def endpoint(*methods: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         async def entrance(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
-            # HEAD is GET without a body, which the lane leaves out.
-            if ("GET" if request.method == "HEAD" else request.method) not in methods:
+            # HEAD is GET without a body, which the lane leaves out; not where a GET asks a vendor.
+            bodiless = request.method == "HEAD" and methods == ("GET",)
+            if request.method not in methods and not bodiless:
                 return error_response(_not_allowed(request, methods))
             try:
                 return await view(request, **arguments)
@@ -132,6 +133,7 @@ async def metrics(request: HttpRequest) -> HttpResponseBase:
     running = gateway()
     if not state.may_see_detail(running, request):
         raise Unauthenticated("Send 'Authorization: Bearer <METRICS_TOKEN>'.", code="metrics_token")
+    running.meter.tell_in_flight()
     # Rendering thousands of series takes milliseconds: not on the event loop.
     text = await asyncio.to_thread(exposition, running.env.data_dir / "spool")
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")

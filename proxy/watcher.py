@@ -45,6 +45,7 @@ class Watcher:
         self.polled_at = 0.0
         self.refreshed_at = 0.0  # last time an unknown key made us look
         self.ready = threading.Event()
+        self.each_poll: Callable[[], None] = lambda: None
         self._publish = publish
         self._kept_at = kept_at
         self._vault = vault
@@ -94,6 +95,7 @@ class Watcher:
         else:
             self._report_database(up=True)
         self.polled_at = time.monotonic()
+        self.each_poll()
 
     def _poll(self) -> None:
         close_old_connections()

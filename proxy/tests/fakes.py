@@ -167,12 +167,6 @@ class FakeMeter:
         self.in_flight = 0
         self.completions: list[Completion] = []
 
-    def began(self) -> None:
-        self.in_flight += 1
-
-    def left(self) -> None:
-        self.in_flight -= 1
-
     def finished(self, completion: Completion) -> None:
         self.completions.append(completion)
 
