@@ -5,6 +5,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench import measures, processes, table
@@ -26,7 +27,8 @@ def main() -> int:
     _allow_files(_FILES)
     try:
         require_wrk()
-        rows = measure(_SIZES[options.size], only=options.only)
+        chosen = options.only or (measures.ALL if options.size == "full" else measures.QUICK)
+        rows = measure(_SIZES[options.size], chosen)
     except CannotMeasure as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
@@ -36,17 +38,18 @@ def main() -> int:
     return 0
 
 
-def measure(sizes: Sizes, *, only: list[str]) -> list[Row]:
+def measure(sizes: Sizes, names: Iterable[str]) -> list[Row]:
     """Run the measures and print each row as it comes."""
     rows: list[Row] = []
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gateway-bench-", ignore_cleanup_errors=True) as directory:
         home = Path(directory)
-        with processes.upstream(home) as upstream_url:
-            prepared = processes.prepare(home, upstream_url)
-            bench = Bench(home=home, prepared=prepared, upstream_url=upstream_url, sizes=sizes)
+        with processes.upstream(home) as url, processes.bare(home, url) as bare:
+            measures.warm_up(bare)
+            prepared = processes.prepare(home, url)
+            bench = Bench(home=home, prepared=prepared, upstream_url=url, bare=bare, sizes=sizes)
             table.print_head()
-            for name in only or measures.ALL:
+            for name in names:
                 for row in measures.ALL[name](bench):
                     rows.append(row)
                     table.print_row(row)

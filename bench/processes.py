@@ -161,12 +161,12 @@ def bare(home: Path, upstream_url: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def gateway(
-    home: Path, prepared: Path, *, name: str = "gateway", shipper: bool = False, **env: str
+    home: Path, prepared: Path, *, name: str, shipper: bool = False, env: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """Serve the gateway on a copy of a prepared data directory."""
     data_dir = home / name
     shutil.copytree(prepared, data_dir)
-    with _served(name, home, shipper=shipper, **env) as server:
+    with _served(name, home, shipper=shipper, **(env or {})) as server:
         yield server
 
 

@@ -9,7 +9,7 @@ import uvloop
 from bench.processes import HEADERS, CannotMeasure, Server
 
 OPENED_AT_ONCE = 100
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

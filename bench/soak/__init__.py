@@ -1,0 +1,1 @@
+"""Full-size runs, too long for the test suite: `python -m bench.soak` (= `make soak`)."""
