@@ -65,6 +65,24 @@ class Event:
         return f"Event({self.kind.name}, {self.raw[:80]!r})"
 
 
+class PassedEvent(Event):
+    """A piece of content in the client's own format that nobody has looked into: most of a stream."""
+
+    __slots__ = ()
+
+    kind = Kind.CONTENT
+    usage = None
+    finish_reasons = ()
+    error = None
+
+    def __init__(self, raw: bytes, wire: str, parse: Callable[[bytes], Sequence[Mapping[str, Any]]]) -> None:
+        """Keep the bytes, and how to read them should somebody want to."""
+        self.raw = raw
+        self.wire = wire
+        self._parse = parse
+        self._choices = None
+
+
 class Answer:
     """A whole, not streamed answer: wire bytes in format `wire`, and what the gateway reads of it."""
 

@@ -16,7 +16,7 @@ from providers.call import Call
 from providers.dialects.openai_errors import error_in_body, read_error
 from providers.dialects.openai_shapes import answer_choices, broken, chunk_choices, parsed_object
 from providers.errors import UpstreamError
-from providers.events import Answer, Event, Kind
+from providers.events import Answer, Event, Kind, PassedEvent
 from providers.sse import EventSplitter, data_of
 from providers.upstream import Upstream, UpstreamRequest
 
@@ -109,16 +109,19 @@ class OpenAIStream:
         self._searchable = choices == 1
         self._seen: set[int] = set()
         self._finished: set[int] = set()
-        self._content_seen = False
+        self._passing = False  # content has been seen, so that content may pass unparsed
         self._ended = False
 
     def feed(self, chunk: bytes) -> Sequence[Event]:
         """Return the events completed by `chunk`; nothing after the end."""
-        events = []
+        events: list[Event] = []
         for raw in self._splitter.feed(chunk):
-            if self._ended:
+            if self._may_pass_unparsed(raw):
+                events.append(PassedEvent(raw, CHAT, _choices_of))
+            elif self._ended:
                 break
-            events.append(self._guarded(raw))
+            else:
+                events.append(self._guarded(raw))
         return events
 
     def close(self) -> Sequence[Event]:
@@ -141,8 +144,6 @@ class OpenAIStream:
         payload = data_of(raw)
         if payload is None or not payload.strip():
             return Event(Kind.META, raw=raw, wire=CHAT, choices=())
-        if self._may_pass_unparsed(payload):
-            return Event(Kind.CONTENT, raw=raw, wire=CHAT, parse=_choices_of)
         if payload.strip() == b"[DONE]":
             return self._end(raw)
         chunk = parsed_object(payload)
@@ -153,20 +154,21 @@ class OpenAIStream:
     def _end(self, raw: bytes) -> Event:
         if not self._finished or self._seen - self._finished:
             return self._failed(broken("the stream ended without a finish reason"))
-        self._ended = True
+        self._ended, self._passing = True, False
         return Event(Kind.DONE, raw=raw, wire=CHAT, choices=())
 
     def _failed(self, error: UpstreamError) -> Event:
-        self._ended = True
+        self._ended, self._passing = True, False
         return Event(Kind.ERROR, choices=(), error=error)
 
-    def _may_pass_unparsed(self, payload: bytes) -> bool:
+    def _may_pass_unparsed(self, raw: bytes) -> bool:
+        """Is it one line of a JSON object without anything notable, after the first content?"""
         return (
-            self._content_seen
-            and self._searchable
-            and payload[:1] == b"{"
-            and payload[-1:] == b"}"
-            and _NOTABLE.search(payload) is None
+            self._passing
+            and raw[:7] == b"data: {"
+            and raw[-3:] == b"}\n\n"
+            and raw.find(b"\n") == len(raw) - 2
+            and _NOTABLE.search(raw) is None
         )
 
     def _parsed(self, raw: bytes, chunk: Mapping[str, Any]) -> Event:
@@ -180,7 +182,7 @@ class OpenAIStream:
                 reasons.append(choice["finish_reason"])
                 self._finished.add(index)
         has_content = any(_has_content(choice.get("delta")) for choice in choices)
-        self._content_seen = self._content_seen or has_content
+        self._passing = self._searchable and (self._passing or has_content)
         kind = (
             Kind.FINISH
             if reasons
