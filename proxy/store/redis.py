@@ -164,6 +164,8 @@ class RedisStore:
 
     async def _look_again(self) -> None:
         try:
+            # The pool's other connections died with the one that told us: each would tell it again.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
             await self._client.ping()
         except CONNECTION_ERRORS:
             return
