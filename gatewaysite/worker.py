@@ -40,7 +40,6 @@ class Worker(uvicorn.Server):
         # What is imported by now lives as long as the process: no collection needs to walk it.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
         if self._ready_fd is not None:
             os.write(self._ready_fd, b"\n")
             os.close(self._ready_fd)
@@ -67,6 +66,7 @@ def run_worker(*, listener: socket.socket, app: str, grace_s: float, ready_fd: i
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(grace_s),
     )
+    gc.set_threshold(*GC_THRESHOLDS)  # before the first configuration: a hundred thousand keys are read
     # uvicorn raises the signal that ended it once more when it is done; it is handled already.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -19,7 +19,6 @@ MAX_MODEL_LENGTH = 256
 # More brackets than this may be nested deeper than orjson writes (254 levels; it reads 1,024).
 MAX_BRACKETS = 200
 # The closing quote of a key: an escaped quote is inside a string.
-_EXPONENT = re.compile(rb"[0-9][eE]")
 _KEY_END = re.compile(rb'"(?<!\\")\s*:')
 
 
@@ -152,10 +151,8 @@ def _verbatim(raw: bytes, body: Mapping[str, Any]) -> bool:
     a body with more keys in its text than in our reading of it is written anew: the vendor gets what
     we judged.
     """
-    # Without exponents nothing of a reading is longer than its text, so equal lengths leave no room
-    # for a second key. This settles what SDKs send; the rest is counted.
-    if len(orjson.dumps(body)) == len(raw) and _EXPONENT.search(raw) is None:
-        return True
+    if orjson.dumps(body) == raw:
+        return True  # what SDKs send: compact, each key once
     if b'\\\\"' in raw:  # an escaped backslash before a quote, which _KEY_END does not look behind
         return False
     keys, nodes = 0, list[Any]([body])

@@ -24,11 +24,13 @@ class ReadRows:
         self.version = -1
         self.parts: dict[str, list[Mapping[str, Any]]] = {}
         self.callers: Mapping[bytes, Caller] = {}
+        self.swept = False  # did the last `follow` read all keys?
         self._digests: dict[int, bytes] = {}  # by key id: a changed key is found without a search
 
     def follow(self, version: int) -> bool:
         """Read what changed up to `version`; return whether anything but keys did."""
         changes = rows.changes_since(self.version, MAX_CHANGES) if self.parts else None
+        self.swept = False
         if changes is None:
             # `version` was read before the rows: a change in between is only seen once more.
             self.parts = {part: rows.read_part(part) for part in rows.SMALL_PARTS}
@@ -66,6 +68,7 @@ class ReadRows:
         self.callers = callers
 
     def _all_callers(self) -> dict[bytes, Caller]:
+        self.swept = True
         callers, digests = {}, {}
         for row in rows.read_all_keys():
             digest, caller = compile_caller(row)

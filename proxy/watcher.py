@@ -101,13 +101,12 @@ class Watcher:
         close_old_connections()
         version = rows.version()
         if version != self._read.version:
-            first = self._read.version < 0
             more_than_keys = self._read.follow(version)
             if more_than_keys:
                 self._compile()
             elif self._snapshot is not None:
                 self._swap(with_callers(self._snapshot, version, self._read.callers))
-            if first:
+            if self._read.swept:
                 # Callers live long: out of the collector's sight, or each full collection would
                 # stop all requests for as long as it takes to walk them.
                 gc.freeze()
