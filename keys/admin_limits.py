@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
 from config.audit import audited
 from config.screens import OnOffActions, Rows, Screen, display
 from keys.models import Budget, RateLimit
+
+NOT_YET = "This version keeps limits and budgets but does not hold requests to them yet (RPM_LIMIT it does)."
 
 audited(RateLimit)
 audited(Budget)
@@ -61,6 +63,15 @@ class _ScopeScreen(OnOffActions, Screen):
     autocomplete_fields = ("tenant", "key")
     actions = ("enable_selected", "disable_selected")
     ordering = ("tenant__name", "key__name", "pk")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        """Say what this version does with these rows, above the list."""
+        if request.method == "GET":
+            messages.warning(request, NOT_YET)
+        response: HttpResponseBase = super().changelist_view(request, extra_context)
+        return response
 
     @display(description="Holds for")
     def holds_for(self, obj: Any) -> str:

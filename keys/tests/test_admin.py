@@ -389,3 +389,8 @@ def test_it_deletes_a_tenant_with_all_it_owns_but_its_ledger(client, tenant):
     assert not ApiKey.objects.exists()
     assert not RateLimit.objects.exists()
     assert LedgerEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("screen", ["ratelimit", "budget"])
+def test_it_says_that_limits_are_not_in_force_yet(client, screen):
+    assert "does not hold requests to them yet" in client.get(f"/admin/keys/{screen}/").content.decode()
