@@ -21,6 +21,7 @@ import pytest
 from tests.gateway import Gateway, running_gateway
 from tests.records import logged, rows
 from tests.servers import celery_worker, eventually, postgres, redis
+from tests.traffic import PAUSE_S
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
 
 SOAK = os.environ.get("GATEWAY_SOAK") == "1"
@@ -49,7 +50,7 @@ class Load:
         while not self.stopping.is_set():
             with httpx.Client(base_url=self.gateway.url, timeout=30) as client:
                 try:
-                    while not self.stopping.is_set():
+                    while not self.stopping.wait(0 if SOAK else PAUSE_S):
                         self._ask(client)
                 except httpx.TransportError:
                     time.sleep(0.02)  # the process is gone; nothing tells when the next one is there

@@ -13,6 +13,9 @@ import httpx
 from tests.gateway import Gateway
 from tests.servers import eventually
 
+# Clients that never pause would measure how fast this process is.
+PAUSE_S = 0.01
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -72,7 +75,7 @@ def traffic(
     def ask_for_ever() -> None:
         # A connection that a killed process has left is not an answer: the next request opens another.
         with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
-            while not running.stopping.is_set():
+            while not running.stopping.wait(PAUSE_S):
                 running.answers.append(_ask(client, body))
 
     threads = [threading.Thread(target=ask_for_ever, daemon=True) for _ in range(clients)]
