@@ -101,13 +101,18 @@ class Server:
         self.url = found[1]
         self.port = int(self.url.rpartition(":")[2])
         self.started_s = 0.0
+        self._first_workers: list[int] = []
 
     @property
     def workers(self) -> list[int]:
-        """Return the process ids of its web processes."""
+        """Return the process ids of its web processes. Raises CannotMeasure when one has died."""
         pid = self.process.popen.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"serve_process\0web" in _command_line(child)]
+        workers = [int(child) for child in children if b"serve_process\0web" in _command_line(child)]
+        self._first_workers = self._first_workers or workers
+        if workers != self._first_workers or not workers:
+            raise CannotMeasure(f"a process of {self.process.name} died:\n{self.process.output[-3000:]}")
+        return workers
 
     def cpu(self) -> Cpu:
         """Return the workers' processor times since they started."""
@@ -126,12 +131,14 @@ class Server:
 
 @contextlib.contextmanager
 def upstream(home: Path) -> Iterator[str]:
-    """Run the fake vendor and yield its base URL."""
+    """Run the fake vendor and yield its base URL. Raises CannotMeasure when it ended before its time."""
     port = free_port()
     process = Process("upstream", [sys.executable, "-m", "bench.upstream", "--port", str(port)], home=home)
     try:
         _wait_for_port(process, port)
         yield f"http://127.0.0.1:{port}/v1"
+        if (status := process.popen.poll()) is not None:
+            raise CannotMeasure(f"the fake vendor ended too early, with status {status}: {process.output}")
     finally:
         process.stop()
 

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import threading
 from typing import Any
 
@@ -152,7 +151,7 @@ def end_with_standard_input() -> None:
     def wait() -> None:
         with contextlib.suppress(OSError):
             os.read(0, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()
 
