@@ -37,6 +37,7 @@ class QueuedOutput:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._closing = threading.Event()
+        self._starting = threading.Lock()
 
     def msg(self, line: str | bytes) -> None:
         """Queue one line."""
@@ -59,10 +60,14 @@ class QueuedOutput:
             self._thread = None
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
-        self._thread.start()
+        with self._starting:
+            if self._thread is not None and self._pid == os.getpid():
+                return  # another thread was faster
+            self._closing = threading.Event()
+            thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
+            thread.start()
+            # Told only now: `close` joins what it finds here.
+            self._thread, self._pid = thread, os.getpid()
 
     def _write(self) -> None:
         closing = self._closing

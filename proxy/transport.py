@@ -23,6 +23,7 @@ from providers.upstream import Account, Upstream, UpstreamRequest
 USER_AGENT = "django-llm-gateway"
 KEEPALIVE_S = 60.0
 DRAIN_S = 1.0
+RESOLVE_S = 2.0
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 _wants_fresh: ContextVar[bool] = ContextVar("wants_fresh", default=False)
 
@@ -97,7 +98,8 @@ class Transport:
                     limit_per_host=0,
                     keepalive_timeout=KEEPALIVE_S,
                     ttl_dns_cache=30,
-                    resolver=aiohttp.AsyncResolver(),  # c-ares: no threads for DNS
+                    # c-ares: no threads for DNS. Bounded, because sock_connect does not count it.
+                    resolver=aiohttp.AsyncResolver(timeout=RESOLVE_S, tries=2),
                     enable_cleanup_closed=False,
                 ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=account.timeouts.connect_s),
