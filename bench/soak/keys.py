@@ -146,7 +146,7 @@ class _Story:
         return Row(
             what=what,
             reference=self._usually(),
-            measured=f"{in_force_s:.2f} s, +{delay_ms:.1f} ms",
+            measured=f"{in_force_s:.2f} s, {delay_ms:+.1f} ms",
             target="< 1 s, +20 ms",
             met=in_force_s < IN_FORCE_S and delay_ms < DELAY_MS,
             figures={
@@ -177,7 +177,7 @@ class _Story:
         return Row(
             what="the snapshot is kept on disk",
             reference=self._usually(),
-            measured=f"+{delay_ms:.1f} ms",
+            measured=f"{delay_ms:+.1f} ms",
             target="+20 ms",
             met=delay_ms < DELAY_MS,
             figures={"delay_ms": delay_ms},
