@@ -106,4 +106,4 @@ def _wrk(url: str, shape: Shape, seconds: int) -> dict[str, Any]:
         if line.startswith("FIGURES "):
             figures: dict[str, Any] = json.loads(line.removeprefix("FIGURES "))
             return figures
-    raise CannotMeasure(f"wrk failed:\n{done.stdout}{done.stderr}")
+    raise CannotMeasure(f"wrk ended with status {done.returncode}: {done.stdout}{done.stderr}")
