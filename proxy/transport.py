@@ -212,7 +212,7 @@ class HttpResponse:
                 yield chunk
         except (aiohttp.ClientError, OSError) as problem:
             if self._timed_out:
-                raise _timeout(self._timed_out) from None
+                raise timed_out(self._timed_out) from None
             raise _translated(problem) from None
         finally:
             self._stop_timer()
@@ -301,10 +301,6 @@ class DemoResponse:
 
 def timed_out(name: str) -> UpstreamError:
     """Return the error of a timeout: connect, first content, idle or total."""
-    return _timeout(name)
-
-
-def _timeout(name: str) -> UpstreamError:
     return UpstreamError(
         f"The {name} timeout fired.", owner=Owner.HEALTH, code="upstream_timeout", timeout=name
     )
@@ -320,7 +316,7 @@ def _too_large(limit: int) -> UpstreamError:
 
 def _translated(problem: Exception) -> UpstreamError:
     if isinstance(problem, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError)):
-        return _timeout("connect")
+        return timed_out("connect")
     if isinstance(problem, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
         return UpstreamError(
             "The provider's certificate is not trusted, or TLS failed.",

@@ -27,7 +27,8 @@ TIMEOUT_S = 1.0
 RETRY_S = 2.0
 MAX_CONNECTIONS = 100
 # KEYS: one bucket per limit; ARGV: amount and window (microseconds) of each. The same arithmetic as
-# gcra.py, by Redis's own clock, so replicas may differ in theirs. All of it stays below 2^53.
+# gcra.py, by Redis's own clock, so replicas may differ in theirs. Exact
+# while amount times window stays below 2^53: a minute's limits of any size, not 104,000 a day.
 _TAKE = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
