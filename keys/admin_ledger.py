@@ -73,21 +73,12 @@ class LedgerEntryAdmin(EndlessScreen):
         ("Cost", {"fields": (("cost", "price_ref"),)}),
     )
     readonly_fields = ("when", "owner", "upstream", "cost")
+    searched_ids = ("completion_id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
         """Read the names of keys and tenants that still exist along."""
         found: QuerySet[LedgerEntry] = super().get_queryset(request)
         return with_owner_names(found)
-
-    def get_search_results(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[Any],
-        search_term: str,
-    ) -> tuple[QuerySet[Any], bool]:
-        """Look up one id by its index; anything softer would read the whole table."""
-        term = search_term.strip()
-        return (queryset.filter(completion_id=term) if term else queryset), False
 
     @display(description="At (UTC)")
     def when(self, obj: LedgerEntry) -> str:

@@ -97,8 +97,9 @@ class Gateway:
         return [child for child in pids if f"serve_process\0{role}" in _command_line(child)]
 
     def log(self) -> str:
-        """Everything it has printed, over all its starts."""
-        return self._earlier_output + (self._process.output if self._process else "")
+        """Every whole line that it has printed, over all its starts: the last one may be half there."""
+        printed = self._earlier_output + (self._process.output if self._process else "")
+        return printed[: printed.rfind("\n") + 1]
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this gateway's data and return what it printed."""

@@ -46,6 +46,7 @@ def _forbid(what: str) -> None:
     path = _in_request.get()
     if _armed.is_set() and path and threading.current_thread() is threading.main_thread():
         _caught.append(f"{path}: {what}")
+        _in_request.set("")  # what answers and logs this failure may read the sources for its trace
         raise BlocksTheLoop(what)
 
 

@@ -21,7 +21,7 @@ import pytest
 from tests.gateway import Gateway, running_gateway
 from tests.records import logged, rows
 from tests.servers import celery_worker, eventually, postgres, redis
-from tests.traffic import PAUSE_S
+from tests.traffic import PAUSE_S, clients_running
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
 
 SOAK = os.environ.get("GATEWAY_SOAK") == "1"
@@ -78,15 +78,8 @@ class Load:
 @contextlib.contextmanager
 def load(gateway: Gateway, *, clients: int = 4) -> Iterator[Load]:
     running = Load(gateway)
-    threads = [threading.Thread(target=running.ask_for_ever, daemon=True) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with clients_running(running.ask_for_ever, running.stopping, clients):
         yield running
-    finally:
-        running.stopping.set()
-        for thread in threads:
-            thread.join(40)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -100,11 +101,23 @@ def requests_of_every_kind(gateway: Gateway, vendor: FakeVendor) -> None:
     vendor.wait_for_outcome(gone, "client-gone")
 
 
+def burst(gateway: Gateway) -> None:
+    """Ask much at once: every pool needs more connections than it has."""
+    with (
+        httpx.Client(base_url=gateway.url, headers=bearer(TEAM_KEY), timeout=30) as client,
+        ThreadPoolExecutor(32) as threads,
+    ):
+        models = [f"replay/{unique()}" for _ in range(200)]
+        answers = list(threads.map(lambda model: client.post(CHAT, json=chat(model)), models))
+    assert {answer.status_code for answer in answers} == {200}
+
+
 def test_no_request_blocks_the_event_loop(served: Gateway, vendor: FakeVendor) -> None:
     requests_of_every_kind(served, vendor)  # what happens once, at first use, may open files
     httpx.post(f"{served.url}/__guard")
     for _ in range(2):
         requests_of_every_kind(served, vendor)
+    burst(served)
     assert httpx.get(f"{served.url}/__guard").json() == []
     assert errors_in(served.log()) == []
 

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,15 +78,24 @@ def traffic(
             while not running.stopping.wait(PAUSE_S):
                 running.answers.append(_ask(client, body))
 
+    with clients_running(ask_for_ever, running.stopping, clients):
+        yield running
+
+
+@contextlib.contextmanager
+def clients_running(
+    ask_for_ever: Callable[[], None], stopping: threading.Event, clients: int
+) -> Iterator[None]:
+    """Run `ask_for_ever` in as many threads for the length of the block; `stopping` ends it."""
     threads = [threading.Thread(target=ask_for_ever, daemon=True) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield running
+        yield
     finally:
-        running.stopping.set()
+        stopping.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(40)
 
 
 def _ask(client: httpx.Client, body: Mapping[str, Any]) -> Answered:

@@ -67,6 +67,8 @@ class RedisStore:
             socket_connect_timeout=TIMEOUT_S,
             max_connections=MAX_CONNECTIONS,
             timeout=TIMEOUT_S,
+            # Telling Redis our version reads it from disk, for each connection, on the event loop.
+            driver_info=None,
         )
         self._client = redis_async.Redis.from_pool(pool)
         self._local = local
