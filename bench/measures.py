@@ -86,6 +86,18 @@ def limits(bench: Bench) -> Iterator[Row]:
         )
 
 
+def client(bench: Bench) -> Iterator[Row]:
+    """Show what the gateway's own HTTP client gains over the one of the bare lane."""
+    with processes.bare(bench.home, bench.upstream_url, own_client=True) as own:
+        warm_up(own)
+        for what, shape in (
+            ("JSON, 64 connections", Shape(connections=64)),
+            ("SSE, 32 connections", Shape(connections=32, stream=True)),
+        ):
+            samples = bench.in_turns({"bare": (bench.bare, shape), "full": (own, shape)})
+            yield _compared(f"bare lane with the gateway's client: {what}", samples, at_least=None)
+
+
 def throughput(bench: Bench) -> Iterator[Row]:
     """Measure JSON, streams and cache hits against the bare lane."""
     bare = bench.bare
@@ -224,6 +236,7 @@ def idle_streams(bench: Bench) -> Iterator[Row]:
 QUICK = ("limits", "throughput", "redis", "memory", "streams")
 ALL = {
     "limits": limits,
+    "client": client,
     "throughput": throughput,
     "redis": redis,
     "shipper": shipper,

@@ -160,9 +160,11 @@ def redis(home: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def bare(home: Path, upstream_url: str) -> Iterator[Server]:
+def bare(home: Path, upstream_url: str, *, own_client: bool = False) -> Iterator[Server]:
     """Serve the bare lane, by the same command as the gateway."""
-    with _served("bare", home, app="bench.bare:application", BENCH_UPSTREAM=upstream_url) as server:
+    name, client = ("bare-own", "own") if own_client else ("bare", "aiohttp")
+    app = "bench.bare:application"
+    with _served(name, home, app=app, BENCH_UPSTREAM=upstream_url, BENCH_CLIENT=client) as server:
         yield server
 
 

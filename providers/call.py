@@ -1,12 +1,10 @@
 """One parsed client request, in the canonical form (OpenAI chat). Never mutated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What the client wants.
 
     `wire` names the format `raw` is in ("openai.chat"); a dialect that speaks it may send `raw` on

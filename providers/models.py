@@ -25,9 +25,16 @@ def _check_base_url(value: str) -> None:
         raise ValidationError("must start with http:// or https://", code="scheme")
 
 
+_FRAMING = ("content-length", "transfer-encoding")
+
+
 def _check_headers(value: Any) -> None:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise ValidationError('must be an object of strings, such as {"x-team": "blue"}', code="headers")
+    if not {name.lower() for name in value}.isdisjoint(_FRAMING):
+        raise ValidationError(
+            f"must not hold {' or '.join(_FRAMING)}: the gateway says those", code="headers"
+        )
 
 
 class Provider(TrackedModel):

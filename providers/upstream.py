@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from providers.pricing import RateSchedule
 
@@ -46,8 +47,7 @@ class Upstream:
     prices: RateSchedule
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """What a dialect wants sent: a path under the base URL, its own headers, the body."""
 
     path: str

@@ -5,7 +5,7 @@ Whatever happens, the connection is either read to its end or dropped.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from providers.call import Call
@@ -24,11 +24,13 @@ from proxy.transport import Response, Transport
 
 @dataclass(slots=True)
 class OpenStream:
-    """A stream whose first content is in hand (`first`) and not yet sent."""
+    """A stream whose first content is in hand (`first`) and not yet sent.
+
+    `decoder` is None where nothing more can come: `first` is all of it.
+    """
 
     first: Sequence[Event]
     response: Response
-    chunks: AsyncIterator[bytes] | None
     decoder: StreamDecoder | None
 
 
@@ -50,7 +52,7 @@ class Attempting:
             response, body = await self._fetch(upstream, request, at)
             self._note(response)
             if response.status >= 300:
-                raise dialect.error(response.status, lowered(response.headers), body)
+                raise dialect.error(response.status, response.headers, body)
             answer = dialect.decode(body, self.call)
         except UpstreamError as error:
             self.exchange.close_attempt(attempt, status=None, error=error)
@@ -109,32 +111,33 @@ class Attempting:
     async def _first_content(self, dialect: Dialect, response: Response, first_by: float) -> OpenStream:
         response.watch(name="first content", at=first_by)
         if response.status >= 300:
-            body = b"".join([chunk async for chunk in response.chunks()])
-            raise dialect.error(response.status, lowered(response.headers), body)
+            raise dialect.error(response.status, response.headers, await _whole(response))
         if response.headers.get("content-type", "").startswith("application/json"):
             # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
-            body = b"".join([chunk async for chunk in response.chunks()])
-            answer = dialect.decode(body, self.call)
-            return OpenStream(disassemble(answer.message, answer.usage), response, None, None)
-        decoder, chunks, seen = dialect.stream(self.call), response.chunks(), list[Event]()
-        async for chunk in chunks:
-            seen += decoder.feed(chunk)
+            answer = dialect.decode(await _whole(response), self.call)
+            return OpenStream(disassemble(answer.message, answer.usage), response, None)
+        decoder, seen = dialect.stream(self.call), list[Event]()
+        while piece := await response.piece():
+            seen += decoder.feed(piece)
             if _has_content(seen):
-                return OpenStream(seen, response, chunks, decoder)
+                return OpenStream(seen, response, decoder)
         seen += decoder.close()
         _has_content(seen)  # raises the ERROR that a stream without content ends in
-        return OpenStream(seen, response, None, None)
+        return OpenStream(seen, response, None)
 
     def _note(self, response: Response) -> None:
         """Pass the vendor's own rate-limit headers on under their own name."""
         for name, value in response.headers.items():
-            if name[:12].lower() == "x-ratelimit-":
-                self.headers["x-upstream-" + name[2:].lower()] = value
+            if name.startswith("x-ratelimit-"):
+                self.headers["x-upstream-" + name[2:]] = value
 
 
-def lowered(headers: object) -> dict[str, str]:
-    """Return headers with lower-case names."""
-    return {name.lower(): value for name, value in headers.items()}  # type: ignore[attr-defined]  # any mapping
+async def _whole(response: Response) -> bytes:
+    """Read the body under the limits that are set on it."""
+    pieces = []
+    while piece := await response.piece():
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _has_content(events: Sequence[Event]) -> bool:

@@ -31,12 +31,11 @@ async def run(
 
     `deadline` is loop time: no attempt and no pause starts that would pass it.
     """
-    loop = asyncio.get_running_loop()
-    waiting = list(candidates)
+    waiting = candidates
     again: list[Upstream] = []
     attempts = rounds = 0
     while True:
-        upstream = waiting.pop(0)
+        upstream, waiting = waiting[0], waiting[1:]
         attempts += 1
         try:
             return await attempt(upstream)
@@ -49,7 +48,7 @@ async def run(
             if not waiting:
                 waiting, again, rounds = again, [], rounds + 1
                 pause_s = _pause_s(error, rounds)
-            if not waiting or loop.time() + pause_s >= deadline:
+            if not waiting or asyncio.get_running_loop().time() + pause_s >= deadline:
                 raise
             if pause_s:
                 await asyncio.sleep(pause_s)

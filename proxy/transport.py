@@ -1,4 +1,4 @@
-"""The only door to vendors on the hot path: aiohttp, one session per provider (bulkhead, keep-alive).
+"""The only door to vendors on the hot path: one pool of connections per provider (bulkhead, keep-alive).
 
 Every failure leaves here as an UpstreamError, most specific first (`_translated`). A reset on a
 reused connection before any byte of the answer is the keep-alive race, not a failure: the request
@@ -6,26 +6,25 @@ is sent once more on another connection and counts as the same attempt.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-from contextvars import ContextVar
-from typing import Any, Protocol
-
-import aiohttp
-from aiohttp.connector import Connection
-from yarl import URL
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from typing import Protocol
 
 from providers import demo
 from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
 from providers.models import DEMO_URL
 from providers.upstream import Account, Upstream, UpstreamRequest
+from proxy.wire import errors as wire
+from proxy.wire.addresses import Addresses
+from proxy.wire.origin import Address, address_of, request_head
+from proxy.wire.pool import Pool
+from proxy.wire.reply import Reply
 
 USER_AGENT = "django-llm-gateway"
-KEEPALIVE_S = 60.0
 DRAIN_S = 1.0
-RESOLVE_S = 2.0
-_reused: ContextVar[bool] = ContextVar("reused", default=False)
-_wants_fresh: ContextVar[bool] = ContextVar("wants_fresh", default=False)
+MAX_DOORS = 1000
+_OWN_HEADERS = {"accept-encoding": "identity", "user-agent": USER_AGENT}
 
 
 class Response(Protocol):
@@ -34,14 +33,18 @@ class Response(Protocol):
     status: int
     headers: Mapping[str, str]
 
+    @property
+    def over(self) -> bool:
+        """Has all of it arrived, so that nothing holds the connection any more?"""
+
     async def read(self) -> bytes:
         """Return the whole body."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body as it arrives; watched by the limits set on it."""
+    async def piece(self) -> bytes:
+        """Return what has arrived of the body, waiting for some; b"" at its end. See `watch`."""
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
-        """End `chunks` with timeout `name` at loop time `at`, or "idle" after `idle_s` without a byte."""
+        """End `piece` with timeout `name` at loop time `at`, or "idle" after `idle_s` without a byte."""
 
     def close(self) -> None:
         """Drop the connection: the vendor sees that we left. Never waits."""
@@ -50,113 +53,121 @@ class Response(Protocol):
         """Read what little is left so that the connection can be used again."""
 
 
+class _Door:
+    """Where one account's requests to one path go: its pool, and the head that they all begin with."""
+
+    __slots__ = ("_address", "_head", "_head_of", "account", "pool")
+
+    def __init__(self, account: Account, address: Address, pool: Pool) -> None:
+        self.account = account
+        self.pool = pool
+        self._address = address
+        self._head = b""
+        self._head_of: Mapping[str, str] | None = None
+
+    def head(self, request: UpstreamRequest) -> bytes:
+        """Return the request's head; a dialect's constant headers are put together once."""
+        if self._head_of is not request.headers:
+            headers = {**_OWN_HEADERS, **self.account.headers, **request.headers}
+            self._head = request_head(self._address, headers)
+            self._head_of = request.headers
+        return b"%b%d\r\n\r\n" % (self._head, len(request.body))
+
+
 class Transport:
-    """Opens requests to upstreams."""
+    """Opens requests to upstreams. Made inside the event loop."""
 
     def __init__(self, *, max_response_bytes: int) -> None:
         """Answers larger than `max_response_bytes` are refused."""
         self._max_response_bytes = max_response_bytes
-        self._sessions: dict[tuple[str, int, float], aiohttp.ClientSession] = {}
-        self._urls: dict[tuple[str, str], URL] = {}
+        self._addresses = Addresses()
+        self._tls = _trust()  # now, and not during the first request
+        self._pools: dict[tuple[object, ...], Pool] = {}
+        self._doors: dict[tuple[str, str], _Door] = {}
 
     async def open(self, upstream: Upstream, request: UpstreamRequest) -> Response:
         """Send the request and return when the head is here. Raises UpstreamError.
 
-        The caller bounds the wait (asyncio.timeout); cancelling closes the connection.
+        The caller bounds the wait; cancelling closes the connection.
         """
         account = upstream.account
         if account.base_url == DEMO_URL:
             return DemoResponse(demo.respond(request.path, request.body))
-        session = self._session(account)
-        headers = {**account.headers, **request.headers}
         try:
-            url = self._url(account.base_url, request.path)
-            try:
-                response = await _post(session, url, request.body, headers, fresh=False)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
-                if not _reused.get():
-                    raise
-                response = await _post(session, url, request.body, headers, fresh=True)
-        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            door = self._doors.get((account.name, request.path))
+            if door is None or door.account is not account:
+                door = self._door(account, request.path)
+            reply = await self._ask(door.pool, door.head(request), request.body)
+        except wire.WireError as problem:
             raise _translated(problem) from None
-        return HttpResponse(response, self._max_response_bytes)
+        return HttpResponse(reply)
 
     async def close(self) -> None:
-        """Close all sessions."""
-        sessions = list(self._sessions.values())
-        self._sessions.clear()
-        for session in sessions:
-            await session.close()
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        self._doors.clear()
+        await self._addresses.close()
 
-    def _session(self, account: Account) -> aiohttp.ClientSession:
-        key = (account.name, account.max_connections, account.timeouts.connect_s)
-        session = self._sessions.get(key)
-        if session is None:
-            session = self._sessions[key] = aiohttp.ClientSession(
-                connector=_Connector(
-                    limit=account.max_connections,
-                    limit_per_host=0,
-                    keepalive_timeout=KEEPALIVE_S,
-                    ttl_dns_cache=30,
-                    # c-ares: no threads for DNS. Bounded, because sock_connect does not count it.
-                    resolver=aiohttp.AsyncResolver(timeout=RESOLVE_S, tries=2),
-                    enable_cleanup_closed=False,
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=account.timeouts.connect_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
-                skip_auto_headers=("accept",),
-                read_bufsize=1 << 18,
-                max_line_size=1 << 16,
-                max_field_size=1 << 16,
+    def _forget_unused(self) -> None:
+        """Drop the pools without connections, and the doors to them: providers that have moved leave some."""
+        self._pools = {name: each for name, each in self._pools.items() if each.size}
+        kept = set(self._pools.values())
+        self._doors = {name: door for name, door in self._doors.items() if door.pool in kept}
+
+    async def _ask(self, pool: Pool, head: bytes, body: bytes) -> Reply:
+        connection = pool.kept() or await pool.take()
+        reply = connection.send(head, body, limit=self._max_response_bytes)
+        try:
+            await reply.head()
+        except wire.Stale:
+            connection = await pool.take(fresh=True)
+            reply = connection.send(head, body, limit=self._max_response_bytes)
+            try:
+                await reply.head()
+            except BaseException:
+                reply.close()
+                raise
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    def _door(self, account: Account, path: str) -> _Door:
+        address = address_of(account.base_url.rstrip("/") + path)
+        key = (account.name, address.origin, account.max_connections, account.timeouts.connect_s)
+        pool = self._pools.get(key)
+        if pool is None:
+            self._forget_unused()
+            pool = self._pools[key] = Pool(
+                address.origin,
+                limit=account.max_connections,
+                connect_s=account.timeouts.connect_s,
+                addresses=self._addresses,
+                tls=self._tls,
             )
-        return session
-
-    def _url(self, base: str, path: str) -> URL:
-        key = (base, path)
-        url = self._urls.get(key)
-        if url is None:
-            if len(self._urls) > 1000:
-                self._urls.clear()
-            url = self._urls[key] = URL(base.rstrip("/") + path)
-        return url
+        if len(self._doors) >= MAX_DOORS:
+            self._doors.clear()
+        door = self._doors[account.name, path] = _Door(account, address, pool)
+        return door
 
 
-async def _post(
-    session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str], *, fresh: bool
-) -> aiohttp.ClientResponse:
-    _reused.set(False)
-    _wants_fresh.set(fresh)
-    # A redirect would carry body and credential to a place that no provider row names.
-    return await session.post(url, data=body, headers=headers, allow_redirects=False)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells whether a connection had been used before, and makes a fresh one when asked for."""
-
-    async def _get(self, key: Any, traces: Any) -> Connection | None:
-        # aiohttp's own look into the pool; there is no public way past it (3.14).
-        return None if _wants_fresh.get() else await super()._get(key, traces)
-
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
-        connection = await super().connect(req, traces, timeout)
-        protocol: Any = connection.protocol
-        _reused.set(getattr(protocol, "gateway_used", False))
-        with contextlib.suppress(AttributeError):
-            protocol.gateway_used = True
-        return connection
+@cache
+def _trust() -> ssl.SSLContext:
+    """Return the TLS settings of all connections. Reads the system's trusted certificates: milliseconds."""
+    return ssl.create_default_context()
 
 
 class HttpResponse:
-    """An aiohttp answer, watched by at most one timer at a time."""
+    """An answer from the wire, watched by at most one timer at a time."""
 
     __slots__ = (
         "_at",
         "_idle_s",
         "_loop",
-        "_max_bytes",
         "_name",
-        "_response",
+        "_reply",
         "_timed_out",
         "_timer",
         "_waiting_since",
@@ -164,88 +175,68 @@ class HttpResponse:
         "status",
     )
 
-    def __init__(self, response: aiohttp.ClientResponse, max_bytes: int) -> None:
-        """Take over the response."""
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers  # case-insensitive
-        self._response = response
-        self._max_bytes = max_bytes
+    def __init__(self, reply: Reply) -> None:
+        """Take over the reply, whose head is here."""
+        self.status = reply.status
+        self.headers = reply.headers
+        self._reply = reply
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._name = self._timed_out = ""
-        self._at = 0.0
-        self._idle_s: float | None = None
+        self._timed_out = ""
         self._waiting_since = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Has all of it arrived?"""
+        return self._reply.whole
 
     async def read(self) -> bytes:
         """Return the whole body. Raises UpstreamError, also for one that is too large."""
-        content = self._response.content
         try:
-            body = await content.readany()
-            pieces, size = [body], len(body)
-            while size <= self._max_bytes:
-                if content.at_eof():
-                    return b"".join(pieces) if len(pieces) > 1 else body
-                pieces.append(await content.readany())
-                size += len(pieces[-1])
-            raise _too_large(self._max_bytes)
-        except (aiohttp.ClientError, OSError) as problem:
+            return await self._reply.read()
+        except wire.WireError as problem:
             raise _translated(problem) from None
-        finally:
-            self._release()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives. Raises UpstreamError."""
-        content, size = self._response.content, 0
+    async def piece(self) -> bytes:
+        """Return what has arrived since the last piece; b"" at the end. Raises UpstreamError."""
+        self._waiting_since = self._loop.time()
         try:
-            while True:
-                self._waiting_since = self._loop.time()
-                chunk = await content.readany()
-                self._waiting_since = 0.0
-                if not chunk:
-                    if content.at_eof():
-                        return
-                    continue
-                size += len(chunk)
-                if size > self._max_bytes:
-                    raise _too_large(self._max_bytes)
-                yield chunk
-        except (aiohttp.ClientError, OSError) as problem:
+            piece = await self._reply.piece()
+        except wire.WireError as problem:
+            self._stop_timer()
             if self._timed_out:
                 raise timed_out(self._timed_out) from None
             raise _translated(problem) from None
-        finally:
+        self._waiting_since = 0.0
+        if not piece:
             self._stop_timer()
+        return piece
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
-        """Set the limits of `chunks`; a later call replaces them."""
-        self._stop_timer()
+        """Set the limits of `piece`; a later call replaces them."""
         self._name, self._at, self._idle_s = name, at, idle_s
         look_at = at if idle_s is None else min(at, self._loop.time() + idle_s)
+        if self._timer is not None:
+            if self._timer.when() <= look_at:
+                return  # it looks early enough, and goes by the limits that it finds then
+            self._timer.cancel()
         self._timer = self._loop.call_at(look_at, self._check)
 
     def close(self) -> None:
-        """Drop the connection, unless the answer was read to its end."""
+        """Drop the connection, unless the answer has arrived to its end."""
         self._stop_timer()
-        self._release()
+        self._reply.close()
 
     async def finish(self) -> None:
         """Read to the end within a second, or drop the connection."""
-        if self._response.content.at_eof():
-            self._release()
+        self._stop_timer()
+        if self._reply.whole:
             return
         try:
             async with asyncio.timeout(DRAIN_S):
-                await self._response.content.read()
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            self._response.close()
-        self._release()
-
-    def _release(self) -> None:
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+                await self._reply.read()
+        except (TimeoutError, wire.WireError):
+            self._reply.close()
 
     def _check(self) -> None:
         """Fire, or look again when the present wait could have become too long."""
@@ -261,7 +252,7 @@ class HttpResponse:
             remaining_s = self._at - now if self._idle_s is None else self._idle_s - waited_s
             self._timer = self._loop.call_at(min(self._at, now + remaining_s) + 0.001, self._check)
             return
-        self._response.close()
+        self._reply.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -277,17 +268,22 @@ class DemoResponse:
         self.status = reply.status
         self.headers: Mapping[str, str] = {"content-type": reply.content_type}
         self._pieces = reply.pieces
+        self.over = True  # there is no connection
 
     async def read(self) -> bytes:
         """Return the whole body."""
-        return b"".join([piece async for piece in self.chunks()])
+        pieces = []
+        while piece := await self.piece():
+            pieces.append(piece)
+        return b"".join(pieces)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the pieces, each after its pause."""
+    async def piece(self) -> bytes:
+        """Return the next piece, after its pause."""
         for pause_s, piece in self._pieces:
             if pause_s:
                 await asyncio.sleep(pause_s)
-            yield piece
+            return piece
+        return b""
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
         """The demo is never silent."""
@@ -306,31 +302,19 @@ def timed_out(name: str) -> UpstreamError:
     )
 
 
-def _too_large(limit: int) -> UpstreamError:
-    return UpstreamError(
-        f"The answer is larger than MAX_RESPONSE_BYTES ({limit}).",
-        owner=Owner.HEALTH,
-        code="upstream_too_large",
-    )
-
-
-def _translated(problem: Exception) -> UpstreamError:
-    if isinstance(problem, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError)):
+def _translated(problem: wire.WireError) -> UpstreamError:
+    if isinstance(problem, wire.ConnectTimeout):
         return timed_out("connect")
-    if isinstance(problem, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return UpstreamError(
-            "The provider's certificate is not trusted, or TLS failed.",
-            owner=Owner.HEALTH,
-            code="upstream_connect",
-        )
-    if isinstance(problem, aiohttp.ClientConnectorError):
-        return UpstreamError(
-            "The connection was refused or the host is unknown.", owner=Owner.HEALTH, code="upstream_connect"
-        )
-    if isinstance(problem, (aiohttp.ClientPayloadError, aiohttp.ClientResponseError)):
-        return UpstreamError("The answer broke off or is garbled.", owner=Owner.HEALTH, code=INVALID_RESPONSE)
-    if isinstance(problem, (aiohttp.InvalidURL, ValueError)):
-        return UpstreamError(
-            "The provider's base URL is not valid.", owner=Owner.HEALTH, code="upstream_connect"
-        )
-    return UpstreamError("The connection was lost.", owner=Owner.HEALTH, code="upstream_reset")
+    message, code = "The connection was lost.", "upstream_reset"
+    if isinstance(problem, wire.Untrusted):
+        message, code = "The provider's certificate is not trusted, or TLS failed.", "upstream_connect"
+    elif isinstance(problem, wire.CannotConnect):
+        message, code = "The connection was refused or the host is unknown.", "upstream_connect"
+    elif isinstance(problem, wire.NoAddress):
+        message, code = f"The provider's row cannot be used: {problem}.", "upstream_connect"
+    elif isinstance(problem, wire.TooLarge):
+        message = f"The answer is larger than MAX_RESPONSE_BYTES ({problem.limit})."
+        code = "upstream_too_large"
+    elif isinstance(problem, wire.Garbled):
+        message, code = f"The answer broke off or is garbled: {problem}.", INVALID_RESPONSE
+    return UpstreamError(message, owner=Owner.HEALTH, code=code)

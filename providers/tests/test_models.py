@@ -52,6 +52,11 @@ def test_it_refuses_a_name_that_cannot(name):
     assert refused_field(make(name=name)) == {"name"}
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_it_refuses_headers_that_frame_the_request(name):
+    assert refused_field(make(extra_headers={name: "1"})) == {"extra_headers"}
+
+
 @pytest.mark.parametrize("headers", [{"a": 1}, ["a"], "a", {"a": None}])
 def test_it_refuses_headers_that_are_no_strings(headers):
     assert refused_field(make(extra_headers=headers)) == {"extra_headers"}

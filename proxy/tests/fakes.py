@@ -1,7 +1,7 @@
 """What tests of the hot path share: rows for a snapshot, a vendor at the transport, a client of the lane."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -134,6 +134,10 @@ def make_completion(**fields: Any) -> Completion:
     return Completion(**values)
 
 
+def silent(record: bytes, attempts: int, prompt: str) -> None:
+    """Log nothing of a request."""
+
+
 class FakeSpool:
     """Remembers the lines, parsed."""
 
@@ -180,21 +184,30 @@ class FakeResponse:
     def __init__(self, *pieces: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         self.status = status
         self.headers: Mapping[str, str] = JSON_HEADERS if headers is None else headers
-        self.closed = self.finished = False
+        self.closed = self.finished = self.over = False
         self.watched: list[tuple[str, float, float | None]] = []
-        self._pieces = pieces
+        self._script = pieces
+        self.begin()
+
+    def begin(self) -> None:
+        """Start from the first piece, for the next request that gets this answer."""
+        self._pieces = iter(self._script)
 
     async def read(self) -> bytes:
-        return b"".join([piece async for piece in self.chunks()])
+        pieces = []
+        while piece := await self.piece():
+            pieces.append(piece)
+        return b"".join(pieces)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def piece(self) -> bytes:
         for piece in self._pieces:
             if isinstance(piece, BaseException):
                 raise piece
-            if isinstance(piece, bytes):
-                yield piece
-            else:
+            if not isinstance(piece, bytes):
                 await piece
+            elif piece:
+                return piece
+        return b""
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
         self.watched.append((name, at, idle_s))
@@ -220,6 +233,7 @@ class FakeTransport:
         if isinstance(step, UpstreamError):
             raise step
         response: FakeResponse = step if isinstance(step, FakeResponse) else await step()
+        response.begin()
         self.responses.append(response)
         return response
 
@@ -365,4 +379,4 @@ async def until(condition: Callable[[], Any], *, turns: int = 2000) -> None:
 def spool_lines(directory: Any) -> list[dict[str, Any]]:
     """Return every line in a spool directory, in the order of its segments."""
     segments: Sequence[Any] = sorted(path for path in directory.iterdir() if path.suffix in {".open", ".seg"})
-    return [orjson.loads(line) for path in segments for line in path.read_bytes().splitlines()]
+    return [orjson.loads(line) for path in segments for line in path.read_bytes().rstrip(b"\0").splitlines()]

@@ -132,7 +132,7 @@ async def test_it_sends_what_the_dialect_wrote(transport):
         response = await transport.open(upstream, REQUEST)
         assert await response.read() == b'{"ok": true}'
         assert response.status == 200
-        assert response.headers["X-Request-Id"] == "v1"
+        assert response.headers["x-request-id"] == "v1"
         ((line, headers, body),) = running.requests
     assert line == "POST /v1/chat/completions HTTP/1.1"
     assert body == REQUEST.body
@@ -190,11 +190,38 @@ async def test_it_follows_no_redirect(transport, status):
         assert elsewhere.requests == []
 
 
-async def test_it_makes_a_url_once(transport):
-    for number in range(1500):
-        transport._url(f"http://{number}.test", "/x")
-    assert len(transport._urls) <= 1001
-    assert transport._url("http://a.test/", "/x") is transport._url("http://a.test/", "/x")
+async def test_it_puts_the_constant_part_of_a_head_together_once(transport):
+    async with vendor(answers(reply())) as running:
+        upstream = at(running)
+        heads = [transport._door(upstream.account, "/x").head(REQUEST) for _ in range(2)]
+        assert heads[0] == heads[1]
+        await body_of(transport, upstream)
+        door = transport._doors["acme", REQUEST.path]
+        await body_of(transport, upstream)
+        assert transport._doors["acme", REQUEST.path] is door
+        other = at(running, headers={"authorization": "Bearer new"})
+        await body_of(transport, other)
+        assert running.requests[-1][1]["authorization"] == "Bearer new"
+
+
+async def test_it_forgets_the_doors_and_pools_of_providers_that_are_gone(transport, monkeypatch):
+    monkeypatch.setattr("proxy.transport.MAX_DOORS", 10)
+    for number in range(50):
+        transport._door(make_upstream(base_url=f"http://{number}.test").account, f"/{number}")
+    assert len(transport._doors) == 1  # the pools of the others had no connection
+    assert len(transport._pools) == 1
+
+
+async def test_it_never_has_two_pools_for_one_provider(transport):
+    """One that had no connection for a while is forgotten with the doors that lead to it."""
+    async with vendor(answers(reply())) as running:
+        account = at(running, max_connections=1).account
+        first = transport._door(account, "/a")
+        transport._door(make_upstream("other", base_url="http://other.test").account, "/a")
+        assert transport._doors.get(("acme", "/a")) is not first
+        second, third = transport._door(account, "/a"), transport._door(account, "/b")
+        assert second.pool is third.pool
+        assert second.pool in transport._pools.values()
 
 
 # ---------------------------------------------------------------- the keep-alive race
@@ -384,8 +411,13 @@ async def whole_of(response):
     return await response.read()
 
 
+async def chunks_of(response):
+    while piece := await response.piece():
+        yield piece
+
+
 async def pieces_of(response):
-    return b"".join([chunk async for chunk in response.chunks()])
+    return b"".join([chunk async for chunk in chunks_of(response)])
 
 
 @pytest.mark.parametrize("read", [whole_of, pieces_of])
@@ -483,7 +515,7 @@ async def stream():
 
 async def test_it_gives_pieces_as_they_come(transport, stream):
     response = await transport.open(at(stream.vendor), REQUEST)
-    chunks = response.chunks()
+    chunks = chunks_of(response)
     for text in (b"one", b"two"):
         stream.write(text)
         assert await anext(chunks) == text
@@ -523,7 +555,7 @@ async def test_it_ends_a_stream_at_its_time(transport, stream, watch, name):
 async def test_it_ends_a_stream_that_falls_silent(transport, stream):
     response = await transport.open(at(stream.vendor), REQUEST)
     response.watch(name="total", at=soon(100), idle_s=0.05)
-    chunks = response.chunks()
+    chunks = chunks_of(response)
     for _ in range(4):
         stream.write(b"x")
         assert await anext(chunks) == b"x"
@@ -535,7 +567,7 @@ async def test_it_does_not_blame_the_vendor_for_a_slow_client(transport, stream)
     """Nobody waits for the vendor while the client reads: that is not the vendor's silence."""
     response = await transport.open(at(stream.vendor), REQUEST)
     response.watch(name="total", at=soon(100), idle_s=0.02)
-    chunks = response.chunks()
+    chunks = chunks_of(response)
     stream.write(b"one")
     assert await anext(chunks) == b"one"
     await asyncio.sleep(0.1)
@@ -548,7 +580,7 @@ async def test_it_watches_one_limit_at_a_time(transport, stream):
     response = await transport.open(at(stream.vendor), REQUEST)
     response.watch(name="first content", at=soon(0.02))
     response.watch(name="total", at=soon(100), idle_s=100.0)
-    chunks = response.chunks()
+    chunks = chunks_of(response)
     waiting = asyncio.ensure_future(anext(chunks))
     await asyncio.sleep(0.05)
     assert not waiting.done()
@@ -560,7 +592,7 @@ async def test_it_watches_one_limit_at_a_time(transport, stream):
 async def test_it_tells_the_vendor_that_we_left(transport, stream):
     response = await transport.open(at(stream.vendor), REQUEST)
     stream.write(b"one")
-    assert await anext(response.chunks()) == b"one"
+    assert await anext(chunks_of(response)) == b"one"
     response.close()
     await until(lambda: write_fails(stream))
 
@@ -580,7 +612,8 @@ async def test_it_drops_the_connection_when_the_wait_is_cancelled(transport):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not transport._sessions[next(iter(transport._sessions))].connector._acquired
+        (pool,) = transport._pools.values()
+        await until(lambda: pool.size == 0)
 
 
 # ---------------------------------------------------------------- finishing
@@ -589,7 +622,7 @@ async def test_it_drops_the_connection_when_the_wait_is_cancelled(transport):
 async def test_it_reads_what_is_left_so_that_the_connection_is_used_again(transport, stream):
     response = await transport.open(at(stream.vendor), REQUEST)
     stream.write(b"data: [DONE]\n\n")
-    await anext(response.chunks())
+    await anext(chunks_of(response))
     finishing = asyncio.create_task(response.finish())
     stream.write(b"\n")
     stream.end()
@@ -601,7 +634,7 @@ async def test_it_drops_a_connection_that_never_ends(transport, stream, monkeypa
     monkeypatch.setattr("proxy.transport.DRAIN_S", 0.02)
     response = await transport.open(at(stream.vendor), REQUEST)
     stream.write(b"data: [DONE]\n\n")
-    await anext(response.chunks())
+    await anext(chunks_of(response))
     await response.finish()
     await until(lambda: write_fails(stream))
 
