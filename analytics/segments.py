@@ -18,7 +18,8 @@ from typing import Any
 
 import orjson
 
-CLOSED, OPEN = ".seg", ".open"
+from proxy.segment import CLOSED, OPEN
+
 REJECTED_FOLDER = "rejected"
 MAX_ID = 60  # characters; as wide as the column
 MAX_AT = 253_402_300_799  # the last second of the year 9999
@@ -121,9 +122,14 @@ def _is_abandoned(path: Path) -> bool:
         # A writer makes the file a moment before it locks it, and lets go of the lock a moment
         # after it has renamed it: an empty or a renamed file has a writer that lives.
         status = os.fstat(descriptor)
-        if not status.st_size and time.time() - status.st_mtime > EMPTY_KEPT_S:
+        if not status.st_size:
+            if time.time() - status.st_mtime > EMPTY_KEPT_S:
+                path.unlink(missing_ok=True)
+            return False
+        if os.pread(descriptor, 1, 0) == b"\0":  # allocated, and its writer died before the first line
             path.unlink(missing_ok=True)
-        return status.st_size > 0 and path.exists()
+            return False
+        return path.exists()
     except BlockingIOError:
         return False
     finally:
@@ -156,7 +162,8 @@ class _Lines:
         self.torn = 0
         self.rejected: list[bytes] = []
         self._by_kind: dict[str, list[tuple[str, bytes]]] = {"open": [], "done": [], "settled": []}
-        *whole, rest = content.split(b"\n")
+        # A writer that died leaves room that it had allocated and not yet written: zeros.
+        *whole, rest = content.rstrip(b"\0").split(b"\n")
         for line in whole:
             self._add(line)
         if rest:

@@ -5,14 +5,13 @@ Protocol (the shipper in `analytics` reads it; docs/records.md tells it in full)
   after its first line or at 1 MiB: the next segment is made first and gets the `open` lines of all
   calls still in flight once more (so each segment is self-contained), then the old one is renamed
   to `.seg`.
-- `append` is one write() on the event loop, about a microsecond, into the page cache: it survives
-  the process. A thread does what may block: fsync every 50 ms, rotation, the reserve.
+- `append` copies a line into the page cache (segment.py), on the event loop: it survives the
+  process. A thread does what may block: fsync every 50 ms, rotation, the reserve.
 - Full disk: a pre-allocated reserve is released for calls already running, `full` turns true so
   that new ones are refused, and the reserve is rebuilt when there is room again.
 """
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -20,10 +19,14 @@ from pathlib import Path
 
 import structlog
 
+from proxy.segment import CLOSED, OPEN, Segment
+
 log = structlog.get_logger()
 
 SEGMENT_SECONDS = 1.0
 SEGMENT_BYTES = 1 << 20
+# Allocated beyond that: for what is carried over, and for what comes until the thread has turned.
+SLACK_BYTES = 1 << 20
 SYNC_SECONDS = 0.05
 RESERVE_BYTES = 16 << 20
 RESERVE_RETRY_SECONDS = 5.0
@@ -49,8 +52,7 @@ class Spool:
         self._reserve_bytes = reserve_bytes
         self._reserve_tried_at = 0.0
         self.full = not self._allocate_reserve()
-        self._path, self._descriptor = self._create_segment()
-        self._size = 0
+        self._segment: Segment | None = self._next_segment()
         self._fresh = 0  # bytes since the segment began, without what was carried over
         self._first_line_at = 0.0
         self._unsynced = False
@@ -89,24 +91,22 @@ class Spool:
         self._wake.set()
         self._thread.join(timeout=5)
         with self._lock:
-            if self._descriptor >= 0:
-                os.fsync(self._descriptor)
-                if not self._in_flight:
-                    self._retire(self._path, empty=not self._size)
-                os.close(self._descriptor)
-                self._descriptor = -1
+            if self._segment is not None:
+                self._segment.close(final=not self._in_flight)
+                self._segment = None
         self._reserve.unlink(missing_ok=True)
 
     def _append(self, line: bytes) -> None:
-        if self._descriptor < 0:  # closed: a straggler gets a segment of its own
-            path, self._descriptor = self._create_segment()
-            self._size = 0
-            self._write(line)
-            self._retire(path, empty=False)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        segment = self._segment
+        if segment is None:  # closed: a straggler gets a segment of its own
+            segment = self._next_segment()
+            self._put(segment, line)
+            segment.close(final=True)
             return
-        self._write(line)
+        try:
+            segment.append(line)
+        except OSError as problem:
+            self._make_room(segment, line, problem)
         self._fresh += len(line)
         if not self._first_line_at:
             self._first_line_at = time.monotonic()
@@ -114,29 +114,20 @@ class Spool:
         if self._fresh >= SEGMENT_BYTES:
             self._wake.set()
 
-    def _write(self, line: bytes) -> None:
-        """Write the whole line or nothing of it."""
+    def _put(self, segment: Segment, line: bytes) -> None:
         try:
-            written = os.write(self._descriptor, line)
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
+            segment.append(line)
         except OSError as problem:
-            self._make_room(line, problem)
-        self._size += len(line)
+            self._make_room(segment, line, problem)
 
-    def _make_room(self, line: bytes, problem: OSError) -> None:
-        os.ftruncate(self._descriptor, self._size)
+    def _make_room(self, segment: Segment, line: bytes, problem: OSError) -> None:
         self.full = True
-        self._reserve.unlink(missing_ok=True)
         log.error("spool_full", error=str(problem))
+        self._reserve.unlink(missing_ok=True)
         try:
-            if os.write(self._descriptor, line) == len(line):
-                return
+            segment.append(line)
         except OSError as second:
-            problem = second
-        os.ftruncate(self._descriptor, self._size)
-        self._size -= len(line)  # nothing was written
-        log.error("spool_line_lost", error=str(problem), line=line.decode("utf-8", "replace"))
+            log.error("spool_line_lost", error=str(second), line=line.decode("utf-8", "replace"))
 
     def _run(self) -> None:
         while not self._closing:
@@ -149,9 +140,9 @@ class Spool:
                 time.sleep(SYNC_SECONDS)
 
     def _tick(self, now: float) -> None:
-        if self._unsynced:
+        if self._unsynced and self._segment is not None:
             self._unsynced = False
-            os.fsync(self._descriptor)
+            self._segment.sync()
         aged = self._first_line_at and now - self._first_line_at >= SEGMENT_SECONDS
         if aged or self._fresh >= SEGMENT_BYTES:
             self._rotate()
@@ -160,33 +151,21 @@ class Spool:
             self.full = not self._allocate_reserve()
 
     def _rotate(self) -> None:
-        path, descriptor = self._create_segment()
+        segment = self._next_segment()
         with self._lock:
-            old_path, old_descriptor = self._path, self._descriptor
-            carried = b"".join(self._in_flight.values())
-            self._path, self._descriptor, self._size, self._fresh = path, descriptor, 0, 0
-            self._first_line_at = 0.0
-            if carried:
-                self._write(carried)
-        os.fsync(old_descriptor)
+            old, self._segment = self._segment, segment
+            self._fresh, self._first_line_at = 0, 0.0
+            if self._in_flight:
+                self._put(segment, b"".join(self._in_flight.values()))
         # Renamed only after the carried lines are in the next segment: a crash in between leaves
         # both as `.open`, and the shipper reads them together.
-        self._retire(old_path, empty=False)
-        os.close(old_descriptor)
+        if old is not None:
+            old.close(final=True)
 
-    def _create_segment(self) -> tuple[Path, int]:
+    def _next_segment(self) -> Segment:
         self._sequence += 1
-        path = self._directory / f"{self._name}-{self._sequence:08d}.open"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return path, descriptor
-
-    @staticmethod
-    def _retire(path: Path, *, empty: bool) -> None:
-        if empty:
-            path.unlink(missing_ok=True)
-        else:
-            path.rename(path.with_suffix(".seg"))
+        path = self._directory / f"{self._name}-{self._sequence:08d}{OPEN}"
+        return Segment(path, room=SEGMENT_BYTES + SLACK_BYTES)
 
     def _allocate_reserve(self) -> bool:
         if not self._reserve_bytes:
@@ -207,7 +186,7 @@ def backlog(directory: Path) -> dict[str, int]:
     """Return how many segments and bytes wait for the shipper."""
     sizes = []
     for entry in os.scandir(directory):
-        if entry.name.endswith(".seg"):
+        if entry.name.endswith(CLOSED):
             with contextlib.suppress(FileNotFoundError):  # shipped in this very moment
                 sizes.append(entry.stat().st_size)
     return {"segments": len(sizes), "bytes": sum(sizes)}

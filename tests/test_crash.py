@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -247,7 +248,7 @@ def assert_spool_empty(gateway: Gateway) -> None:
     def leftovers() -> list[str]:
         found = [entry for entry in os.scandir(spool) if entry.name.endswith((".seg", ".open"))]
         with contextlib.suppress(FileNotFoundError):  # shipped just now: look again
-            return [entry.name for entry in found if entry.stat().st_size]
+            return [entry.name for entry in found if Path(entry.path).read_bytes().strip(b"\0")]
         return ["?"]
 
     deadline = time.monotonic() + PATIENCE_S

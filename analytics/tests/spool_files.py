@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from providers.usage import Usage
 from proxy.completion import Attempt, Completion
 
@@ -45,7 +47,9 @@ def done(completion_id: str, **fields: Any) -> bytes:
 def opened(completion_id: str, *, estimate: Usage | None = None, **fields: Any) -> bytes:
     """The `open` line of a call to openai/gpt-4o."""
     estimate = estimate or Usage(prompt=1000, completion=500, estimated=True)
-    return completion(completion_id, **fields).open_line(provider="openai", model="gpt-4o", estimate=estimate)
+    line = completion(completion_id, **fields).open_line(provider="openai", model="gpt-4o", prompt_estimate=0)
+    record = {**orjson.loads(line), "estimate": estimate.to_json()}
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def write(

@@ -51,6 +51,30 @@ def test_it_does_not_hold_the_lock_of_a_segment_that_its_writer_is_about_to_take
         fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_it_removes_what_a_dead_writer_had_only_allocated(tmp_path):
+    path = write(tmp_path, 1, [], suffix=".open")
+    path.write_bytes(b"\0" * 10_000)
+    with path.open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert final_segments(tmp_path) == []
+        assert path.exists()
+    assert final_segments(tmp_path) == []
+    assert not path.exists()
+
+
+def test_it_reads_the_lines_before_what_was_only_allocated(tmp_path):
+    path = write(tmp_path, 1, [opened("a"), done("b"), b'{"kind": "do'], suffix=".open")
+    with path.open("ab") as file:
+        file.write(b"\0" * 10_000)
+    shipment = load(only(tmp_path))
+    assert (ids(shipment.done), ids(shipment.interrupted), shipment.torn, shipment.rejected) == (
+        ["b"],
+        ["a"],
+        1,
+        [],
+    )
+
+
 def test_it_removes_an_empty_segment_that_a_dead_writer_left_long_ago(tmp_path):
     path = write(tmp_path, 1, [], suffix=".open")
     long_ago = time.time() - EMPTY_KEPT_S - 1

@@ -9,7 +9,9 @@ import orjson
 import pytest
 
 from analytics.segments import final_segments, load
+from proxy import segment as segment_module
 from proxy import spool as module
+from proxy.segment import Segment
 from proxy.spool import SEGMENT_BYTES, Spool, backlog
 from proxy.tests.fakes import Log
 from tests.servers import eventually
@@ -31,6 +33,12 @@ def directory(tmp_path):
 def still(monkeypatch):
     """Let the thread do nothing: the test turns the clock."""
     monkeypatch.setattr(Spool, "_run", lambda _: None)
+
+
+@pytest.fixture
+def unmapped(monkeypatch):
+    """Say that the disk is nearly full: lines are written, not mapped."""
+    monkeypatch.setattr(segment_module, "MAPPED_ABOVE_BYTES", 1 << 60)
 
 
 @pytest.fixture
@@ -59,7 +67,12 @@ def names(directory, suffix):
 
 
 def text_of(directory, suffix):
-    return b"".join((directory / name).read_bytes() for name in names(directory, suffix))
+    return b"".join(content_of(directory / name) for name in names(directory, suffix))
+
+
+def content_of(path):
+    """Return what was written, without what is only allocated."""
+    return path.read_bytes().rstrip(b"\0")
 
 
 def is_locked(path):
@@ -84,7 +97,7 @@ def test_it_writes_at_once_to_a_segment_that_it_holds(make, directory):
     spool.append(b"two\n")
     assert names(directory, ".open") == ["boot-0-00000001.open"]
     path = directory / "boot-0-00000001.open"
-    assert path.read_bytes() == b"one\ntwo\n"
+    assert content_of(path) == b"one\ntwo\n"
     assert path.stat().st_mode & 0o777 == 0o600
     assert is_locked(path)
 
@@ -197,15 +210,15 @@ def test_it_does_not_rotate_for_ever_under_thousands_of_calls_in_flight(make, di
 def test_it_makes_the_next_segment_before_it_gives_the_last_one_away(make, directory, monkeypatch):
     """Whenever the process dies, each call in flight is in an open segment."""
     seen = []
-    retire = Spool._retire
+    close = Segment.close
 
-    def looking(path, *, empty):
-        seen.append({name: (directory / name).read_bytes() for name in names(directory, ".open")})
-        retire(path, empty=empty)
+    def looking(segment, *, final):
+        seen.append({name: content_of(directory / name) for name in names(directory, ".open")})
+        close(segment, final=final)
 
     spool = make()
     spool.append_open("a", open_line("a"))
-    monkeypatch.setattr(Spool, "_retire", staticmethod(looking))
+    monkeypatch.setattr(Segment, "close", looking)
     spool._rotate()
     assert seen == [{"boot-0-00000001.open": open_line("a"), "boot-0-00000002.open": open_line("a")}]
     monkeypatch.undo()
@@ -225,6 +238,37 @@ def test_it_loses_no_line_while_it_rotates(make, directory, monkeypatch):
     done = [line for line in text_of(directory, ".seg").splitlines() if b'"done"' in line]
     assert sorted(int(orjson.loads(line)["id"]) for line in done) == list(range(5000))
     assert len(names(directory, ".seg")) > 2
+
+
+# ---------------------------------------------------------------- room ahead
+
+
+@pytest.mark.usefixtures("still")
+def test_it_goes_on_where_the_allocated_room_ends(make, directory, monkeypatch):
+    """A line that is longer than all the room, and lines after it."""
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 100)
+    monkeypatch.setattr(module, "SLACK_BYTES", 100)
+    spool = make()
+    lines = [b"a" * 149 + b"\n", b"b" * 5000 + b"\n", b"c\n"]
+    for line in lines:
+        spool.append(line)
+    assert text_of(directory, ".open") == b"".join(lines)
+    spool._rotate()
+    assert (directory / "boot-0-00000001.seg").read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize("kind", ["mapped", "written"])
+@pytest.mark.usefixtures("still")
+def test_it_cuts_what_it_did_not_need(make, directory, monkeypatch, kind):
+    if kind == "written":
+        monkeypatch.setattr(segment_module, "MAPPED_ABOVE_BYTES", 1 << 60)
+    spool = make()
+    spool.append(b"one\n")
+    assert (directory / "boot-0-00000001.open").stat().st_size == (
+        4 if kind == "written" else SEGMENT_BYTES + module.SLACK_BYTES
+    )
+    spool.close()
+    assert (directory / "boot-0-00000001.seg").read_bytes() == b"one\n"
 
 
 # ---------------------------------------------------------------- ends
@@ -265,7 +309,7 @@ def test_it_leaves_its_segment_to_the_shipper_when_its_process_is_killed(directo
         f"spool.append_open('a', {open_line('a')!r})\n"
         f"spool.append_open('b', {open_line('b')!r})\n"
         f"spool.append_done('b', {done_line('b')!r})\n"
-        'os.write(spool._descriptor, b\'{"kind": "do\')\n'
+        'spool.append(b\'{"kind": "do\')\n'
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     import sys
@@ -316,11 +360,11 @@ def test_it_never_writes_into_a_segment_that_is_there_already(make, directory):
 # ---------------------------------------------------------------- trouble
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "unmapped")
 def test_it_completes_a_short_write(make, directory, monkeypatch):
-    write = os.write
+    write = os.pwrite
     spool = make()
-    monkeypatch.setattr(module.os, "write", lambda descriptor, text: write(descriptor, text[:3]))
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, text, offset: write(descriptor, text[:3], offset))
     spool.append(b"a whole line\n")
     monkeypatch.undo()
     assert text_of(directory, ".open") == b"a whole line\n"
@@ -330,22 +374,22 @@ def failing(write, fail_at, problem=errno.ENOSPC):
     """Write half of the line at call number `fail_at`, then fail as told until the reserve is gone."""
     calls = iter(range(1000))
 
-    def attempt(descriptor, text):
+    def attempt(descriptor, text, offset):
         number = next(calls)
         if number in fail_at:
             raise OSError(problem, os.strerror(problem))
-        return write(descriptor, text[: len(text) // 2] if number + 1 in fail_at else text)
+        return write(descriptor, text[: len(text) // 2] if number + 1 in fail_at else text, offset)
 
     return attempt
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "unmapped")
 def test_it_takes_its_reserve_when_the_disk_is_full(make, directory, monkeypatch, log):
     spool = make(reserve_bytes=4096)
     reserve = directory / "reserve-0"
     assert reserve.stat().st_size == 4096
     spool.append(b"before\n")
-    monkeypatch.setattr(module.os, "write", failing(os.write, {1}))
+    monkeypatch.setattr(os, "pwrite", failing(os.pwrite, {1}))
     spool.append(b"in the middle\n")
     assert spool.full
     assert not reserve.exists()
@@ -355,44 +399,45 @@ def test_it_takes_its_reserve_when_the_disk_is_full(make, directory, monkeypatch
     assert log.problems == ["spool_full"]
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "unmapped")
 def test_it_loses_a_line_whole_and_says_so(make, directory, monkeypatch, log):
     """Short writes are rolled back to the last newline: no half line stands before the next."""
+    write = os.pwrite
     spool = make()
     spool.append(b"before\n")
-    monkeypatch.setattr(module.os, "write", failing(os.write, {1, 2}))
+    monkeypatch.setattr(os, "pwrite", failing(os.pwrite, {1, 2}))
     spool.append(b"in the middle\n")
-    monkeypatch.setattr(module.os, "write", os.write)
+    monkeypatch.setattr(os, "pwrite", write)
     spool.append(b"after\n")
     monkeypatch.undo()
     assert text_of(directory, ".open") == b"before\nafter\n"
     assert [line["line"] for line in log.of("spool_line_lost")] == ["in the middle\n"]
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "unmapped")
 def test_it_loses_a_line_whole_that_fits_in_part_only(make, directory, monkeypatch, log):
     """Even with the reserve gone there is room for some bytes, and the system reports them as written."""
-    write, calls = os.write, iter(range(1000))
+    write, calls = os.pwrite, iter(range(1000))
 
-    def half(descriptor, text):
+    def half(descriptor, text, offset):
         number = next(calls)
         if number == 0:
             raise OSError(errno.ENOSPC, "no space")
-        return write(descriptor, text[: len(text) // 2])
+        return write(descriptor, text[: len(text) // 2], offset)
 
     spool = make()
-    monkeypatch.setattr(module.os, "write", half)
+    monkeypatch.setattr(os, "pwrite", half)
     spool.append(b"in the middle\n")
-    monkeypatch.setattr(module.os, "write", write)
+    monkeypatch.setattr(os, "pwrite", write)
     spool.append(b"after\n")
     assert text_of(directory, ".open") == b"after\n"
     assert len(log.of("spool_line_lost")) == 1
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "unmapped")
 def test_it_builds_its_reserve_again_when_there_is_room(make, directory, monkeypatch):
     spool = make(reserve_bytes=4096)
-    monkeypatch.setattr(module.os, "write", failing(os.write, {0}))
+    monkeypatch.setattr(os, "pwrite", failing(os.pwrite, {0}))
     spool.append(b"line\n")
     monkeypatch.undo()
     assert spool.full
@@ -409,7 +454,7 @@ def no_room(*_):
 
 @pytest.mark.usefixtures("still")
 def test_it_refuses_new_calls_from_the_start_when_the_disk_is_full(make, monkeypatch, directory):
-    monkeypatch.setattr(module.os, "posix_fallocate", no_room)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     spool = make(reserve_bytes=4096)
     assert spool.full
     assert not (directory / "reserve-0").exists()
@@ -420,7 +465,7 @@ def test_it_refuses_new_calls_from_the_start_when_the_disk_is_full(make, monkeyp
 def test_it_stays_full_until_the_reserve_fits(make, monkeypatch):
     spool = make(reserve_bytes=4096)
     spool.full = True
-    monkeypatch.setattr(module.os, "posix_fallocate", no_room)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     spool._tick(1e6)
     assert spool.full
     monkeypatch.undo()
@@ -439,7 +484,7 @@ def test_it_goes_on_after_trouble_in_its_thread(make, directory, monkeypatch, lo
             raise OSError(errno.EIO, "input/output error")
         fsync(descriptor)
 
-    monkeypatch.setattr(module.os, "fsync", once)
+    monkeypatch.setattr(os, "fsync", once)
     spool = make()
     spool.append(b"one\n")
     eventually(lambda: names(directory, ".seg"), what="a rotation")
