@@ -88,6 +88,7 @@ class QueuedOutput:
 
 OUTPUT = QueuedOutput()
 _second, _second_text = 0, ""
+_requests_as = ""  # style of the lines of finished requests; empty: their level is not logged
 atexit.register(OUTPUT.close)
 
 
@@ -104,6 +105,8 @@ class _ToStructlog(logging.Handler):
 
 def configure_logging(level: str, style: str) -> None:
     """Set up structlog and the standard library for `level` and `style` (json or console)."""
+    global _requests_as  # noqa: PLW0603 - logging is the process's
+    _requests_as = style if _LEVELS[level] <= logging.INFO else ""
     structlog.configure(
         processors=[_render_json]
         if style == "json"
@@ -123,15 +126,36 @@ def configure_logging(level: str, style: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def log_request(record: bytes, attempts: int, prompt: str) -> None:
+    """Write the line of a finished request: `record` (proxy.completion), already JSON, goes on as it is.
+
+    The other lines take structlog's road; this one is written for every request, and rendering the same
+    facts a second time would cost more than all the rest of it.
+    """
+    if _requests_as == "json":
+        tail = b"" if not prompt else b',"prompt":' + orjson.dumps(prompt)
+        line = b'{"event":"request","level":"info","timestamp":"%b",%b,"attempts":%d%b}'
+        OUTPUT.msg(line % (_timestamp().encode(), record[1:-1], attempts, tail))
+    elif _requests_as:
+        fields = {name: value for name, value in orjson.loads(record).items() if value not in (None, "")}
+        structlog.get_logger().info(
+            "request", **fields, attempts=attempts, **({"prompt": prompt} if prompt else {})
+        )
+
+
 def _stamp(_logger: Any, _method: str, event: Any) -> Any:
-    """Add the time in UTC, to the millisecond; the text of a second is made once."""
+    event["timestamp"] = _timestamp()
+    return event
+
+
+def _timestamp() -> str:
+    """Return the time in UTC, to the millisecond; the text of a second is made once."""
     global _second, _second_text
     now = time.time()
     second = int(now)
     if second != _second:
         _second, _second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    event["timestamp"] = f"{_second_text}.{int((now - second) * 1000):03d}Z"
-    return event
+    return f"{_second_text}.{int((now - second) * 1000):03d}Z"
 
 
 def _render_json(logger: Any, method: str, event: Any) -> bytes:

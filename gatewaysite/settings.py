@@ -214,6 +214,7 @@ UNFOLD = {
 
 # Called with every finished Completion, by dotted path; nothing here costs nothing.
 COMPLETION_OBSERVERS: list[str] = []
+REQUEST_LOG = "gatewaysite.logs.log_request"
 
 LOGGING_CONFIG = None
 configure_logging(GATEWAY.log_level, GATEWAY.log_format)

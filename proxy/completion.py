@@ -78,15 +78,16 @@ class Completion:
     ttft_ms: float | None = None
     overhead_ms: float | None = None
 
-    def done_line(self) -> bytes:
-        """Return the spool line of the finished exchange, with its newline."""
+    def record(self) -> bytes:
+        """Return the JSON object of everything but the attempts: rendered once, for spool and log."""
+        usage = self.usage
         return orjson.dumps(
             {
-                "kind": "done",
                 "id": self.id,
                 "request_id": self.request_id,
                 "at": self.at,
                 "endpoint": self.endpoint,
+                "key": self.key_prefix,
                 "key_id": self.key_id,
                 "tenant_id": self.tenant_id,
                 "requested_model": self.requested_model,
@@ -98,19 +99,23 @@ class Completion:
                 "error_code": self.error_code,
                 "stream": self.stream,
                 "cache": self.cache,
-                "attempts": [attempt.to_json() for attempt in self.attempts],
-                "usage": None if self.usage is None else self.usage.to_json(),
+                "usage": None if usage is None else usage.to_json(),
                 "price_id": self.price_id,
                 "cost_nanousd": self.cost_nanousd,
                 "latency_ms": round(self.latency_ms, 3),
                 "ttft_ms": None if self.ttft_ms is None else round(self.ttft_ms, 3),
                 "overhead_ms": None if self.overhead_ms is None else round(self.overhead_ms, 3),
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
+            }
         )
 
-    def open_line(self, *, provider: str, model: str, estimate: Usage) -> bytes:
-        """Return the spool line that says an upstream call has started."""
+    def done_line(self, record: bytes | None = None) -> bytes:
+        """Return the spool line of the finished exchange, with its newline. `record`: if rendered already."""
+        record = record or self.record()
+        attempts = orjson.dumps([attempt.to_json() for attempt in self.attempts]) if self.attempts else b"[]"
+        return b'{"kind":"done",%b,"attempts":%b}\n' % (record[1:-1], attempts)
+
+    def open_line(self, *, provider: str, model: str, prompt_estimate: int) -> bytes:
+        """Return the spool line that says an upstream call has started. `prompt_estimate`: tokens."""
         return orjson.dumps(
             {
                 "kind": "open",
@@ -125,7 +130,14 @@ class Completion:
                 "provider": provider,
                 "model": model,
                 "stream": self.stream,
-                "estimate": estimate.to_json(),
+                "estimate": {
+                    "prompt": prompt_estimate,
+                    "completion": 0,
+                    "cached": 0,
+                    "cache_write": 0,
+                    "reasoning": 0,
+                    "estimated": True,
+                },
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )

@@ -6,7 +6,6 @@ the last byte goes out and hands the Completion to metrics, log and observers.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import structlog
 
@@ -14,9 +13,9 @@ from providers import pricing
 from providers import usage as usages
 from providers.call import Call
 from providers.errors import UpstreamError
-from providers.events import Answer, Event, Kind
+from providers.events import Answer, Event, Kind, PassedEvent
 from providers.upstream import Upstream
-from providers.usage import BYTES_PER_TOKEN, Usage
+from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
 from proxy.assemble import text_bytes
 from proxy.completion import Attempt, Completion
 from proxy.errors import GatewayError
@@ -27,6 +26,8 @@ log = structlog.get_logger()
 
 CLIENT_LEFT = 499
 Observer = Callable[[Completion], None]
+# Takes the record and the number of attempts, and the prompt where prompts are logged.
+RequestLog = Callable[[bytes, int, str], None]
 
 
 class Exchange:
@@ -35,9 +36,11 @@ class Exchange:
     __slots__ = (
         "_began",
         "_content_bytes",
+        "_log_request",
         "_meter",
         "_observers",
         "_prompt_bytes",
+        "_settled",
         "_spool",
         "completion",
         "ended",
@@ -50,11 +53,17 @@ class Exchange:
     )
 
     def __init__(
-        self, completion: Completion, *, spool: Spool, meter: Meter, observers: Sequence[Observer]
+        self,
+        completion: Completion,
+        *,
+        spool: Spool,
+        meter: Meter,
+        observers: Sequence[Observer] = (),
+        log_request: RequestLog,
     ) -> None:
         """Start the clock."""
         self.completion = completion
-        self.ended = False
+        self.ended = self._settled = False
         self.recorded = False  # is there a caller to record it for?
         self.prompt = ""
         self.upstream: Upstream | None = None
@@ -64,6 +73,7 @@ class Exchange:
         self._content_bytes = 0
         self._prompt_bytes = 0
         self._spool, self._meter, self._observers = spool, meter, observers
+        self._log_request = log_request
         self._began = time.perf_counter()
         meter.in_flight += 1
 
@@ -84,8 +94,11 @@ class Exchange:
         self.upstream = upstream
         attempt = Attempt(provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms())
         completion.attempts.append(attempt)
-        estimate = usages.estimate(prompt_bytes=self._prompt_bytes, completion_bytes=0)
-        line = completion.open_line(provider=upstream.account.name, model=upstream.model, estimate=estimate)
+        line = completion.open_line(
+            provider=upstream.account.name,
+            model=upstream.model,
+            prompt_estimate=tokens_in(self._prompt_bytes),
+        )
         self._spool.append_open(completion.id, line)
         return attempt
 
@@ -111,6 +124,9 @@ class Exchange:
     def see(self, events: Sequence[Event]) -> None:
         """Take usage and finish reasons from stream events; usage is cumulative, never summed."""
         for event in events:
+            if event.__class__ is PassedEvent:
+                self._content_bytes += event.chunks * BYTES_PER_TOKEN
+                continue
             if event.kind is Kind.CONTENT:
                 # A chunk as the vendor sent it is about one token; one that we made may be all the text.
                 self._content_bytes += BYTES_PER_TOKEN if event.raw else text_bytes(event.choices)
@@ -146,18 +162,21 @@ class Exchange:
             self.waited_ms += attempt.latency_ms
         until_ms = completion.latency_ms if completion.ttft_ms is None else completion.ttft_ms
         completion.overhead_ms = max(until_ms - self.waited_ms, 0.0)
-        self.settle()
+        if not self._settled:
+            self.settle()
+        record = completion.record()
         if self.recorded:
-            self._spool.append_done(completion.id, completion.done_line())
+            self._spool.append_done(completion.id, completion.done_line(record))
         self._meter.in_flight -= 1
         self._meter.finished(completion)
-        self._log()
+        self._log_request(record, len(completion.attempts), self.prompt)
         for observe in self._observers:
             self._observe(observe)
 
     def settle(self) -> None:
         """Set usage and cost from what was seen. What the vendor did not count is estimated."""
         completion = self.completion
+        self._settled = True
         if completion.cache == "hit":
             completion.usage, completion.cost_nanousd = self.usage, 0
             return
@@ -175,28 +194,6 @@ class Exchange:
     def _produced(self) -> bool:
         attempts = self.completion.attempts
         return bool(attempts) and (self._content_bytes > 0 or attempts[-1].outcome in ("ok", "cancelled"))
-
-    def _log(self) -> None:
-        completion = self.completion
-        fields: dict[str, Any] = {
-            "request_id": completion.request_id,
-            "id": completion.id,
-            "endpoint": completion.endpoint,
-            "key": completion.key_prefix,
-            "provider": completion.provider,
-            "model": completion.model or completion.requested_model,
-            "cache": completion.cache,
-            "status": completion.status,
-            "outcome": completion.outcome,
-            "attempts": len(completion.attempts),
-            "latency_ms": round(completion.latency_ms, 2),
-            "ttft_ms": None if completion.ttft_ms is None else round(completion.ttft_ms, 2),
-        }
-        if completion.error_code:
-            fields["error"] = completion.error_code
-        if self.prompt:
-            fields["prompt"] = self.prompt
-        log.info("request", **fields)
 
     def _observe(self, observe: Observer) -> None:
         try:

@@ -1,13 +1,17 @@
 """Prometheus metrics of the data plane, with bounded labels and no lookups on the hot path.
 
-Children (metric + label values) are bound once and kept; at most MAX_MODELS provider/model pairs
-get labels of their own, the rest share "other". With several workers prometheus_client's
-multiprocess mode adds them up (PROMETHEUS_MULTIPROC_DIR is set by `serve`).
+A finished request is counted in plain numbers (`Meter.finished`); twice a second, and before they are
+read, what has come since is handed to Prometheus (`Meter.publish`): its own counters take a lock for
+each of the dozen that a request counts in, or write into a mapped file.
+
+At most MAX_MODELS provider/model pairs get labels of their own, the rest share "other". With several
+workers prometheus_client's multiprocess mode adds them up (PROMETHEUS_MULTIPROC_DIR is set by `serve`).
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +70,106 @@ BACKLOG_BYTES = Gauge(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """The children that one kind of Completion counts in, bound once."""
+class _Count:
+    """A counter of one set of labels: counted in `n` on the event loop, told to Prometheus in `publish`."""
 
-    requests: Any
-    latency: Any
-    overhead: Any
-    ttft: Any
-    cache: Any
-    tokens: Mapping[str, Any]
+    __slots__ = ("_child", "_told", "n")
+
+    def __init__(self, child: Any) -> None:
+        self.n = self._told = 0
+        self._child = child
+
+    @property
+    def waits(self) -> bool:
+        return self.n != self._told
+
+    def publish(self) -> None:
+        n = self.n
+        if n != self._told:
+            self._child.inc(n - self._told)
+            self._told = n
+
+
+class _Spread:
+    """A histogram of one set of labels, in the same way. `bounds` are upper limits in seconds."""
+
+    __slots__ = ("_bounds", "_child", "_told", "_told_total_s", "counts", "total_s")
+
+    def __init__(self, child: Any, bounds: Sequence[float]) -> None:
+        self.counts = [0] * (len(bounds) + 1)
+        self.total_s = self._told_total_s = 0.0
+        self._told = list(self.counts)
+        self._bounds = bounds
+        self._child = child
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.total_s += seconds
+
+    def publish(self) -> None:
+        for place, count in enumerate(self.counts):
+            if count != self._told[place]:
+                # The library can only observe one value at a time (0.26).
+                self._child._buckets[place].inc(count - self._told[place])  # noqa: SLF001 - see above
+                self._told[place] = count
+        total_s = self.total_s
+        self._child._sum.inc(total_s - self._told_total_s)  # noqa: SLF001 - see above
+        self._told_total_s = total_s
+
+
+class _Bound:
+    """Where one kind of Completion counts."""
+
+    __slots__ = (
+        "cache",
+        "cache_write",
+        "cached",
+        "completion",
+        "latency",
+        "overhead",
+        "prompt",
+        "reasoning",
+        "requests",
+        "ttft",
+    )
+
+    def __init__(  # noqa: PLR0917 - the labels, in the order of a Completion's key
+        self, endpoint: str, pair: tuple[str, str], status: int, outcome: str, cache: str
+    ) -> None:
+        self.requests = _Count(REQUESTS.labels(endpoint, *pair, str(status), outcome, cache))
+        self.latency = _Spread(LATENCY.labels(endpoint, *pair), _SECONDS)
+        self.overhead = _Spread(OVERHEAD.labels(endpoint), _OVERHEAD_SECONDS)
+        self.ttft = _Spread(TTFT.labels(*pair), _SECONDS)
+        self.cache = _Count(CACHE.labels(cache)) if cache else None
+        self.prompt = _Count(TOKENS.labels(*pair, "prompt"))
+        self.completion = _Count(TOKENS.labels(*pair, "completion"))
+        self.cached = _Count(TOKENS.labels(*pair, "cached"))
+        self.cache_write = _Count(TOKENS.labels(*pair, "cache_write"))
+        self.reasoning = _Count(TOKENS.labels(*pair, "reasoning"))
+
+    def count_tokens(self, usage: Usage) -> None:
+        self.prompt.n += usage.prompt
+        self.completion.n += usage.completion
+        if usage.cached:
+            self.cached.n += usage.cached
+        if usage.cache_write:
+            self.cache_write.n += usage.cache_write
+        if usage.reasoning:
+            self.reasoning.n += usage.reasoning
+
+    def publish(self) -> None:
+        """Tell the requests first: what is counted meanwhile makes them wait for the next time."""
+        if not self.requests.waits:
+            return
+        self.requests.publish()
+        for name in _Bound.__slots__:
+            counted: Any = getattr(self, name)
+            if counted is not None and counted is not self.requests:
+                counted.publish()
 
 
 class Meter:
-    """Counts Completions; one per process."""
+    """Counts Completions; one per process. All but `publish` is for the event loop alone."""
 
     def __init__(self) -> None:
         """Start with no bound children."""
@@ -87,50 +177,59 @@ class Meter:
         self._pairs: set[tuple[str, str]] = set()
         self._codes: set[str] = set()
         self._bound: dict[tuple[Any, ...], _Bound] = {}
-        self._attempts: dict[tuple[str, str, str], Any] = {}
+        self._attempts: dict[tuple[str, str, str], _Count] = {}
+        self._publishing = threading.Lock()
 
-    def tell_in_flight(self) -> None:
-        """Publish how many requests are being served: now and then, not with each request."""
-        IN_FLIGHT.set(self.in_flight)
+    def publish(self) -> None:
+        """Tell Prometheus what has been counted since the last time. For any thread."""
+        with self._publishing:
+            IN_FLIGHT.set(self.in_flight)
+            for bound in list(self._bound.values()):
+                bound.publish()
+            for count in list(self._attempts.values()):
+                count.publish()
 
     def finished(self, completion: Completion) -> None:
         """Count one finished exchange."""
-        pair = self._pair(completion.provider, completion.model)
-        key = (completion.endpoint, pair, completion.status, completion.outcome, completion.cache)
-        bound = self._bound.get(key) or self._bind(key)
-        bound.requests.inc()
-        bound.latency.observe(completion.latency_ms / 1000)
+        provider, cache, usage = completion.provider, completion.cache, completion.usage
+        key = (completion.endpoint, provider, completion.model, completion.status, completion.outcome, cache)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bind(key)
+        bound.latency.add(completion.latency_ms / 1000)
         if completion.overhead_ms is not None:
-            bound.overhead.observe(completion.overhead_ms / 1000)
+            bound.overhead.add(completion.overhead_ms / 1000)
         if completion.ttft_ms is not None:
-            bound.ttft.observe(completion.ttft_ms / 1000)
+            bound.ttft.add(completion.ttft_ms / 1000)
         if bound.cache is not None:
-            bound.cache.inc()
+            bound.cache.n += 1
         for attempt in completion.attempts:
-            self._attempt(attempt).inc()
+            counted = self._attempts.get((attempt.provider, attempt.model, attempt.outcome))
+            if counted is None:
+                counted = self._attempt(attempt)
+            counted.n += 1
         if completion.error_code:
+            pair = self._pair(provider, completion.model)
             ERRORS.labels(completion.endpoint, pair[0], self._code(completion.error_code)).inc()
-        if completion.usage is not None and completion.cache != "hit":
-            _count_tokens(bound.tokens, completion.usage)
+        if usage is not None and cache != "hit":
+            bound.count_tokens(usage)
+        bound.requests.n += 1  # last, see _Bound.publish
 
     def _bind(self, key: tuple[Any, ...]) -> _Bound:
-        endpoint, pair, status, outcome, cache = key
-        bound = self._bound[key] = _Bound(
-            requests=REQUESTS.labels(endpoint, *pair, str(status), outcome, cache),
-            latency=LATENCY.labels(endpoint, *pair),
-            overhead=OVERHEAD.labels(endpoint),
-            ttft=TTFT.labels(*pair),
-            cache=CACHE.labels(cache) if cache else None,
-            tokens={kind: TOKENS.labels(*pair, kind) for kind in TOKEN_KINDS},
-        )
+        endpoint, provider, model, *rest = key
+        pair = self._pair(provider, model)
+        key = (endpoint, *pair, *rest)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bound[key] = _Bound(endpoint, pair, *rest)
         return bound
 
-    def _attempt(self, attempt: Attempt) -> Any:
+    def _attempt(self, attempt: Attempt) -> _Count:
         key = (*self._pair(attempt.provider, attempt.model), self._code(attempt.outcome))
-        child = self._attempts.get(key)
-        if child is None:
-            child = self._attempts[key] = ATTEMPTS.labels(*key)
-        return child
+        counted = self._attempts.get(key)
+        if counted is None:
+            counted = self._attempts[key] = _Count(ATTEMPTS.labels(*key))
+        return counted
 
     def _pair(self, provider: str, model: str) -> tuple[str, str]:
         pair = (provider, model)
@@ -147,17 +246,6 @@ class Meter:
                 return "other"
             self._codes.add(code)
         return code
-
-
-def _count_tokens(tokens: Mapping[str, Any], usage: Usage) -> None:
-    tokens["prompt"].inc(usage.prompt)
-    tokens["completion"].inc(usage.completion)
-    if usage.cached:
-        tokens["cached"].inc(usage.cached)
-    if usage.cache_write:
-        tokens["cache_write"].inc(usage.cache_write)
-    if usage.reasoning:
-        tokens["reasoning"].inc(usage.reasoning)
 
 
 def exposition(spool: Path) -> bytes:

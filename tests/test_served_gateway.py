@@ -111,9 +111,16 @@ def test_it_serves_from_two_workers_that_count_together() -> None:
         assert len(gateway.children("web")) == 2
         for number in range(20):
             assert ask(gateway, str(number)).status_code == 200
-        metrics = httpx.get(f"{gateway.url}/metrics").text
-        counted = [line for line in metrics.splitlines() if line.startswith("gateway_requests_total{")]
-        assert sum(float(line.rpartition(" ")[2]) for line in counted) == 20
+
+        def counted() -> float:
+            lines = httpx.get(f"{gateway.url}/metrics").text.splitlines()
+            return sum(
+                float(line.rpartition(" ")[2]) for line in lines if line.startswith("gateway_requests_total{")
+            )
+
+        # A worker tells the others what it has counted twice a second.
+        eventually(lambda: counted() == 20, what="the sum of both workers")
+        assert counted() == 20
         assert gateway.stop() == 0
 
 

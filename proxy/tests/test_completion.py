@@ -24,7 +24,7 @@ def test_it_writes_all_that_the_log_and_the_ledger_need():
         ttft_ms=0.5,
         overhead_ms=0.25,
     )
-    line = completion.done_line()
+    line = completion.done_line(completion.record())
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     record = orjson.loads(line)
@@ -43,7 +43,8 @@ def test_it_writes_all_that_the_log_and_the_ledger_need():
 
 
 def test_it_writes_nothing_for_what_is_unknown():
-    record = orjson.loads(make_completion().done_line())
+    completion = make_completion()
+    record = orjson.loads(completion.done_line(completion.record()))
     assert [record[name] for name in ("usage", "cost_nanousd", "price_id", "ttft_ms", "overhead_ms")] == [
         None
     ] * 5
@@ -51,7 +52,7 @@ def test_it_writes_nothing_for_what_is_unknown():
 
 def test_it_says_that_an_upstream_call_has_started():
     completion = make_completion(key_id=1, requested_model="fast", stream=True)
-    line = completion.open_line(provider="openai", model="gpt-4o", estimate=Usage(3, estimated=True))
+    line = completion.open_line(provider="openai", model="gpt-4o", prompt_estimate=3)
     record = orjson.loads(line)
     assert line.endswith(b"}\n")
     assert (record["kind"], record["provider"], record["model"], record["stream"]) == (
@@ -60,13 +61,13 @@ def test_it_says_that_an_upstream_call_has_started():
         "gpt-4o",
         True,
     )
-    assert record["estimate"]["estimated"] is True
+    assert record["estimate"] == Usage(3, estimated=True).to_json()
 
 
 def test_it_keeps_one_line_a_line_whatever_is_in_it():
     completion = make_completion(requested_model="a\nb\u2028c", request_id='"x"')
     completion.attempts.append(Attempt("p", "m", 0.0, error="two\nlines\r\n"))
-    line = completion.done_line()
+    line = completion.done_line(completion.record())
     assert line.count(b"\n") == 1
     assert orjson.loads(line)["requested_model"] == "a\nb\u2028c"
 

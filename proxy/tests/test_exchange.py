@@ -28,8 +28,18 @@ class Running(Exchange):
 
     def __init__(self, *observers, **fields):
         self.spool, self.meter = FakeSpool(), FakeMeter()
-        super().__init__(make_completion(**fields), spool=self.spool, meter=self.meter, observers=observers)
+        self.logged = []
+        super().__init__(
+            make_completion(**fields),
+            spool=self.spool,
+            meter=self.meter,
+            observers=observers,
+            log_request=self._logged,
+        )
         self.recorded = True
+
+    def _logged(self, record, attempts, prompt):
+        self.logged.append({**orjson.loads(record), "attempts": attempts, "prompt": prompt})
 
 
 def content(text="x"):
@@ -55,7 +65,7 @@ def answered(running, upstream=UPSTREAM, *, error=None, status=200):
         (lambda each: each.end_cancelled(), (499, "cancelled", "client_left")),
     ],
 )
-def test_it_ends_once_whatever_follows(end, told, log):
+def test_it_ends_once_whatever_follows(end, told):
     seen = []
     running = Running(seen.append)
     end(running)
@@ -67,7 +77,7 @@ def test_it_ends_once_whatever_follows(end, told, log):
     assert running.spool.kinds == ["done"]
     assert running.meter.in_flight == 0
     assert running.meter.completions == seen == [completion]
-    assert len(log.of("request")) == 1
+    assert len(running.logged) == 1
 
 
 def test_it_writes_its_line_before_anybody_else_hears_of_the_end():
@@ -96,19 +106,28 @@ def test_it_lets_no_observer_break_an_answer(log):
     assert log.problems == ["completion_observer"]
 
 
-def test_it_logs_one_line(log):
+def test_it_logs_one_line():
     running = Running(key_prefix="sk-gw-abcdef")
     running.take(make_call(model="fast"))
     running.end_error(BadRequest("no", code="bad"))
-    (line,) = log.of("request")
+    (line,) = running.logged
     assert (line["request_id"], line["id"], line["key"]) == ("req-1", "boot-0-1", "sk-gw-abcdef")
-    assert (line["model"], line["status"], line["error"], line["attempts"]) == ("fast", 400, "bad", 0)
-    assert "prompt" not in line
+    assert (line["requested_model"], line["status"], line["error_code"]) == ("fast", 400, "bad")
+    assert (line["attempts"], line["prompt"]) == (0, "")
     shown = Running()
     shown.prompt = "hello"
     shown.end_ok()
-    assert log.of("request")[1]["prompt"] == "hello"
-    assert "error" not in log.of("request")[1]
+    assert shown.logged[0]["prompt"] == "hello"
+
+
+def test_it_says_the_same_in_log_and_spool():
+    running = Running(key_prefix="sk-gw-abcdef", key_id=1)
+    answered(running)
+    running.end_ok()
+    (logged,), done = running.logged, running.spool.done
+    assert {name: value for name, value in logged.items() if name not in {"attempts", "prompt"}} == {
+        name: value for name, value in done.items() if name not in {"attempts", "kind"}
+    }
 
 
 # ---------------------------------------------------------------- attempts

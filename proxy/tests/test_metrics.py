@@ -10,6 +10,14 @@ from proxy.metrics import MAX_CODES, Meter, exposition
 from proxy.tests.fakes import make_completion
 
 
+class Told(Meter):
+    """A meter that tells Prometheus at once."""
+
+    def finished(self, completion):
+        super().finished(completion)
+        self.publish()
+
+
 def value(name, **labels):
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
@@ -30,7 +38,7 @@ def series(name, label, provider):
 
 
 def test_it_counts_a_finished_request():
-    meter = Meter()
+    meter = Told()
     labels = {"endpoint": "chat", "provider": "unit-a", "model": "m"}
     meter.finished(
         finished(
@@ -57,12 +65,12 @@ def test_it_counts_a_finished_request():
 
 
 def test_it_counts_an_error_by_its_code():
-    Meter().finished(finished("unit-b", status=502, outcome="error", error_code="upstream_reset"))
+    Told().finished(finished("unit-b", status=502, outcome="error", error_code="upstream_reset"))
     assert value("gateway_errors_total", endpoint="chat", provider="unit-b", code="upstream_reset") == 1
 
 
 def test_it_counts_no_tokens_of_a_hit():
-    meter = Meter()
+    meter = Told()
     before = value("gateway_cache_total", result="hit")
     meter.finished(finished("unit-c", cache="hit", usage=Usage(10, 5)))
     assert value("gateway_tokens_total", provider="unit-c", model="m", kind="prompt") == 0
@@ -70,14 +78,14 @@ def test_it_counts_no_tokens_of_a_hit():
 
 
 def test_it_counts_what_never_reached_a_provider():
-    Meter().finished(finished("", "", status=404, outcome="error", error_code="model_not_found"))
+    Told().finished(finished("", "", status=404, outcome="error", error_code="model_not_found"))
     assert value("gateway_errors_total", endpoint="chat", provider="", code="model_not_found") >= 1
 
 
 def test_it_gives_a_bounded_number_of_models_labels_of_their_own(monkeypatch):
     assert metrics.MAX_MODELS <= 500
     monkeypatch.setattr(metrics, "MAX_MODELS", 10)
-    meter = Meter()
+    meter = Told()
     for number in range(60):
         meter.finished(finished("unit-d", f"m{number}"))
     assert len(series("gateway_request_seconds_count", "model", "unit-d")) == 10
@@ -86,7 +94,7 @@ def test_it_gives_a_bounded_number_of_models_labels_of_their_own(monkeypatch):
 
 def test_it_gives_a_bounded_number_of_codes_labels_of_their_own():
     """Vendors make up codes, some with an id in each."""
-    meter = Meter()
+    meter = Told()
     for number in range(MAX_CODES + 50):
         attempt = Attempt("unit-e", "m", 0.0, outcome=f"a{number}")
         meter.finished(finished("unit-e", error_code=f"e{number}", attempts=[attempt]))
@@ -99,10 +107,29 @@ def test_it_gives_a_bounded_number_of_codes_labels_of_their_own():
 
 
 def test_it_knows_how_many_are_being_served():
-    meter = Meter()
+    meter = Told()
     meter.in_flight = 7
-    meter.tell_in_flight()
+    meter.publish()
     assert value("gateway_in_flight") == 7
+
+
+def test_it_tells_each_request_once_however_often_it_tells():
+    meter = Meter()
+    labels = {"endpoint": "chat", "provider": "unit-f", "model": "m"}
+    for latency_ms in (1.0, 5.0, 20.0, 700_000.0):
+        meter.finished(finished("unit-f", latency_ms=latency_ms))
+    assert value("gateway_request_seconds_count", **labels) == 0
+    for _ in range(3):
+        meter.publish()
+    counts = {
+        bound: value("gateway_request_seconds_bucket", le=bound, **labels)
+        for bound in ("0.005", "0.025", "600.0", "+Inf")
+    }
+    assert counts == {"0.005": 2, "0.025": 3, "600.0": 3, "+Inf": 4}
+    assert value("gateway_request_seconds_sum", **labels) == pytest.approx(700.026)
+    meter.finished(finished("unit-f"))
+    meter.publish()
+    assert value("gateway_request_seconds_count", **labels) == 5
 
 
 def test_it_writes_all_of_it_as_text(tmp_path):
