@@ -27,9 +27,9 @@ class Kind(IntEnum):
 
 
 class Event:
-    """One piece. `raw` is complete wire bytes in format `wire`, or empty."""
+    """One piece. `raw` is complete wire bytes in format `wire`, `chunks` of the vendor's chunks, or empty."""
 
-    __slots__ = ("_choices", "_parse", "error", "finish_reasons", "kind", "raw", "usage", "wire")
+    __slots__ = ("_choices", "_parse", "chunks", "error", "finish_reasons", "kind", "raw", "usage", "wire")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Event:
     ) -> None:
         """Give `choices`, or `raw` with the `parse` that reads them from it."""
         self.kind = kind
+        self.chunks = 1 if raw else 0
         self.raw = raw
         self.wire = wire
         self._choices = choices
@@ -66,7 +67,10 @@ class Event:
 
 
 class PassedEvent(Event):
-    """A piece of content in the client's own format that nobody has looked into: most of a stream."""
+    """Content in the client's own format that nobody has looked into: most of a stream.
+
+    `raw` may hold several of the vendor's chunks (`chunks`), as many as one read of the network brought.
+    """
 
     __slots__ = ()
 
@@ -75,8 +79,11 @@ class PassedEvent(Event):
     finish_reasons = ()
     error = None
 
-    def __init__(self, raw: bytes, wire: str, parse: Callable[[bytes], Sequence[Mapping[str, Any]]]) -> None:
+    def __init__(
+        self, raw: bytes, wire: str, parse: Callable[[bytes], Sequence[Mapping[str, Any]]], chunks: int = 1
+    ) -> None:
         """Keep the bytes, and how to read them should somebody want to."""
+        self.chunks = chunks
         self.raw = raw
         self.wire = wire
         self._parse = parse

@@ -43,6 +43,28 @@ class EventSplitter:
             self._started = True
         return self._split_crlf(chunk) if b"\r" in chunk else self._split_lf(chunk)
 
+    def feed_block(self, chunk: bytes) -> bytes | None:
+        """Return all that `chunk` completes in one piece, where all its lines end in LF.
+
+        None: it is not as simple as that, and nothing was taken; use `feed`.
+        """
+        if self._pending or b"\r" in chunk:
+            return None
+        if not self._started:
+            if self._tail or not chunk or chunk[:1] == _BOM[:1]:
+                return None
+            self._started = True
+        tail = self._tail
+        if tail:
+            if tail[-1:] in b"\r\n" or b"\r" in tail:
+                return None
+            chunk = tail + chunk
+        end = chunk.rfind(b"\n\n") + 2
+        if end < 2 or chunk[end - 3 : end - 2] == b"\n":  # three: which two are the empty line?
+            return None
+        self._tail = chunk[end:]
+        return chunk if not self._tail else chunk[:end]
+
     def rest(self) -> bytes:
         """Return what came after the last complete event."""
         return b"".join((self._tail, *self._pending))

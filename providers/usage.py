@@ -1,14 +1,12 @@
 """Token counts in one meaning everywhere."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 BYTES_PER_TOKEN = 4  # of English text, about
+MAX_COUNT = 10**12  # of tokens: more is no count, and no column and no JSON number would hold its cost
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts of one attempt.
 
     `prompt` includes `cached` (read from the vendor's cache) and `cache_write`; `completion`
@@ -53,20 +51,22 @@ class Usage:
 
 
 def count(value: Any) -> int:
-    """Return a vendor's count as a non-negative int; anything else counts 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a vendor's count as an int from 0 to MAX_COUNT; what is no count is 0."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(0, value), MAX_COUNT)
 
 
 def from_openai(usage: Any) -> Usage | None:
     """Read OpenAI's usage object; None when there is none. An explicit zero stays zero."""
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     if "prompt_tokens" not in usage and "completion_tokens" not in usage:
         return None
     prompt_details = usage.get("prompt_tokens_details")
     completion_details = usage.get("completion_tokens_details")
-    prompt_details = prompt_details if isinstance(prompt_details, Mapping) else {}
-    completion_details = completion_details if isinstance(completion_details, Mapping) else {}
+    prompt_details = prompt_details if isinstance(prompt_details, dict) else {}
+    completion_details = completion_details if isinstance(completion_details, dict) else {}
     return Usage(
         prompt=count(usage.get("prompt_tokens")),
         completion=count(usage.get("completion_tokens")),
@@ -76,10 +76,11 @@ def from_openai(usage: Any) -> Usage | None:
     )
 
 
+def tokens_in(size: int) -> int:
+    """Guess how many tokens `size` bytes of UTF-8 are."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
 def estimate(*, prompt_bytes: int, completion_bytes: int) -> Usage:
     """Guess usage from UTF-8 sizes, flagged as estimated."""
-    return Usage(
-        prompt=-(-prompt_bytes // BYTES_PER_TOKEN),
-        completion=-(-completion_bytes // BYTES_PER_TOKEN),
-        estimated=True,
-    )
+    return Usage(prompt=tokens_in(prompt_bytes), completion=tokens_in(completion_bytes), estimated=True)

@@ -59,13 +59,15 @@ def text_bytes(choices: Sequence[Mapping[str, Any]]) -> int:
     return sum(len(str(choice.get("delta") or "").encode()) for choice in choices)
 
 
-def text_of(choices: Sequence[Mapping[str, Any]]) -> str:
-    """Return the plain text that a chunk's first choice adds."""
-    return "".join(
+def texts_of(choices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the plain text that each chunk's first choice adds, where it adds some."""
+    return [
         text
         for choice in choices
-        if not choice.get("index") and isinstance(text := (choice.get("delta") or {}).get("content"), str)
-    )
+        if not choice.get("index")
+        and isinstance(text := (choice.get("delta") or {}).get("content"), str)
+        and text
+    ]
 
 
 def _empty(index: int) -> dict[str, Any]:

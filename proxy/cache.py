@@ -9,8 +9,7 @@ entries: a finished stream's events are kept and assembled at the first JSON hit
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -37,8 +36,7 @@ _MAX_AGE = re.compile(r"max-age\s*=\s*(\d+)")
 JSON, EVENTS = "json", "events"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A cached answer in canonical form: a JSON body, or the wire bytes of all stream events.
 
     `stored_at` is epoch seconds. `usage` is what the answer cost when it was made.
@@ -79,8 +77,7 @@ class Entry:
             raise ValueError("not a cache entry of this version") from problem
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What this request may do with the cache. `key` is empty when it may do nothing."""
 
     key: bytes = b""

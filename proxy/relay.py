@@ -26,32 +26,31 @@ async def relay(
     renderer: Renderer,
     exchange: Exchange,
     whole: Callable[[], None],
-    keep: Callable[[Sequence[Event]], None] = lambda _: None,
+    keep: Callable[[Sequence[Event]], None] | None = None,
 ) -> AsyncIterator[bytes]:
     """Yield the client's bytes. `whole` is called once when the stream has ended whole.
 
     `keep` gets all events for the cache.
     """
+    passing = _Passing(renderer, exchange, whole, keep)
+    events, response, decoder = stream.first, stream.response, stream.decoder
     try:
-        async for events in _batches(stream):
-            exchange.see(events)
-            keep(events)
-            ends = events[-1].kind is Kind.DONE
-            if ends:
-                exchange.settle()  # the last piece may tell the usage
-            piece = renderer.events(events)
-            if ends:
-                exchange.end_ok()
-                whole()
-            if piece:
-                yield piece
+        while True:
+            if events:
+                piece = passing.on(events)
+                if piece:
+                    yield piece
+                last = events[-1]
+                if last.kind is Kind.DONE:
+                    return
+                if last.error is not None:
+                    yield _failed(exchange, stream, renderer, last.error)
+                    return
+            assert decoder is not None, "a stream without decoder ends with DONE"
+            arrived = await response.piece()
+            events = decoder.feed(arrived) if arrived else decoder.close()
     except UpstreamError as error:
-        stream.response.close()
-        failure: GatewayError = upstream_failed(error, provider=exchange.completion.provider)
-        if exchange.completion.attempts:
-            exchange.completion.attempts[-1].fail(error)
-        exchange.end_error(failure)
-        yield renderer.error(failure)
+        yield _failed(exchange, stream, renderer, error)
     except (asyncio.CancelledError, GeneratorExit):
         if not exchange.ended:
             stream.response.close()
@@ -65,39 +64,46 @@ async def relay(
         yield renderer.error(failure)
 
 
+class _Passing:
+    """What happens to the events of one read: seen, kept, written for the client, and recorded at the end."""
+
+    __slots__ = ("_exchange", "_keep", "_renderer", "_whole")
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        exchange: Exchange,
+        whole: Callable[[], None],
+        keep: Callable[[Sequence[Event]], None] | None,
+    ) -> None:
+        self._renderer, self._exchange, self._whole, self._keep = renderer, exchange, whole, keep
+
+    def on(self, events: Sequence[Event]) -> bytes:
+        """Return the client's bytes; an ERROR at the end is left to the caller."""
+        exchange, last = self._exchange, events[-1]
+        if last.error is not None:
+            events = events[:-1]
+        exchange.see(events)
+        if self._keep is not None:
+            self._keep(events)
+        if last.kind is not Kind.DONE:
+            return self._renderer.events(events)
+        exchange.settle()  # the last piece may tell the usage
+        piece = self._renderer.events(events)
+        exchange.end_ok()
+        self._whole()
+        return piece
+
+
+def _failed(exchange: Exchange, stream: OpenStream, renderer: Renderer, error: UpstreamError) -> bytes:
+    stream.response.close()
+    failure = upstream_failed(error, provider=exchange.completion.provider)
+    if exchange.completion.attempts:
+        exchange.completion.attempts[-1].fail(error)
+    exchange.end_error(failure)
+    return renderer.error(failure)
+
+
 async def replayed(stream: bytes) -> AsyncIterator[bytes]:
     """Yield a cached stream, which is in hand as a whole."""
     yield stream
-
-
-async def _batches(stream: OpenStream) -> AsyncIterator[Sequence[Event]]:
-    """Yield events as they come, up to DONE. Raises the error a stream ends with, after what precedes it."""
-    yield stream.first
-    if stream.first[-1].kind is Kind.DONE:
-        return
-    async for events in _decoded(stream):
-        error = events[-1].error
-        if error is None:
-            yield events
-            continue
-        if len(events) > 1:
-            yield events[:-1]
-        raise error
-
-
-async def _decoded(stream: OpenStream) -> AsyncIterator[Sequence[Event]]:
-    """Yield what each chunk completes, and what the end does."""
-    if stream.chunks is None or stream.decoder is None:
-        return
-    feed = stream.decoder.feed
-    async for chunk in stream.chunks:
-        events = feed(chunk)
-        if events:
-            yield events
-            if events[-1].kind is Kind.DONE:
-                # Closed here and not by the garbage collector, which would make a task of it.
-                await stream.chunks.aclose()  # type: ignore[attr-defined]  # a generator
-                return
-    events = stream.decoder.close()
-    if events:
-        yield events

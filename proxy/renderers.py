@@ -11,7 +11,7 @@ import orjson
 
 from providers.dialects.openai import CHAT, DONE
 from providers.events import Answer, Event, Kind
-from proxy.assemble import text_of
+from proxy.assemble import texts_of
 from proxy.completion import Completion
 from proxy.errors import GatewayError
 
@@ -46,6 +46,9 @@ class ChatRenderer:
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Join what the client may see."""
+        if len(events) == 1:
+            event = events[0]
+            return event.raw if event.wire == CHAT and event.kind is not Kind.USAGE else self._event(event)
         return b"".join(
             [
                 event.raw if event.wire == CHAT and event.kind is not Kind.USAGE else self._event(event)
@@ -96,9 +99,7 @@ class SimpleRenderer:
         """Write the text of the events, and the summary at their end."""
         pieces = []
         for event in events:
-            text = text_of(event.choices)
-            if text:
-                pieces.append(sse({"delta": text}))
+            pieces += [sse({"delta": text}) for text in texts_of(event.choices)]
             if event.kind is Kind.DONE:
                 pieces += [sse({"done": True, **self._facts()}), DONE]
         return b"".join(pieces)

@@ -114,14 +114,35 @@ class OpenAIStream:
 
     def feed(self, chunk: bytes) -> Sequence[Event]:
         """Return the events completed by `chunk`; nothing after the end."""
+        block = self._splitter.feed_block(chunk) if self._searchable and not self._ended else None
+        if block is not None:
+            return self._events_in(block)
         events: list[Event] = []
         for raw in self._splitter.feed(chunk):
-            if self._may_pass_unparsed(raw):
-                events.append(PassedEvent(raw, CHAT, _choices_of))
-            elif self._ended:
+            if self._ended:
                 break
+            events.append(self._one(raw))
+        return events
+
+    def _one(self, raw: bytes) -> Event:
+        """Return the one event in `raw`."""
+        if self._passing and b"\r" not in raw and _plain_from(raw, 0)[0]:
+            return PassedEvent(raw, CHAT, _choices_of)
+        return self._guarded(raw)
+
+    def _events_in(self, block: bytes) -> list[Event]:
+        """Return the events of `block`; what may pass unparsed is one event, however many chunks it holds."""
+        events: list[Event] = []
+        start, end, simple = 0, len(block), True
+        while start < end and not self._ended:
+            chunks, stop = _plain_from(block, start) if self._passing and simple else (0, start)
+            if chunks:
+                events.append(PassedEvent(block[start:stop], CHAT, _choices_of, chunks))
             else:
-                events.append(self._guarded(raw))
+                simple = simple and stop < end
+                stop = block.index(b"\n\n", start) + 2
+                events.append(self._one(block[start:stop]))
+            start = stop
         return events
 
     def close(self) -> Sequence[Event]:
@@ -161,16 +182,6 @@ class OpenAIStream:
         self._ended, self._passing = True, False
         return Event(Kind.ERROR, choices=(), error=error)
 
-    def _may_pass_unparsed(self, raw: bytes) -> bool:
-        """Is it one line of a JSON object without anything notable, after the first content?"""
-        return (
-            self._passing
-            and raw[:7] == b"data: {"
-            and raw[-3:] == b"}\n\n"
-            and raw.find(b"\n") == len(raw) - 2
-            and _NOTABLE.search(raw) is None
-        )
-
     def _parsed(self, raw: bytes, chunk: Mapping[str, Any]) -> Event:
         choices = chunk_choices(chunk)
         usage = usages.from_openai(chunk.get("usage"))
@@ -199,8 +210,33 @@ def _has_content(delta: Any) -> bool:
     return isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
 
 
+def _plain_from(block: bytes, start: int) -> tuple[int, int]:
+    """Return how many plain events stand at `start`, and where they end.
+
+    Plain is one line of a JSON object without anything notable. `block` holds whole events, its lines end
+    in LF. No event, ending at `start`: the first one is not plain. No event, ending at the end: something
+    among them is framed in another way, and looking again at each of them would cost too much.
+    """
+    if not block.startswith(b"data: {", start):
+        return 0, start
+    found = _NOTABLE.search(block, start)
+    stop = len(block) if found is None else block.rfind(b"\n\n", start, found.start()) + 2
+    if stop <= start + 1:
+        return 0, start
+    chunks = block.count(b"}\n\ndata: {", start, stop) + 1
+    if block.count(b"\n", start, stop) != 2 * chunks or not block.endswith(b"}\n\n", start, stop):
+        return 0, len(block)
+    return chunks, stop
+
+
 def _choices_of(raw: bytes) -> Sequence[Mapping[str, Any]]:
-    return chunk_choices(parsed_object(data_of(raw) or b"{}"))
+    """Return the choices of all the events in `raw`."""
+    return [
+        choice
+        for event in raw.split(b"\n\n")
+        if event
+        for choice in chunk_choices(parsed_object(data_of(event + b"\n\n") or b"{}"))
+    ]
 
 
 def _embeddings(body: bytes, message: Mapping[str, Any]) -> Answer:

@@ -26,8 +26,11 @@ def parsed_object(body: bytes) -> Mapping[str, Any]:
 def answer_choices(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the choices of a whole answer, at least one. Raises UpstreamError."""
     choices = _listed(message, "message")
-    if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
+    if not choices:
         raise broken("it has no choices")
+    for choice in choices:
+        if not isinstance(choice.get("message"), dict):
+            raise broken("it has no choices")
     return choices
 
 
@@ -47,20 +50,24 @@ def _listed(holder: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]
     choices = holder.get("choices")
     if choices is None:
         return ()
-    if not isinstance(choices, list) or not all(_is_choice(choice, field) for choice in choices):
+    if not isinstance(choices, list):
         raise broken("its choices have the wrong shape")
+    for choice in choices:
+        if not _is_choice(choice, field):
+            raise broken("its choices have the wrong shape")
     return choices
 
 
 def _is_choice(choice: Any, field: str) -> bool:
     if not isinstance(choice, dict):
         return False
-    part = choice.get(field)
+    get = choice.get
+    part, index, reason, logprobs = get(field), get("index"), get("finish_reason"), get("logprobs")
     if not (
-        _is_or_none(part, dict)
-        and _is_or_none(choice.get("index"), int)
-        and _is_or_none(choice.get("finish_reason"), str)
-        and _is_or_none(choice.get("logprobs"), dict)
+        (part is None or isinstance(part, dict))
+        and (index is None or isinstance(index, int))
+        and (reason is None or isinstance(reason, str))
+        and (logprobs is None or isinstance(logprobs, dict))
     ):
         return False
     calls = part.get("tool_calls") if part else None

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects import DIALECTS
+from providers.dialects import DIALECTS, openai
 from providers.dialects.openai import CHAT, EMBEDDINGS
 from providers.errors import Owner, UpstreamError
-from providers.events import Kind
+from providers.events import Kind, PassedEvent
 from providers.tests.samples import (
     DONE,
     TEXT_STREAM,
@@ -29,11 +29,23 @@ OPENAI = DIALECTS["openai"]
 
 
 def seen(events):
-    """Return everything that a relay and a renderer could see of the events."""
+    """Return everything that a relay and a renderer could see of the events.
+
+    Content that passes unparsed is one event for each read of the network: it is taken apart here.
+    """
+    parted = [
+        part
+        for event in events
+        for part in (
+            [PassedEvent(raw + b"\n\n", event.wire, event._parse) for raw in event.raw.split(b"\n\n")[:-1]]
+            if isinstance(event, PassedEvent)
+            else [event]
+        )
+    ]
     return [
         (event.kind, event.raw, event.wire, list(event.choices), event.usage, list(event.finish_reasons))
         + ((event.error.owner, event.error.code, event.error.message) if event.error else ())
-        for event in events
+        for event in parted
     ]
 
 
@@ -316,20 +328,84 @@ def test_it_decodes_embeddings():
 # ---------------------------------------------------------------- OpenAI: streams
 
 
+PLAIN = sse(chunk({"content": "hello"}))
+RUNNING_COUNT = sse({**chunk({"content": "x"}), "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+
+
+@pytest.mark.parametrize(
+    ("block", "kinds_and_chunks"),
+    [
+        (PLAIN * 5, [(Kind.CONTENT, 5)]),
+        (PLAIN * 2 + RUNNING_COUNT + PLAIN * 3, [(Kind.CONTENT, 2), (Kind.CONTENT, 1), (Kind.CONTENT, 3)]),
+        (PLAIN + b": ping\n\n" + PLAIN, [(Kind.CONTENT, 1), (Kind.META, 1), (Kind.CONTENT, 1)]),
+        (PLAIN + b"\n" + PLAIN, [(Kind.CONTENT, 1), (Kind.CONTENT, 1)]),
+        (PLAIN.replace(b"data: ", b"data:") * 2, [(Kind.CONTENT, 1)] * 2),
+        (PLAIN.replace(b"data: {", b"data: {\ndata: ") * 2, [(Kind.CONTENT, 1)] * 2),
+        (PLAIN * 2 + PLAIN[:-1], [(Kind.CONTENT, 2)]),
+        (PLAIN.replace(b"\n", b"\r\n") * 2, [(Kind.CONTENT, 1)] * 2),
+        (PLAIN * 2 + b'data: {"error": {"message": "no"}}\n\n' + PLAIN, [(Kind.CONTENT, 2), (Kind.ERROR, 0)]),
+    ],
+)
+def test_it_passes_plain_content_of_one_read_on_as_one_event(block, kinds_and_chunks):
+    decoder = OPENAI.stream(make_call(stream=True))
+    decoder.feed(PLAIN)
+    events = decoder.feed(block)
+    assert [(event.kind, event.chunks) for event in events] == kinds_and_chunks
+    assert sum(len(event.choices) for event in events) == sum(
+        chunks for kind, chunks in kinds_and_chunks if kind is Kind.CONTENT
+    )
+
+
+def test_it_looks_for_plain_content_once_in_a_block_of_other_framing(monkeypatch):
+    """Looking again behind each event would cost the square of the block's length."""
+    decoder, looked, plain_from = OPENAI.stream(make_call(stream=True)), [], openai._plain_from
+    decoder.feed(PLAIN)
+
+    def counting(block, start):
+        looked.append(len(block))
+        return plain_from(block, start)
+
+    monkeypatch.setattr(openai, "_plain_from", counting)
+    block = (PLAIN + b": ping\n\n") * 500
+    assert len(decoder.feed(block)) == 1000
+    assert sum(looked) == 2 * len(block)  # the whole once, and each event by itself
+
+
+FRAMED_OTHERWISE = PLAIN + b": ping\n\n"
+
+
+@pytest.mark.parametrize(
+    "odd", [b"data: {bad}\n\n", PLAIN.replace(b'"index":0', b'"index":1'), PLAIN.replace(b"}\n", b"} \n")]
+)
+def test_it_sees_what_is_odd_alike_for_every_split(odd):
+    text = FRAMED_OTHERWISE + odd + sse(chunk(finish="stop")) + DONE
+    outcomes = []
+    for cut in range(len(text)):
+        decoder = OPENAI.stream(make_call(stream=True))
+        events = [
+            *decoder.feed(PLAIN),
+            *decoder.feed(text[:cut]),
+            *decoder.feed(text[cut:]),
+            *decoder.close(),
+        ]
+        outcomes.append((events[-1].kind, b"".join(event.raw for event in events)))
+    assert len(set(outcomes)) == 1
+
+
 def test_it_passes_a_streams_bytes_on_untouched():
     events = decode([TEXT_STREAM])
     assert b"".join(event.raw for event in events) == TEXT_STREAM
     assert [event.kind for event in events] == [
         Kind.META,
         Kind.CONTENT,
-        Kind.CONTENT,
-        Kind.CONTENT,
+        Kind.CONTENT,  # the second and third chunk, which passed unparsed together
         Kind.FINISH,
         Kind.USAGE,
         Kind.DONE,
     ]
-    assert events[5].usage is not None
-    assert events[5].usage.total == 7
+    assert [event.chunks for event in events] == [1, 1, 2, 1, 1, 1]
+    assert events[4].usage is not None
+    assert events[4].usage.total == 7
 
 
 def test_it_parses_nothing_after_the_first_content_until_somebody_asks():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.usage import Usage, count, estimate, from_openai
+from providers.usage import MAX_COUNT, Usage, count, estimate, from_openai
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -13,7 +13,8 @@ FIELDS = ["prompt_tokens", "completion_tokens", "prompt_tokens_details", "comple
 
 
 @pytest.mark.parametrize(
-    ("value", "counted"), [(0, 0), (7, 7), (-7, 0), (True, 0), (None, 0), ("7", 0), (7.5, 0), ([7], 0)]
+    ("value", "counted"),
+    [(0, 0), (7, 7), (-7, 0), (True, 0), (None, 0), ("7", 0), (7.5, 0), ([7], 0), (2**70, MAX_COUNT)],
 )
 def test_it_counts_only_what_is_a_count(value, counted):
     assert count(value) == counted

@@ -9,7 +9,7 @@ from providers.dialects import DIALECTS
 from providers.events import Event, Kind
 from providers.tests.samples import TEXT_STREAM, chunk, make_call, sse
 from providers.usage import Usage
-from proxy.assemble import assemble, disassemble, text_of
+from proxy.assemble import assemble, disassemble, texts_of
 
 TEXT = st.text(max_size=12)
 CALLS = st.lists(
@@ -24,7 +24,7 @@ CALLS = st.lists(
     max_size=3,
     unique_by=lambda call: str(call["id"]),
 )
-USAGES = st.none() | st.builds(Usage, st.integers(0, 99), st.integers(0, 99))
+USAGES = st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda counts: Usage(*counts))
 
 
 @st.composite
@@ -226,4 +226,4 @@ def test_it_takes_an_answer_without_choices_apart():
     ],
 )
 def test_it_reads_the_text_of_the_first_choice(choices, text):
-    assert text_of(choices) == text
+    assert "".join(texts_of(choices)) == text

@@ -195,7 +195,10 @@ def test_it_stores_only_clean_finishes(reasons, fits):
 @given(
     st.binary(),
     st.text(),
-    st.none() | st.builds(Usage, st.integers(0, 9), st.integers(0, 9), estimated=st.booleans()),
+    st.none()
+    | st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()).map(
+        lambda it: Usage(it[0], it[1], estimated=it[2])
+    ),
 )
 def test_it_unpacks_what_it_packed(body, model, usage):
     for form in (JSON, EVENTS):

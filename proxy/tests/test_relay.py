@@ -11,7 +11,7 @@ from proxy.attempt import OpenStream
 from proxy.exchange import Exchange
 from proxy.relay import relay, replayed
 from proxy.renderers import ChatRenderer, SimpleRenderer
-from proxy.tests.fakes import FakeMeter, FakeSpool, Log, make_completion, streams
+from proxy.tests.fakes import FakeMeter, FakeSpool, Log, make_completion, silent, streams
 
 HELLO = sse(chunk({"content": "Hello"}))
 THERE = sse(chunk({"content": " there"}))
@@ -24,13 +24,13 @@ class Relaying:
 
     def __init__(self, first, *rest, renderer=ChatRenderer, wants_usage=True):
         self.spool, self.kept, self.wholes = FakeSpool(), [], []
-        self.exchange = Exchange(make_completion(), spool=self.spool, meter=FakeMeter(), observers=[])
+        self.exchange = Exchange(make_completion(), spool=self.spool, meter=FakeMeter(), log_request=silent)
         self.exchange.recorded = True
         self.attempt = self.exchange.open_attempt(make_upstream())
         self.exchange.close_attempt(self.attempt, status=200)
         self.response = streams(*rest) if rest else streams(b"")
         decoder = DIALECTS["openai"].stream(make_call(stream=True))
-        stream = OpenStream(decoder.feed(first), self.response, self.response.chunks(), decoder)
+        stream = OpenStream(decoder.feed(first), self.response, decoder)
         options = {"wants_usage": wants_usage} if renderer is ChatRenderer else {}
         self.pieces = relay(
             stream,
@@ -191,8 +191,8 @@ async def test_it_records_the_error_that_a_broken_chunk_is_to_the_simple_chat():
 
 async def test_it_keeps_nothing_where_nothing_is_to_be_kept():
     decoder = DIALECTS["openai"].stream(make_call(stream=True))
-    exchange = Exchange(make_completion(), spool=FakeSpool(), meter=FakeMeter(), observers=[])
-    stream = OpenStream(decoder.feed(TEXT_STREAM), streams(), None, None)
+    exchange = Exchange(make_completion(), spool=FakeSpool(), meter=FakeMeter(), log_request=silent)
+    stream = OpenStream(decoder.feed(TEXT_STREAM), streams(), None)
     renderer = ChatRenderer(exchange.completion, wants_usage=True)
     pieces = relay(stream, renderer=renderer, exchange=exchange, whole=lambda: None)
     assert [piece async for piece in pieces] == [TEXT_STREAM]
