@@ -1,4 +1,4 @@
-"""Answers one admitted request: from the cache, or from an upstream, whole or streamed.
+"""Answers one admitted request: from the cache (`replay`), or from an upstream, whole or streamed.
 
 A stream's head is held until the first content, or until the first keep-alive comment is due;
 until then failover may still change status and headers.
@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import structlog
@@ -23,7 +24,7 @@ from proxy.cache import Entry, Policy
 from proxy.completion import Completion
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
-from proxy.http import JsonReply, StreamReply
+from proxy.http import JsonReply, StreamReply, WireHeader
 from proxy.relay import relay, replayed
 from proxy.renderers import KEEP_ALIVE, Renderer
 from proxy.replay import BrokenEntry, Recording, answer_of, events_of
@@ -35,6 +36,35 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 KEEP_ALIVE_S = 15.0
+
+
+def replay(
+    entry: Entry, *, call: Call, exchange: Exchange, renderer: Renderer
+) -> tuple[HttpResponseBase, Entry | None]:
+    """Return a cached answer as JSON or as a stream, and the entry in JSON form if it had to be assembled.
+
+    Raises BrokenEntry for one that cannot be read.
+    """
+    completion = exchange.completion
+    completion.provider, completion.model, completion.usage = entry.provider, entry.model, entry.usage
+    assembled: Entry | None = None
+    if call.stream:
+        piece = _stream_of(entry, call, renderer)
+    else:
+        answer, assembled = answer_of(entry, call, completion)
+        piece = renderer.answer(answer)
+    exchange.usage = entry.usage
+    headers = wire_headers(completion)
+    headers.append((b"age", b"%d" % max(int(completion.at - entry.stored_at), 0)))
+    exchange.end_ok()
+    return StreamReply(replayed(piece), headers) if call.stream else JsonReply(piece, headers), assembled
+
+
+def _stream_of(entry: Entry, call: Call, renderer: Renderer) -> bytes:
+    try:
+        return renderer.events(events_of(entry, call))
+    except UpstreamError:  # a chunk that went through unparsed is no JSON
+        raise BrokenEntry from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,38 +82,7 @@ class Answering:
     env: Any
     spawn: Callable[[Any], "asyncio.Task[Any]"]
 
-    async def from_cache(self, entry: Entry) -> HttpResponseBase:
-        """Replay a cached answer as JSON or as a stream; one that cannot be read is a miss."""
-        try:
-            return self._replayed(entry)
-        except BrokenEntry:
-            self.exchange.completion.cache = "miss"
-            return await self.from_upstream()
-
-    def _replayed(self, entry: Entry) -> HttpResponseBase:
-        completion = self.exchange.completion
-        completion.provider, completion.model = entry.provider, entry.model
-        self.exchange.usage = completion.usage = entry.usage
-        headers = gateway_headers(completion)
-        headers["age"] = str(max(int(time.time() - entry.stored_at), 0))
-        if self.call.stream:
-            piece = self._stream_of(entry)
-            self.exchange.end_ok()
-            return StreamReply(replayed(piece), headers)
-        answer, assembled = answer_of(entry, self.call, completion)
-        if assembled is not None:
-            self.store.put(self.policy.key, assembled, ttl_s=self.ttl_s)
-        body = self.renderer.answer(answer)
-        self.exchange.end_ok()
-        return JsonReply(body, headers)
-
-    def _stream_of(self, entry: Entry) -> bytes:
-        try:
-            return self.renderer.events(events_of(entry, self.call))
-        except UpstreamError:  # a chunk that went through unparsed is no JSON
-            raise BrokenEntry from None
-
-    async def from_upstream(self) -> HttpResponseBase:
+    async def answer(self) -> HttpResponseBase:
         """Fail over along the targets. Raises GatewayError when none answers."""
         attempting = Attempting(
             call=self.call,
@@ -101,13 +100,12 @@ class Answering:
         self.exchange.settle()
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
-        headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
-        return JsonReply(body, headers)
+        return JsonReply(body, self._headers(attempting))
 
     async def _stream(self, attempting: Attempting) -> HttpResponseBase:
         opening: asyncio.Task[OpenStream] = self.spawn(self._first_success(attempting, attempting.stream))
         try:
-            await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
+            await _ended_or_due(opening, KEEP_ALIVE_S)
         except asyncio.CancelledError:
             _give_up(opening)
             raise
@@ -118,15 +116,20 @@ class Answering:
             _give_up(opening)
             self.exchange.end_cancelled()
 
-        headers = {**gateway_headers(self.exchange.completion), **attempting.headers}
-        return StreamReply(body, headers, abandon=abandon)
+        return StreamReply(body, self._headers(attempting), abandon=abandon)
+
+    def _headers(self, attempting: Attempting) -> list[WireHeader]:
+        headers = wire_headers(self.exchange.completion)
+        for name, value in attempting.headers.items():
+            headers.append((name.encode("latin-1", "replace"), value.encode("latin-1", "replace")))
+        return headers
 
     async def _late(self, opening: "asyncio.Task[OpenStream]") -> AsyncIterator[bytes]:
         """Send comments until the stream opens; by now its failure can only be an event."""
         try:
             while not opening.done():
                 yield KEEP_ALIVE
-                await asyncio.wait((opening,), timeout=KEEP_ALIVE_S)
+                await _ended_or_due(opening, KEEP_ALIVE_S)
             stream = opening.result()
         except (asyncio.CancelledError, GeneratorExit):
             _give_up(opening)
@@ -157,12 +160,15 @@ class Answering:
             recording = Recording(self.env.cache_max_bytes // 4, exchange.completion)
 
         def whole() -> None:
-            self.spawn(stream.response.finish())
+            if stream.response.over:
+                stream.response.close()
+            else:
+                self.spawn(stream.response.finish())
             if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
                 self._keep(cache.EVENTS, recording.body(), exchange.usage)
 
-        keep = {} if recording is None else {"keep": recording.add}
-        return relay(stream, renderer=self.renderer, exchange=exchange, whole=whole, **keep)
+        keep = None if recording is None else recording.add
+        return relay(stream, renderer=self.renderer, exchange=exchange, whole=whole, keep=keep)
 
     async def _first_success(
         self, attempting: Attempting, attempt: Callable[[Upstream], Awaitable[Result]]
@@ -192,8 +198,25 @@ class Answering:
         self.store.put(self.policy.key, entry, ttl_s=self.ttl_s)
 
     def _total_s(self) -> float:
-        timeouts = [upstream.account.timeouts for upstream in self.resolved.upstreams]
-        return max(each.total_s if self.call.stream else each.total_json_s for each in timeouts)
+        return self.resolved.total_s if self.call.stream else self.resolved.total_json_s
+
+
+async def _ended_or_due(task: "asyncio.Task[Any]", seconds: float) -> None:
+    """Wait until the task has ended or the time is up: asyncio.wait for one task, at a third of its cost."""
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiting.done():
+            waiting.set_result(None)
+
+    timer = loop.call_later(seconds, wake)
+    task.add_done_callback(wake)
+    try:
+        await waiting
+    finally:
+        timer.cancel()
+        task.remove_done_callback(wake)
 
 
 def _give_up(opening: "asyncio.Task[OpenStream]") -> None:
@@ -202,13 +225,22 @@ def _give_up(opening: "asyncio.Task[OpenStream]") -> None:
         opening.result().response.close()
 
 
-def gateway_headers(completion: Completion) -> dict[str, str]:
+def wire_headers(completion: Completion) -> list[WireHeader]:
     """Return what every answer says about itself."""
-    headers = {"x-request-id": completion.request_id}
-    if completion.provider:
-        headers["x-gateway-provider"] = completion.provider
-        headers["x-gateway-model"] = completion.model
-    if completion.cache:
-        headers["x-gateway-cache"] = completion.cache
-        headers["x-gateway-attempts"] = str(len(completion.attempts))
-    return headers
+    facts = (completion.provider, completion.model, completion.cache, len(completion.attempts))
+    return [(b"x-request-id", completion.request_id.encode("latin-1", "replace")), *_facts_on_wire(*facts)]
+
+
+@lru_cache(maxsize=1024)
+def _facts_on_wire(provider: str, model: str, cached: str, attempts: int) -> tuple[WireHeader, ...]:
+    headers = []
+    if provider:
+        headers += [("x-gateway-provider", provider), ("x-gateway-model", model)]
+    if cached:
+        headers += [("x-gateway-cache", cached), ("x-gateway-attempts", str(attempts))]
+    return tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in headers)
+
+
+def gateway_headers(completion: Completion) -> dict[str, str]:
+    """Return the same for an answer that is an error."""
+    return {name.decode(): value.decode("latin-1") for name, value in wire_headers(completion)}

@@ -4,24 +4,30 @@ What Django's own handler would do besides (a thread per request, signals, middl
 more than the rest of the request. Here: read the body up to the limit, build a small request, call
 the view, write its response, and watch for the client's disconnect: without a pending receive()
 nothing tells that the client left, so one task per request waits for it and cancels the request.
+A view that answers without waiting for anything (a cache hit, a refusal) needs no such watch.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 
 from proxy.errors import GatewayError
-from proxy.http import LaneRequest, StreamReply, error_response
+from proxy.http import JsonReply, LaneRequest, StreamReply, WireHeader, error_response
 from proxy.urls import find
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+# In what the lane sends, for a server that can use it: the names of headers are lower-case, content-length
+# comes last where the body is whole and is missing in a stream, and says how long the one body message is;
+# there is neither `connection` nor `transfer-encoding`.
+LANE_KEY = "gateway.lane"
 MAX_HEADER_BYTES = 64 * 1024
 # A body over the limit is read to its end, and forgotten, up to this many times the limit, so that
 # the client reads our 413 instead of a reset; the connection stays usable.
@@ -37,22 +43,66 @@ class _ClientLeft(Exception):
 
 async def lane(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one data-plane request."""
+    request = LaneRequest(scope)
     try:
         _check_headers(scope)
-        body = await _body(receive)
+        request._body = await _body(receive)  # noqa: SLF001 - Django's own name for what has been read
     except _ClientLeft:
         return
     except GatewayError as error:
-        await _send_whole(scope, error_response(error), send)
+        await _send_whole(request, error_response(error), send)
         return
-    if scope["method"] == "OPTIONS":
-        await _send_whole(scope, _preflight(), send)
+    if request.method == "OPTIONS":
+        await _send_whole(request, _preflight(), send)
         return
-    await _watched(scope, body, receive, send)
+    view, arguments = find(request.path)
+    answering = view(request, **arguments)
+    try:
+        waits_for = answering.send(None)
+    except StopIteration as done:
+        response = done.value
+        if isinstance(response, StreamReply):
+            await _watched(request, _at_once(response), receive, send)
+        else:
+            await _send_whole(request, response, send)
+        return
+    await _watched(request, _Resumed(answering, waits_for), receive, send)
 
 
-async def _watched(scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-    """Run the view; the client's departure cancels it."""
+async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
+    return response
+
+
+class _Resumed:
+    """Awaits a coroutine that has run up to its first wait already."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, HttpResponseBase], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, HttpResponseBase]:
+        coroutine, waits_for = self._coroutine, self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the view's to handle
+                    waits_for = coroutine.throw(problem)
+                else:
+                    waits_for = coroutine.send(sent)
+        except StopIteration as done:
+            response: HttpResponseBase = done.value
+            return response
+        finally:
+            coroutine.close()
+
+
+async def _watched(
+    request: LaneRequest, answering: Awaitable[HttpResponseBase], receive: Receive, send: Send
+) -> None:
+    """Wait for the view's response and send it; the client's departure cancels both."""
     task = asyncio.current_task()
     assert task is not None
     left = False
@@ -65,13 +115,12 @@ async def _watched(scope: Scope, body: bytes, receive: Receive, send: Send) -> N
 
     watch = asyncio.ensure_future(receive())
     watch.add_done_callback(client_left)
-    view, arguments = find(scope["path"])
     try:
-        response = await view(LaneRequest(scope, body), **arguments)
+        response = await answering
         if isinstance(response, StreamReply):
-            await _send_stream(scope, response, send)
+            await _send_stream(request, response, send)
         else:
-            await _send_whole(scope, response, send)
+            await _send_whole(request, response, send)
     except asyncio.CancelledError:
         if not left:
             raise
@@ -85,24 +134,25 @@ def _left(message: Mapping[str, Any]) -> bool:
     return bool(message["type"] == "http.disconnect")
 
 
-async def _send_whole(scope: Scope, response: HttpResponseBase, send: Send) -> None:
+async def _send_whole(request: LaneRequest, response: HttpResponseBase, send: Send) -> None:
     body: bytes = response.content  # type: ignore[attr-defined]  # streams go another way
-    headers = _headers(scope, response)
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    headers = _headers(request, response)
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send(_head(response.status_code, headers))
+    body = b"" if request.method == "HEAD" else body
+    await send({"type": "http.response.body", "body": body, "more_body": False, LANE_KEY: True})
 
 
-async def _send_stream(scope: Scope, response: StreamReply, send: Send) -> None:
+async def _send_stream(request: LaneRequest, response: StreamReply, send: Send) -> None:
     pieces = response.pieces
     begun = False
     try:
-        headers = _headers(scope, response)
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        headers = _headers(request, response)
+        await send(_head(response.status_code, headers))
         begun = True
         async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": piece, "more_body": True, LANE_KEY: True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False, LANE_KEY: True})
     finally:
         if begun:
             await pieces.aclose()  # type: ignore[attr-defined]  # a generator; its exit paths never wait
@@ -110,12 +160,17 @@ async def _send_stream(scope: Scope, response: StreamReply, send: Send) -> None:
             response.abandon()
 
 
-def _headers(scope: Scope, response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
-    headers = [(_wire_name(name), value.encode("latin-1", "replace")) for name, value in response.items()]
-    for name, value in scope["headers"]:
-        if name == b"origin":
-            headers += _cors(value)
-    return headers
+def _head(status: int, headers: list[WireHeader]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": headers, LANE_KEY: True}
+
+
+def _headers(request: LaneRequest, response: HttpResponseBase) -> list[WireHeader]:
+    if isinstance(response, JsonReply | StreamReply):
+        headers = response.wire_headers
+    else:
+        headers = [(_wire_name(name), value.encode("latin-1", "replace")) for name, value in response.items()]
+    origin = request.wire.get(b"origin")
+    return headers if origin is None else headers + _cors(origin)
 
 
 @lru_cache(maxsize=256)
@@ -123,7 +178,7 @@ def _wire_name(name: str) -> bytes:
     return name.lower().encode("latin-1")
 
 
-def _cors(origin: bytes) -> list[tuple[bytes, bytes]]:
+def _cors(origin: bytes) -> list[WireHeader]:
     allowed = settings.GATEWAY.cors_origins
     if "*" in allowed:
         return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSED.encode())]
@@ -138,9 +193,7 @@ def _cors(origin: bytes) -> list[tuple[bytes, bytes]]:
 
 def _check_headers(scope: Scope) -> None:
     """Refuse oversized headers (431); the server has read them already."""
-    size = 0
-    for name, value in scope["headers"]:
-        size += len(name) + len(value)
+    size = sum(map(len, chain.from_iterable(scope["headers"])))
     if size > MAX_HEADER_BYTES:
         raise GatewayError(
             f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.",

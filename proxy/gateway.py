@@ -6,34 +6,37 @@ authenticate -> parse -> route -> admit (limits and cache) -> fail over -> answe
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from config.vault import Vault
 from keys.caller import ANONYMOUS, Caller
 from providers.call import Call
 from proxy import announce, cache
-from proxy.answering import Answering, gateway_headers
-from proxy.authentication import authenticate
+from proxy.answering import Answering, gateway_headers, replay
+from proxy.authentication import authenticate, recognised
 from proxy.cache import BYPASS, Entry, Policy
 from proxy.clients import client_ip
 from proxy.completion import Completion
 from proxy.endpoints import Endpoint
 from proxy.errors import Forbidden, GatewayError, RateLimited, Unavailable
 from proxy.exchange import Exchange
-from proxy.http import request_id_of
+from proxy.http import LaneRequest, request_id_of
 from proxy.metrics import Meter
+from proxy.prepared import Prepared, Repeats, repeat_key
 from proxy.renderers import RendererFactory
+from proxy.replay import BrokenEntry
 from proxy.routing import Resolved, resolve
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
 from proxy.store import make_store
-from proxy.store.base import Limit
+from proxy.store.base import Admission, Limit
 from proxy.transport import Transport
 from proxy.watcher import Watcher
 
@@ -61,12 +64,14 @@ class Gateway:
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
         )
-        self.watcher.each_poll = self.meter.tell_in_flight
+        self.watcher.each_poll = self.meter.publish
+        self._log_request = import_string(settings.REQUEST_LOG)
         self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
         self._prefix = f"{self.boot}-{worker}-"
         self._numbers = count(1)
+        self._repeats = Repeats()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._global_limit = Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0) if env.rpm_limit else None
+        self._limits = [Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0)] if env.rpm_limit else []
 
     def start(self) -> None:
         """Start following the configuration."""
@@ -75,7 +80,7 @@ class Gateway:
             announce.listen(self.env.redis_url, self.watcher.poke)
 
     async def serve(
-        self, request: HttpRequest, endpoint: Endpoint, *, render: RendererFactory, anonymous: bool = False
+        self, request: LaneRequest, endpoint: Endpoint, *, render: RendererFactory, anonymous: bool = False
     ) -> HttpResponseBase:
         """Answer one inference request. Raises GatewayError; whatever happens is recorded once.
 
@@ -107,6 +112,7 @@ class Gateway:
         await self.store.close()
         self.watcher.close()
         self.spool.close()
+        self.meter.publish()
 
     async def current(self) -> Snapshot:
         """Return the snapshot in force, waiting for the first one. Raises Unavailable."""
@@ -119,7 +125,7 @@ class Gateway:
             await asyncio.sleep(0.02)
         return self.snapshot
 
-    async def caller(self, request: HttpRequest, snapshot: Snapshot) -> Caller:
+    async def caller(self, request: LaneRequest, snapshot: Snapshot) -> Caller:
         """Return who calls. Raises Unauthenticated."""
         return await authenticate(
             request,
@@ -132,7 +138,7 @@ class Gateway:
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    def _begin(self, request: HttpRequest, endpoint: Endpoint) -> Exchange:
+    def _begin(self, request: LaneRequest, endpoint: Endpoint) -> Exchange:
         identity = self._prefix + format(next(self._numbers), "x")
         completion = Completion(
             id=identity,
@@ -140,11 +146,17 @@ class Gateway:
             at=time.time(),
             endpoint=endpoint.name,
         )
-        return Exchange(completion, spool=self.spool, meter=self.meter, observers=self._observers)
+        return Exchange(
+            completion,
+            spool=self.spool,
+            meter=self.meter,
+            observers=self._observers,
+            log_request=self._log_request,
+        )
 
     async def _answer(
         self,
-        request: HttpRequest,
+        request: LaneRequest,
         endpoint: Endpoint,
         exchange: Exchange,
         *,
@@ -153,87 +165,115 @@ class Gateway:
     ) -> HttpResponseBase:
         snapshot = self.snapshot or await self.current()
         completion = exchange.completion
-        caller = ANONYMOUS if anonymous else await self.caller(request, snapshot)
+        if anonymous:
+            caller = ANONYMOUS
+        else:
+            caller = recognised(request, snapshot) or await self.caller(request, snapshot)
         completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
         completion.tenant_id = caller.tenant_id
         exchange.recorded = True
         if self.spool.full:
             raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
-        call = endpoint.parse(request.body)
+        cache_control = request.wire.get(b"cache-control", b"")
+        body = request.body
+        key = repeat_key(endpoint, caller, cache_control, body)
+        known = self._repeats.get(snapshot, key)
+        prepared = known or self._prepared(
+            endpoint, exchange, snapshot, caller=caller, body=body, cache_control=cache_control
+        )
+        call, resolved, policy = prepared
         exchange.take(call)
         if self.env.log_prompts:
             exchange.prompt = _prompt_of(call)
-        resolved = resolve(snapshot, call.model)
         completion.route = resolved.route
-        _require_allowed(snapshot, caller, call, resolved)
-        policy = self._cache_policy(request, endpoint, snapshot, call=call, caller=caller, resolved=resolved)
-        entry = await self._admit(request, policy, completion, anonymous=anonymous)
-        answering = Answering(
+        limits = self._limits if not anonymous else self._limits_of_address(request)
+        cache_key = policy.key if policy.read else b""
+        admission = self.store.admit_now(cache_key=cache_key, limits=limits, now=completion.at)
+        if admission is None:
+            admission = await self.store.admit(cache_key=cache_key, limits=limits, now=completion.at)
+        entry = _entry_of(admission, policy, completion)
+        renderer = render(completion, call.wants_usage)
+        if entry is not None:
+            if known is None:
+                self._repeats.remember(snapshot, key, prepared)
+            try:
+                reply, assembled = replay(entry, call=call, exchange=exchange, renderer=renderer)
+            except BrokenEntry:  # it counts as a miss
+                completion.cache = "miss"
+            else:
+                if assembled is not None:
+                    self.store.put(policy.key, assembled, ttl_s=snapshot.cache_ttl_s)
+                return reply
+        return await Answering(
             exchange=exchange,
             call=call,
             resolved=resolved,
-            renderer=render(completion, call.wants_usage),
+            renderer=renderer,
             policy=policy,
             ttl_s=snapshot.cache_ttl_s,
             store=self.store,
             transport=self.transport,
             env=self.env,
             spawn=self._spawn,
-        )
-        return await (answering.from_upstream() if entry is None else answering.from_cache(entry))
+        ).answer()
 
-    def _cache_policy(
+    def _prepared(
         self,
-        request: HttpRequest,
         endpoint: Endpoint,
+        exchange: Exchange,
         snapshot: Snapshot,
         *,
-        call: Call,
         caller: Caller,
-        resolved: Resolved,
-    ) -> Policy:
+        body: bytes,
+        cache_control: bytes,
+    ) -> Prepared:
+        """Read, route and judge. Raises GatewayError; what is known by then is in the exchange."""
+        call = endpoint.parse(body)
+        exchange.take(call)
+        resolved = resolve(snapshot, call.model)
+        exchange.completion.route = resolved.route
+        _require_allowed(snapshot, caller, call, resolved)
         if self.env.cache_mode == "none" or not endpoint.cacheable:
-            return BYPASS
-        return cache.policy(
+            return Prepared(call, resolved, BYPASS)
+        policy = cache.policy(
             snapshot,
             call=call,
             caller=caller,
             resolved=resolved,
             endpoint=endpoint.name,
             namespace=self.env.gateway_version,
-            cache_control=request.headers.get("cache-control") or "",
+            cache_control=cache_control.decode("latin-1"),
         )
+        return Prepared(call, resolved, policy)
 
-    async def _admit(
-        self, request: HttpRequest, policy: Policy, completion: Completion, *, anonymous: bool
-    ) -> Entry | None:
-        limits = [] if self._global_limit is None else [self._global_limit]
-        if anonymous and self.env.anon_ip_rpm:
-            address = client_ip(request, self.env.trusted_proxies)
-            limits.append(Limit(f"ip:{address}", "ANON_IP_RPM", self.env.anon_ip_rpm, 60.0))
-        now = time.time()
-        admission = await self.store.admit(
-            cache_key=policy.key if policy.read else b"", limits=limits, now=now
-        )
-        refused_by = admission.refused_by
-        if refused_by is not None:
-            raise RateLimited(
-                f"Rate limit {refused_by.name} reached: {refused_by.amount} requests per "
-                f"{refused_by.window_s:g} seconds. Try again in {admission.retry_after_s:.1f} seconds.",
-                retry_after_s=admission.retry_after_s,
-            )
-        entry = admission.entry
-        if entry is not None and policy.accepts(entry, now):
-            completion.cache = "hit"
-            return entry
-        completion.cache = "miss" if policy.read else "bypass"
-        return None
+    def _limits_of_address(self, request: LaneRequest) -> Sequence[Limit]:
+        if not self.env.anon_ip_rpm:
+            return self._limits
+        address = client_ip(request, self.env.trusted_proxies)
+        return [*self._limits, Limit(f"ip:{address}", "ANON_IP_RPM", self.env.anon_ip_rpm, 60.0)]
 
     def _spawn(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _entry_of(admission: Admission, policy: Policy, completion: Completion) -> Entry | None:
+    """Return the answer that the cache has for an admitted request, if any. Raises RateLimited."""
+    refused_by = admission.refused_by
+    if refused_by is not None:
+        raise RateLimited(
+            f"Rate limit {refused_by.name} reached: {refused_by.amount} requests per "
+            f"{refused_by.window_s:g} seconds. Try again in {admission.retry_after_s:.1f} seconds.",
+            retry_after_s=admission.retry_after_s,
+        )
+    entry = admission.entry
+    if entry is not None and policy.accepts(entry, completion.at):
+        completion.cache = "hit"
+        return entry
+    completion.cache = "miss" if policy.read else "bypass"
+    return None
 
 
 def _require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: Resolved) -> None:

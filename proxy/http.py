@@ -1,6 +1,6 @@
 """What the lane and the views share of HTTP: requests without META, replies that stream, errors."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
@@ -12,10 +12,17 @@ from proxy.renderers import STREAM_CONTENT_TYPE
 MAX_REQUEST_ID = 128
 
 
-class LaneRequest(HttpRequest):
-    """An HttpRequest without META; headers are decoded on first use and have lower-case names."""
+# A header as it goes over the wire: lower-case name, value.
+WireHeader = tuple[bytes, bytes]
 
-    def __init__(self, scope: Mapping[str, Any], body: bytes) -> None:
+
+class LaneRequest(HttpRequest):
+    """An HttpRequest without META; `headers` are decoded on first use and have lower-case names.
+
+    `wire` holds the same headers as they came, for the hot path; of repeated ones the last.
+    """
+
+    def __init__(self, scope: Mapping[str, Any], body: bytes = b"") -> None:
         """Take the scope as it is; the parent's constructor would build dictionaries nobody reads."""
         self.scope = scope
         self.method = scope["method"]
@@ -23,6 +30,7 @@ class LaneRequest(HttpRequest):
         self.resolver_match = None
         self.content_type = None
         self.content_params = None
+        self.wire: dict[bytes, bytes] = dict(scope["headers"])
         self._body = body
         self._lane_headers: dict[str, str] | None = None
 
@@ -31,7 +39,7 @@ class LaneRequest(HttpRequest):
         """Return the headers as a plain dict; of repeated ones the last holds."""
         if self._lane_headers is None:
             self._lane_headers = {
-                name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]
+                name.decode("latin-1"): value.decode("latin-1") for name, value in self.wire.items()
             }
         return self._lane_headers
 
@@ -51,15 +59,12 @@ class LaneRequest(HttpRequest):
 
 
 class JsonReply(HttpResponse):
-    """A whole JSON answer, without the header dictionary that a plain HttpResponse builds.
+    """A whole JSON answer, without the header dictionary that a plain HttpResponse builds."""
 
-    `headers` have lower-case names and ASCII values.
-    """
-
-    def __init__(self, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, body: bytes, wire_headers: Sequence[WireHeader] = ()) -> None:
         """Keep both as they are; the parent's constructor costs more than the rest of the reply."""
         self._body = body
-        self._plain = headers
+        self.wire_headers = [_JSON_TYPE, *wire_headers]
         self.closed = False
 
     @property
@@ -70,11 +75,7 @@ class JsonReply(HttpResponse):
     @property
     def headers(self) -> ResponseHeaders:  # type: ignore[override]
         """Return Django's form of the headers, for whoever is not the lane."""
-        return ResponseHeaders(dict(self.items()))
-
-    def items(self) -> Any:
-        """Return names and values."""
-        return (("content-type", "application/json"), *self._plain.items())
+        return _decoded(self.wire_headers)
 
 
 class StreamReply(StreamingHttpResponse):
@@ -83,21 +84,40 @@ class StreamReply(StreamingHttpResponse):
     def __init__(
         self,
         pieces: AsyncIterator[bytes],
-        headers: Mapping[str, str],
+        wire_headers: Sequence[WireHeader] = (),
         *,
         abandon: Callable[[], None] = lambda: None,
     ) -> None:
         """`abandon` is called if the client left before the first piece was asked for."""
-        super().__init__(pieces, content_type=STREAM_CONTENT_TYPE, headers=dict(headers))
-        self.headers["cache-control"] = "no-cache"
-        self.headers["x-accel-buffering"] = "no"
         self.pieces = pieces
+        self.wire_headers = [*_STREAM_HEADERS, *wire_headers]
         self.abandon = abandon
+        self.closed = False
+
+    @property
+    def headers(self) -> ResponseHeaders:  # type: ignore[override]
+        """Return Django's form of the headers, for whoever is not the lane."""
+        return _decoded(self.wire_headers)
 
 
-def request_id_of(request: HttpRequest) -> str:
+def _decoded(wire_headers: Sequence[WireHeader]) -> ResponseHeaders:
+    return ResponseHeaders({name.decode("latin-1"): value.decode("latin-1") for name, value in wire_headers})
+
+
+_JSON_TYPE: WireHeader = (b"content-type", b"application/json")
+_STREAM_HEADERS: Sequence[WireHeader] = (
+    (b"content-type", STREAM_CONTENT_TYPE.encode()),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def request_id_of(request: LaneRequest) -> str:
     """Return the client's x-request-id if it is one we may echo, else the empty string."""
-    text = request.headers.get("x-request-id") or ""
+    sent = request.wire.get(b"x-request-id")
+    if sent is None:
+        return ""
+    text = sent.decode("latin-1")
     return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""
 
 

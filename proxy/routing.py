@@ -33,7 +33,8 @@ _BUILTIN_EXACT = {"o1": "openai", "o3": "openai", "o4": "openai"}
 class Resolved:
     """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key.
 
-    `why_not` says what is missing where there are no upstreams; `excluded`: never cached.
+    `why_not` says what is missing where there are no upstreams; `excluded`: never cached. The totals
+    are the most time (seconds) that any of the upstreams allows a stream, and a JSON answer.
     """
 
     route: str
@@ -43,6 +44,8 @@ class Resolved:
     weights: tuple[int, ...]
     why_not: str = ""
     excluded: bool = False
+    total_s: float = 0.0
+    total_json_s: float = 0.0
 
 
 def resolve(snapshot: Snapshot, model: str) -> Resolved:
@@ -52,7 +55,13 @@ def resolve(snapshot: Snapshot, model: str) -> Resolved:
     if resolved is None:
         resolved = _resolve(snapshot, model)
         names = (model, *(upstream.model for upstream in resolved.upstreams))
-        resolved = replace(resolved, excluded=snapshot.exclusions.match(*names))
+        timeouts = [upstream.account.timeouts for upstream in resolved.upstreams]
+        resolved = replace(
+            resolved,
+            excluded=snapshot.exclusions.match(*names),
+            total_s=max((each.total_s for each in timeouts), default=0.0),
+            total_json_s=max((each.total_json_s for each in timeouts), default=0.0),
+        )
         snapshot.remember(key, resolved)
     if not resolved.upstreams:
         raise Unavailable(

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
@@ -12,20 +12,20 @@ import orjson
 import structlog
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 
 from proxy import health as state
 from proxy import renderers
 from proxy.endpoints import CHAT_COMPLETIONS, EMBEDDING, read_message, simple_chat
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
-from proxy.http import error_response, request_id_of
+from proxy.http import LaneRequest, error_response, request_id_of
 from proxy.lifecycle import gateway
 from proxy.metrics import exposition
 from proxy.snapshot import ServedModel, Snapshot
 
 log = structlog.get_logger()
 
-View = Callable[..., Awaitable[HttpResponseBase]]
+View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def endpoint(*methods: str) -> Callable[[View], View]:
@@ -33,7 +33,7 @@ def endpoint(*methods: str) -> Callable[[View], View]:
 
     def decorate(view: View) -> View:
         @wraps(view)
-        async def entrance(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+        async def entrance(request: LaneRequest, **arguments: Any) -> HttpResponseBase:
             # HEAD is GET without a body, which the lane leaves out; not where a GET asks a vendor.
             bodiless = request.method == "HEAD" and methods == ("GET",)
             if request.method not in methods and not bodiless:
@@ -58,25 +58,25 @@ def endpoint(*methods: str) -> Callable[[View], View]:
 
 
 @endpoint("POST")
-async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+async def chat_completions(request: LaneRequest) -> HttpResponseBase:
     """`POST /v1/chat/completions`."""
     return await gateway().serve(request, CHAT_COMPLETIONS, render=renderers.chat)
 
 
 @endpoint("POST")
-async def embeddings(request: HttpRequest) -> HttpResponseBase:
+async def embeddings(request: LaneRequest) -> HttpResponseBase:
     """`POST /v1/embeddings`."""
     return await gateway().serve(request, EMBEDDING, render=renderers.chat)
 
 
 @endpoint("POST")
-async def simple(request: HttpRequest) -> HttpResponseBase:
+async def simple(request: LaneRequest) -> HttpResponseBase:
     """`POST /api/chat`."""
     return await _simple(request, read_message(request.body), stream=False)
 
 
 @endpoint("GET", "POST")
-async def simple_stream(request: HttpRequest) -> HttpResponseBase:
+async def simple_stream(request: LaneRequest) -> HttpResponseBase:
     """`GET|POST /api/chat/stream`."""
     if request.method == "POST":
         message = read_message(request.body)
@@ -88,14 +88,14 @@ async def simple_stream(request: HttpRequest) -> HttpResponseBase:
 
 
 @endpoint("GET")
-async def models(request: HttpRequest) -> HttpResponseBase:
+async def models(request: LaneRequest) -> HttpResponseBase:
     """`GET /v1/models`: what the key may use."""
     served = await _visible_models(request)
     return _json({"object": "list", "data": [_model(each) for each in served]})
 
 
 @endpoint("GET")
-async def model(request: HttpRequest, name: str) -> HttpResponseBase:
+async def model(request: LaneRequest, name: str) -> HttpResponseBase:
     """`GET /v1/models/{id}`: by its prefixed id, or by the vendor's own name."""
     served = await _visible_models(request)
     for each in served:
@@ -112,7 +112,7 @@ async def model(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 @endpoint("GET")
-async def health(request: HttpRequest) -> HttpResponseBase:
+async def health(request: LaneRequest) -> HttpResponseBase:
     """`GET /health`: the detail for operators, the status for everyone."""
     running = gateway()
     # It looks into the spool's directory, which may be long after an outage: not on the event loop.
@@ -121,30 +121,30 @@ async def health(request: HttpRequest) -> HttpResponseBase:
 
 
 @endpoint("GET")
-async def ready(_: HttpRequest) -> HttpResponseBase:
+async def ready(_: LaneRequest) -> HttpResponseBase:
     """`GET /ready`: 200 while requests can be served."""
     status, body = state.readiness(gateway())
     return _json(body, status=status)
 
 
 @endpoint("GET")
-async def metrics(request: HttpRequest) -> HttpResponseBase:
+async def metrics(request: LaneRequest) -> HttpResponseBase:
     """`GET /metrics`: Prometheus, all workers."""
     running = gateway()
     if not state.may_see_detail(running, request):
         raise Unauthenticated("Send 'Authorization: Bearer <METRICS_TOKEN>'.", code="metrics_token")
-    running.meter.tell_in_flight()
+    running.meter.publish()
     # Rendering thousands of series takes milliseconds: not on the event loop.
     text = await asyncio.to_thread(exposition, running.env.data_dir / "spool")
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def not_found(request: HttpRequest) -> HttpResponseBase:
+async def not_found(request: LaneRequest) -> HttpResponseBase:
     """Answer a path under /v1/ that nobody serves."""
     return error_response(NotFound(f"There is nothing at {request.path}.", code="unknown_path"))
 
 
-async def _simple(request: HttpRequest, message: str, *, stream: bool) -> HttpResponseBase:
+async def _simple(request: LaneRequest, message: str, *, stream: bool) -> HttpResponseBase:
     running = gateway()
     snapshot = running.snapshot or await running.current()
     if not snapshot.default_model:
@@ -160,7 +160,7 @@ async def _simple(request: HttpRequest, message: str, *, stream: bool) -> HttpRe
     )
 
 
-async def _visible_models(request: HttpRequest) -> list[ServedModel]:
+async def _visible_models(request: LaneRequest) -> list[ServedModel]:
     running = gateway()
     snapshot = running.snapshot or await running.current()
     caller = await running.caller(request, snapshot)
@@ -182,7 +182,7 @@ def _model(served: ServedModel) -> dict[str, Any]:
     return {"id": served.id, "object": "model", "created": served.created, "owned_by": served.owned_by}
 
 
-def _not_allowed(request: HttpRequest, methods: tuple[str, ...]) -> GatewayError:
+def _not_allowed(request: LaneRequest, methods: tuple[str, ...]) -> GatewayError:
     return GatewayError(
         f"{request.method} is not allowed at {request.path}; use {' or '.join(methods)}.",
         status=405,

@@ -5,7 +5,7 @@ it, if one does. Later limits, budgets and holds join the same round trip.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.cache import Entry
@@ -13,22 +13,22 @@ from proxy.cache import Entry
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `amount` per `window_s` seconds under `key`; `name` is what a refusal calls it."""
+    """At most `amount` per `window_s` seconds under `key`; `name` is what a refusal calls it.
+
+    `state_key` is where its bucket is kept: one for each amount, which is the bucket's unit.
+    """
 
     key: str
     name: str
     amount: int
     window_s: float
+    state_key: str = field(init=False)
+    window_us: int = field(init=False)
 
-    @property
-    def state_key(self) -> str:
-        """Return where its bucket is kept: one for each amount, which is the bucket's unit."""
-        return f"{self.key}/{self.amount}"
-
-    @property
-    def window_us(self) -> int:
-        """Return the window in microseconds."""
-        return int(self.window_s * 1e6)
+    def __post_init__(self) -> None:
+        """Derive what is asked for with every request."""
+        object.__setattr__(self, "state_key", f"{self.key}/{self.amount}")
+        object.__setattr__(self, "window_us", int(self.window_s * 1e6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class Store(Protocol):
     """In-process or Redis."""
 
     name: str
+
+    def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission | None:
+        """Do what `admit` does if that needs no waiting, else nothing: None."""
 
     async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
         """Take one request from all `limits` or from none, and look `cache_key` up (empty: do not)."""

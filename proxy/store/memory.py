@@ -24,6 +24,10 @@ class MemoryStore:
 
     async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
         """Take from all limits or none, then look up."""
+        return self.admit_now(cache_key=cache_key, limits=limits, now=now)
+
+    def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
+        """Do it at once: everything is here."""
         if limits:
             refusal = self._take(limits, now)
             if refusal is not None:

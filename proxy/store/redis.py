@@ -75,7 +75,12 @@ class RedisStore:
         self._batch = Batcher(self._round_trip)
         self._down_until = 0.0
         self._problem = ""
+        self._looking = False  # one look at a time: each would say that Redis is up again
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission | None:  # noqa: ARG002 - the contract
+        """Nothing is here."""
+        return None
 
     async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
         """Take from all limits or none and look up."""
@@ -154,8 +159,9 @@ class RedisStore:
     def _usable(self) -> bool:
         if not self._problem:
             return True
-        if time.monotonic() < self._down_until:
+        if self._looking or time.monotonic() < self._down_until:
             return False
+        self._looking = True
         self._down_until = time.monotonic() + RETRY_S  # this request tries; the others go on without
         self._spawn(self._look_again())
         return False
@@ -172,6 +178,8 @@ class RedisStore:
             await self._client.ping()
         except CONNECTION_ERRORS:
             return
+        finally:
+            self._looking = False
         self._problem = ""
         log.warning("redis", up=True)
 

@@ -186,7 +186,7 @@ async def test_it_cancels_the_stream_when_the_client_leaves(answering):
             ended.append(True)
 
     async def view(_):
-        return StreamReply(pieces(), {})
+        return StreamReply(pieces())
 
     answering(view)
     client = Client("POST", "/x")
@@ -210,7 +210,7 @@ async def test_it_closes_the_stream_when_the_client_leaves_while_it_is_sent(answ
             ended.append(True)
 
     async def view(_):
-        return StreamReply(pieces(), {})
+        return StreamReply(pieces())
 
     answering(view)
     client = Client("POST", "/x")
@@ -325,3 +325,93 @@ async def test_it_echoes_no_request_id_that_could_harm(serving, name):
     gateway = serving()
     client = await chat_request(headers={"x_request_id": name}).run(lane)
     assert client.headers["x-request-id"].startswith(gateway.boot)
+
+
+# ---------------------------------------------------------------- views that do not wait
+
+
+async def test_it_watches_nobody_whose_answer_is_at_hand(answering):
+    answering(echo)
+    client = Client("POST", "/x", b"abc")
+    asked = []
+    receive = client.receive
+
+    async def counting():
+        asked.append(len(asked))
+        return await receive()
+
+    await lane(client.scope, counting, client.send)
+    assert (client.status, client.body) == (200, b"abc")
+    assert asked == [0]  # for the body alone
+
+
+@pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), lambda: asyncio.sleep(0.001)])
+async def test_it_goes_on_where_a_view_began_to_wait(answering, wait):
+    async def view(request):
+        for _ in range(3):
+            await wait()
+        with pytest.raises(ZeroDivisionError):
+            await failing()
+        return HttpResponse(asyncio.current_task().get_name())
+
+    async def failing():
+        await wait()
+        raise ZeroDivisionError
+
+    answering(view)
+    task = asyncio.create_task(sent("POST", "/x"), name="mine")
+    assert (await task).body == b"mine"
+
+
+async def test_what_a_view_raises_after_waiting_is_raised(answering):
+    async def view(_):
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    answering(view)
+    with pytest.raises(ZeroDivisionError):
+        await sent("POST", "/x")
+
+
+async def test_a_view_that_waits_learns_that_its_client_has_left(answering):
+    ended = []
+
+    async def view(_):
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            await asyncio.sleep(0)  # it may still tidy up
+            ended.append("tidy")
+            raise
+
+    answering(view)
+    client = Client("POST", "/x")
+    task = asyncio.create_task(client.run(lane))
+    await asyncio.sleep(0.01)
+    client.left.set()
+    await task
+    assert ended == ["cancelled", "tidy"]
+    assert client.messages == []
+
+
+async def test_it_watches_while_it_sends_a_stream_that_was_at_hand(answering):
+    closed = []
+
+    async def pieces():
+        try:
+            yield b"one"
+            await asyncio.sleep(100)
+        finally:
+            closed.append(True)
+
+    async def view(_):
+        return StreamReply(pieces())
+
+    answering(view)
+    client = Client("POST", "/x")
+    task = asyncio.create_task(client.run(lane))
+    await until(lambda: len(client.messages) == 2)
+    client.left.set()
+    await task
+    assert closed == [True]

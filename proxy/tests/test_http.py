@@ -38,7 +38,7 @@ async def test_it_streams_without_buffering():
     async def pieces():
         yield b"x"
 
-    reply = StreamReply(pieces(), {"x-a": "b"})
+    reply = StreamReply(pieces(), [(b"x-a", b"b")])
     assert reply["content-type"] == "text/event-stream; charset=utf-8"
     assert (reply["cache-control"], reply["x-accel-buffering"], reply["x-a"]) == ("no-cache", "no", "b")
     reply.abandon()

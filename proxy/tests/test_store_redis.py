@@ -172,7 +172,8 @@ async def test_it_goes_on_without_redis_and_says_so_once(log):
         # Still down: looked at again, in the background, without another line.
         store._down_until = 0.0
         await take(store, PER_MINUTE)
-        await store._batch.finish(within_s=5)
+        await take(store, PER_MINUTE)
+        await asyncio.wait(store._tasks, timeout=5)
         assert len(log.of("redis")) == 1
         server.start()
         store._down_until = 0.0
