@@ -1,10 +1,9 @@
 """An ApiKey compiled for the hot path."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls: ids for records, and what the key may use.
 
     `allowed` holds patterns: an exact model name, a prefix ending in `*`, or `provider/*`.

@@ -6,7 +6,12 @@ database is down. Secrets stay as sealed as they are in their rows.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+import orjson
+from django.db import connection
 
 from config.models import ConfigChange, current_version
 from keys.models import ApiKey
@@ -43,11 +48,23 @@ def read_part(part: str) -> list[Row]:
 
 
 def read_all_keys() -> Iterator[Row]:
-    """Yield every key, stepping aside between chunks."""
-    rows = ApiKey.objects.order_by("pk").values_list(*_KEY_COLUMNS)
-    for number, row in enumerate(rows.iterator(chunk_size=KEY_CHUNK), start=1):
-        yield _key(row)
-        if number % KEY_CHUNK == 0:
+    """Yield every key, stepping aside between chunks.
+
+    Read past the ORM: of 100,000 keys it would spend half of the second that a change may take on
+    converting columns that nearly all hold the same values.
+    """
+    last, whole = 0, True
+    while whole:
+        chunk = ApiKey.objects.filter(pk__gt=last).order_by("pk").values_list(*_KEY_COLUMNS)[:KEY_CHUNK]
+        sql, params = chunk.query.sql_with_params()
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            rows = cursor.fetchall()
+        for row in rows:
+            yield _key(row)
+        whole = len(rows) == KEY_CHUNK
+        if whole:
+            last = rows[-1][0]
             time.sleep(PAUSE_S)
 
 
@@ -57,9 +74,28 @@ def read_keys(refs: Sequence[str]) -> list[Row]:
 
 
 def _key(row: Sequence[Any]) -> Row:
-    key = dict(zip(_KEY_COLUMNS, row, strict=True))
-    key["expires_at"] = None if key["expires_at"] is None else key["expires_at"].timestamp()
-    return key
+    """Return a key's row, whether the ORM has read it or the database's driver."""
+    pk, tenant_id, name, prefix, digest, enabled, expires_at, allowed = row
+    if expires_at is not None:
+        if isinstance(expires_at, str):  # SQLite keeps times as text, in UTC
+            expires_at = datetime.fromisoformat(expires_at).replace(tzinfo=UTC)
+        expires_at = expires_at.timestamp()
+    return {
+        "id": pk,
+        "tenant_id": tenant_id,
+        "name": name,
+        "prefix": prefix,
+        "digest": digest,
+        "enabled": bool(enabled),
+        "expires_at": expires_at,
+        "allowed_models": _parsed(allowed) if isinstance(allowed, str) else allowed,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _parsed(patterns: str) -> list[str]:
+    parsed: list[str] = orjson.loads(patterns)
+    return parsed
 
 
 def _providers() -> list[Row]:
