@@ -130,7 +130,6 @@ import asyncio, socket, time
 import {trap} as guard
 guard._armed.set()
 async def main():
-    guard._in_request.set("/v1/x")
     for block in (
         lambda: asyncio.get_running_loop().run_in_executor(None, print),
         lambda: open("/dev/null"),
@@ -139,6 +138,7 @@ async def main():
         lambda: socket.getaddrinfo("localhost", 80),
         lambda: socket.socketpair()[0].recv(1),
     ):
+        guard._in_request.set("/v1/x")
         try:
             block()
         except guard.BlocksTheLoop as caught:
