@@ -1,6 +1,7 @@
 """HTTP as clients of every age speak it: methods, preflights, framing, pipelines, and what is no HTTP."""
 
 import json
+import time
 
 import pytest
 
@@ -111,6 +112,17 @@ def test_it_answers_pipelined_requests_in_their_order(wired_gateway: Gateway) ->
                 break
         assert answered
         assert answered == texts[: len(answered)]
+
+
+@pytest.mark.parametrize("model", ["demo/echo", "no-such-model"])
+def test_it_takes_a_request_in_two_pieces_wherever_it_is_cut(kept_alive: RawConnection, model: str) -> None:
+    body = json.dumps(chat(model)).encode()
+    request = kept_alive.head("POST", CHAT, bearer(TEAM_KEY), body) + body
+    for cut in range(1, len(request), 7):
+        kept_alive.socket.sendall(request[:cut])
+        time.sleep(0.002)  # so that it comes as two reads
+        kept_alive.socket.sendall(request[cut:])
+        assert kept_alive.read("POST").status == (200 if model == "demo/echo" else 404)
 
 
 def test_it_serves_a_client_that_closes_its_writing_half(wired_gateway: Gateway) -> None:
