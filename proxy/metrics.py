@@ -1,6 +1,6 @@
 """Prometheus metrics of the data plane, with bounded labels and no lookups on the hot path.
 
-A finished request is counted in plain numbers (`Meter.finished`); twice a second, and before they are
+A finished request is counted in plain numbers (`Meter.finished`); four times a second, and before they are
 read, what has come since is handed to Prometheus (`Meter.publish`): its own counters take a lock for
 each of the dozen that a request counts in, or write into a mapped file.
 

@@ -19,7 +19,7 @@ from providers.models import Price, Provider, ProviderModel
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 Row = Mapping[str, Any]
-KEY_CHUNK = 1000
+KEY_CHUNK = 2500
 # Between chunks the reading thread steps aside, so that requests wait for no long GIL hold.
 PAUSE_S = 0.001
 

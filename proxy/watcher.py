@@ -1,6 +1,6 @@
 """Keeps a process's snapshot current: a thread that polls the configuration's version.
 
-The version is read twice a second, and at once when this process saves a row or Redis announces a
+The version is read four times a second, and at once when this process saves a row or Redis announces a
 change. Rows that do not compile change nothing but the keys and are reported; a database that is
 down changes nothing at all. At start, when there is nothing yet to go on with, either is answered by
 the snapshot kept on disk.
@@ -30,7 +30,7 @@ from proxy.snapshot import (
 
 log = structlog.get_logger()
 
-POLL_S = 0.5
+POLL_S = 0.25
 KEEP_EVERY_S = 10.0
 _DATABASE_DOWN = (DatabaseError, InterfaceError, OSError)
 

@@ -118,7 +118,7 @@ def test_it_serves_from_two_workers_that_count_together() -> None:
                 float(line.rpartition(" ")[2]) for line in lines if line.startswith("gateway_requests_total{")
             )
 
-        # A worker tells the others what it has counted twice a second.
+        # A worker tells the others what it has counted four times a second.
         eventually(lambda: counted() == 20, what="the sum of both workers")
         assert counted() == 20
         assert gateway.stop() == 0
