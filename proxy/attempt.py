@@ -111,10 +111,10 @@ class Attempting:
     async def _first_content(self, dialect: Dialect, response: Response, first_by: float) -> OpenStream:
         response.watch(name="first content", at=first_by)
         if response.status >= 300:
-            raise dialect.error(response.status, response.headers, await _whole(response))
+            raise dialect.error(response.status, response.headers, await response.read())
         if response.headers.get("content-type", "").startswith("application/json"):
             # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
-            answer = dialect.decode(await _whole(response), self.call)
+            answer = dialect.decode(await response.read(), self.call)
             return OpenStream(disassemble(answer.message, answer.usage), response, None)
         decoder, seen = dialect.stream(self.call), list[Event]()
         while piece := await response.piece():
@@ -130,14 +130,6 @@ class Attempting:
         for name, value in response.headers.items():
             if name.startswith("x-ratelimit-"):
                 self.headers["x-upstream-" + name[2:]] = value
-
-
-async def _whole(response: Response) -> bytes:
-    """Read the body under the limits that are set on it."""
-    pieces = []
-    while piece := await response.piece():
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _has_content(events: Sequence[Event]) -> bool:

@@ -47,14 +47,8 @@ class ChatRenderer:
     def events(self, events: Sequence[Event]) -> bytes:
         """Join what the client may see."""
         if len(events) == 1:
-            event = events[0]
-            return event.raw if event.wire == CHAT and event.kind is not Kind.USAGE else self._event(event)
-        return b"".join(
-            [
-                event.raw if event.wire == CHAT and event.kind is not Kind.USAGE else self._event(event)
-                for event in events
-            ]
-        )
+            return self._event(events[0])
+        return b"".join([self._event(event) for event in events])
 
     def error(self, error: GatewayError) -> bytes:
         """Write OpenAI's error event."""

@@ -103,10 +103,7 @@ class Spool:
             self._put(segment, line)
             segment.close(final=True)
             return
-        try:
-            segment.append(line)
-        except OSError as problem:
-            self._make_room(segment, line, problem)
+        self._put(segment, line)
         self._fresh += len(line)
         if not self._first_line_at:
             self._first_line_at = time.monotonic()

@@ -17,6 +17,7 @@ from providers.models import DEMO_URL
 from providers.upstream import Account, Upstream, UpstreamRequest
 from proxy.wire import errors as wire
 from proxy.wire.addresses import Addresses
+from proxy.wire.connection import Connection
 from proxy.wire.origin import Address, address_of, request_head
 from proxy.wire.pool import Pool
 from proxy.wire.reply import Reply
@@ -38,13 +39,13 @@ class Response(Protocol):
         """Has all of it arrived, so that nothing holds the connection any more?"""
 
     async def read(self) -> bytes:
-        """Return the whole body."""
+        """Return the whole body. See `watch`."""
 
     async def piece(self) -> bytes:
         """Return what has arrived of the body, waiting for some; b"" at its end. See `watch`."""
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
-        """End `piece` with timeout `name` at loop time `at`, or "idle" after `idle_s` without a byte."""
+        """End `piece` and `read` with timeout `name` at loop time `at`, or "idle" `idle_s` after a byte."""
 
     def close(self) -> None:
         """Drop the connection: the vendor sees that we left. Never waits."""
@@ -117,18 +118,15 @@ class Transport:
         self._doors = {name: door for name, door in self._doors.items() if door.pool in kept}
 
     async def _ask(self, pool: Pool, head: bytes, body: bytes) -> Reply:
-        connection = pool.kept() or await pool.take()
+        try:
+            return await self._ask_on(pool.kept() or await pool.take(), head, body)
+        except wire.Stale:
+            return await self._ask_on(await pool.take(fresh=True), head, body)
+
+    async def _ask_on(self, connection: Connection, head: bytes, body: bytes) -> Reply:
         reply = connection.send(head, body, limit=self._max_response_bytes)
         try:
             await reply.head()
-        except wire.Stale:
-            connection = await pool.take(fresh=True)
-            reply = connection.send(head, body, limit=self._max_response_bytes)
-            try:
-                await reply.head()
-            except BaseException:
-                reply.close()
-                raise
         except BaseException:
             reply.close()
             raise
@@ -195,7 +193,9 @@ class HttpResponse:
         try:
             return await self._reply.read()
         except wire.WireError as problem:
-            raise _translated(problem) from None
+            raise self._failure(problem) from None
+        finally:
+            self._stop_timer()
 
     async def piece(self) -> bytes:
         """Return what has arrived since the last piece; b"" at the end. Raises UpstreamError."""
@@ -204,13 +204,14 @@ class HttpResponse:
             piece = await self._reply.piece()
         except wire.WireError as problem:
             self._stop_timer()
-            if self._timed_out:
-                raise timed_out(self._timed_out) from None
-            raise _translated(problem) from None
+            raise self._failure(problem) from None
         self._waiting_since = 0.0
         if not piece:
             self._stop_timer()
         return piece
+
+    def _failure(self, problem: wire.WireError) -> UpstreamError:
+        return timed_out(self._timed_out) if self._timed_out else _translated(problem)
 
     def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
         """Set the limits of `piece`; a later call replaces them."""

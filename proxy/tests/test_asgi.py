@@ -393,25 +393,3 @@ async def test_a_view_that_waits_learns_that_its_client_has_left(answering):
     await task
     assert ended == ["cancelled", "tidy"]
     assert client.messages == []
-
-
-async def test_it_watches_while_it_sends_a_stream_that_was_at_hand(answering):
-    closed = []
-
-    async def pieces():
-        try:
-            yield b"one"
-            await asyncio.sleep(100)
-        finally:
-            closed.append(True)
-
-    async def view(_):
-        return StreamReply(pieces())
-
-    answering(view)
-    client = Client("POST", "/x")
-    task = asyncio.create_task(client.run(lane))
-    await until(lambda: len(client.messages) == 2)
-    client.left.set()
-    await task
-    assert closed == [True]

@@ -277,23 +277,18 @@ async def test_it_keeps_no_trailers_and_takes_no_end_of_them(monkeypatch):
 # ---------------------------------------------------------------- the pool
 
 
-async def test_whoever_finds_all_in_use_waits_in_line():
-    async with pool_to("wait", OK, limit=1) as pool:
+CLOSING = OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n")
+
+
+@pytest.mark.parametrize(("answer", "connections"), [(OK, 1), (CLOSING, 3)])
+async def test_whoever_finds_all_in_use_waits_in_line(answer, connections):
+    """For a connection that is free again, or for the room that a closed one leaves."""
+    async with pool_to("wait", answer, limit=1) as pool:
         asking = [asyncio.create_task(ask(pool)) for _ in range(3)]
         await until(lambda: len(pool._line) == 2)
         pool.server.go_on.set()
         assert [await (await each).read() for each in asking] == [b"ok"] * 3
-        assert pool.server.connections == 1
-
-
-async def test_a_connection_that_closes_makes_room_for_the_next_in_line():
-    closing = OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n")
-    async with pool_to("wait", closing, limit=1) as pool:
-        asking = [asyncio.create_task(ask(pool)) for _ in range(3)]
-        await until(lambda: len(pool._line) == 2)
-        pool.server.go_on.set()
-        assert [await (await each).read() for each in asking] == [b"ok"] * 3
-        assert pool.server.connections == 3
+        assert pool.server.connections == connections
 
 
 async def test_who_leaves_the_line_takes_no_turn_along():
