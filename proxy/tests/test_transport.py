@@ -552,6 +552,13 @@ async def test_it_ends_a_stream_at_its_time(transport, stream, watch, name):
     await until(lambda: write_fails(stream))
 
 
+async def test_it_names_the_limit_that_ended_a_body_read_whole(transport, stream):
+    response = await transport.open(at(stream.vendor), REQUEST)
+    response.watch(name="first content", at=soon(0.03))
+    stream.write(b"half")
+    assert (await fails(response.read())).timeout == "first content"
+
+
 async def test_it_ends_a_stream_that_falls_silent(transport, stream):
     response = await transport.open(at(stream.vendor), REQUEST)
     response.watch(name="total", at=soon(100), idle_s=0.05)
