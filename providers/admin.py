@@ -76,6 +76,8 @@ class ProviderAdmin(OnOffActions, Screen):
                     ("connect_timeout_s", "first_content_timeout_s"),
                     ("idle_timeout_s", "total_timeout_s"),
                     ("max_connections", "drop_unsupported_params"),
+                    "path_template",
+                    "quirks",
                 ),
                 "classes": ("collapse",),
             },

@@ -68,13 +68,14 @@ class UpstreamError(Exception):
 
 
 class UnsupportedParameter(Exception):
-    """The dialect cannot express a parameter of the call; becomes a 400 that names it."""
+    """The dialect cannot express a parameter of the call, or its value; becomes a 400 that names it."""
 
-    def __init__(self, param: str, message: str) -> None:
+    def __init__(self, param: str, message: str, *, code: str = "unsupported_parameter") -> None:
         """Name the parameter and why."""
         super().__init__(message)
         self.param = param
         self.message = message
+        self.code = code
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -90,30 +90,85 @@ class PassedEvent(Event):
         self._choices = None
 
 
-class Answer:
-    """A whole, not streamed answer: wire bytes in format `wire`, and what the gateway reads of it."""
+class TextEvent(Event):
+    """A piece of the first choice's text: most of a translated stream, so it is cheap to make."""
 
-    __slots__ = ("_message", "body", "finish_reasons", "usage", "wire")
+    __slots__ = ("text",)
+
+    kind = Kind.CONTENT
+    chunks = 0
+    raw = b""
+    wire = ""
+    usage = None
+    finish_reasons = ()
+    error = None
+
+    def __init__(self, text: str) -> None:
+        """Keep the text."""
+        self.text = text
+
+    @property
+    def choices(self) -> Sequence[Mapping[str, Any]]:
+        """Return the one choice that says it."""
+        return ({"index": 0, "delta": {"content": self.text}, "finish_reason": None},)
+
+
+def delta_event(delta: Mapping[str, Any], *, index: int = 0, kind: Kind = Kind.CONTENT) -> Event:
+    """Return the event of something else than plain text: a role, reasoning, a tool call's piece."""
+    return Event(kind, choices=[{"index": index, "delta": delta, "finish_reason": None}])
+
+
+def finish_event(reason: str, *, index: int = 0, usage: Usage | None = None) -> Event:
+    """Return the event of a choice's end. `reason`: OpenAI's finish reason."""
+    choice = {"index": index, "delta": {}, "finish_reason": reason}
+    return Event(Kind.FINISH, choices=[choice], finish_reasons=[reason], usage=usage)
+
+
+def usage_event(usage: Usage) -> Event:
+    """Return the usage chunk: one for a stream, after all choices have finished."""
+    return Event(Kind.USAGE, choices=(), usage=usage)
+
+
+def done_event() -> Event:
+    """Return the end of a whole stream."""
+    return Event(Kind.DONE, choices=())
+
+
+def failed_event(error: UpstreamError) -> Event:
+    """Return the end of a stream that failed."""
+    return Event(Kind.ERROR, choices=(), error=error)
+
+
+class Answer:
+    """A whole, not streamed answer.
+
+    Either `body` is the vendor's JSON in format `wire`, or `message` is the canonical form that a dialect
+    made (then `wire` is empty, and what the envelope lacks is filled in for the client).
+    """
+
+    __slots__ = ("_message", "_parse", "body", "finish_reasons", "usage", "wire")
 
     def __init__(
         self,
         *,
-        body: bytes,
-        wire: str,
         usage: Usage | None,
         finish_reasons: Sequence[str],
+        body: bytes = b"",
+        wire: str = "",
         message: Mapping[str, Any] | None = None,
+        parse: Callable[[bytes], Mapping[str, Any]] = orjson.loads,
     ) -> None:
-        """`message` is what `body` says, if it has been parsed already."""
+        """`message` is what `body` says, if it is known already; else `parse` reads it on first use."""
         self.body = body
         self.wire = wire
         self.usage = usage
         self.finish_reasons = finish_reasons
         self._message = message
+        self._parse = parse
 
     @property
     def message(self) -> Mapping[str, Any]:
         """Return the canonical form (an OpenAI completion or embeddings object), parsed on first use."""
         if self._message is None:
-            self._message = orjson.loads(self.body)
+            self._message = self._parse(self.body)
         return self._message

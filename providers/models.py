@@ -1,5 +1,6 @@
 """Rows about vendors: the account (Provider), what it serves (ProviderModel), what it costs (Price)."""
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.utils import timezone
 from config.models import TrackedModel
 from config.money import UsdField
 from config.vault import Vault, reference
+from providers.quirks import read_quirks
 
 DEMO_URL = "demo://"
 
@@ -35,6 +37,28 @@ def _check_headers(value: Any) -> None:
         raise ValidationError(
             f"must not hold {' or '.join(_FRAMING)}: the gateway says those", code="headers"
         )
+
+
+def _check_quirks(value: Any) -> None:
+    try:
+        read_quirks(value)
+    except ValueError as problem:
+        raise ValidationError(str(problem), code="quirks") from None
+
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def _check_path_template(value: str) -> None:
+    unknown = sorted(set(_PLACEHOLDER.findall(value)) - {"model", "path"})
+    if unknown:
+        raise ValidationError(f"knows {{model}} and {{path}}, not {{{unknown[0]}}}", code="placeholder")
+    if not value.startswith("/") and not value.startswith("{path}"):
+        raise ValidationError("must start with / or {path}", code="start")
+    if not value.isprintable() or " " in value:
+        raise ValidationError("must not contain spaces or control characters", code="characters")
+    if "{path}" not in value:
+        raise ValidationError("must contain {path}, the endpoint's path", code="path")
 
 
 class Provider(TrackedModel):
@@ -80,6 +104,20 @@ class Provider(TrackedModel):
         blank=True,
         validators=[_check_headers],
         help_text='Sent with every request: {"OpenAI-Organization": "org-..."}.',
+    )
+    path_template = models.CharField(
+        max_length=300,
+        blank=True,
+        validators=[_check_path_template],
+        help_text="How an endpoint's path is put under the base URL. Empty: {path}. Azure: "
+        '"/openai/deployments/{model}{path}?api-version=2024-10-21".',
+    )
+    quirks = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[_check_quirks],
+        help_text="How a compatible server differs from OpenAI: rename_params, unsupported_params, "
+        "developer_role, stream_usage, completions, responses (see docs/providers.md).",
     )
     enabled = models.BooleanField(default=True, help_text="A disabled provider is skipped by every route.")
     drop_unsupported_params = models.BooleanField(

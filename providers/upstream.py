@@ -1,7 +1,7 @@
 """One compiled target: everything an attempt needs to know about a vendor, frozen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from providers.pricing import RateSchedule
@@ -19,8 +19,33 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Quirks:
+    """How an OpenAI-compatible server differs from OpenAI: data of the provider's row, no branch on names.
+
+    `rename_params`: parameters that the server knows by another name ({"max_completion_tokens":
+    "max_tokens"}). `unsupported_params`: those that it refuses. `developer_role`: what it calls the
+    developer's role. `stream_usage`: whether it takes `stream_options`. `completions`, `responses`: whether
+    it has those endpoints; without them such requests are translated to chat.
+    """
+
+    rename_params: Mapping[str, str] = field(default_factory=dict)
+    unsupported_params: frozenset[str] = frozenset()
+    developer_role: str = "developer"
+    stream_usage: bool = True
+    completions: bool = True
+    responses: bool = True
+
+
+NO_QUIRKS = Quirks()
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """A compiled Provider: where it is and how to show our credential. No secret in its repr."""
+    """A compiled Provider: where it is and how to show our credential. No secret in its repr.
+
+    `path_template` makes an endpoint's path under the base URL: {model} is the vendor's model, {path} the
+    endpoint ("/chat/completions").
+    """
 
     name: str
     dialect: str
@@ -29,6 +54,8 @@ class Account:
     timeouts: Timeouts
     max_connections: int
     drop_unsupported_params: bool = False
+    path_template: str = "{path}"
+    quirks: Quirks = NO_QUIRKS
     usable: bool = True
     why_unusable: str = ""
 
@@ -48,9 +75,14 @@ class Upstream:
 
 
 class UpstreamRequest(NamedTuple):
-    """What a dialect wants sent: a path under the base URL, its own headers, the body."""
+    """What a dialect wants sent: a path under the base URL, its own headers, the body.
+
+    `wire` is the format in which the vendor is asked, when that is not the call's own; the answer is
+    then decoded for a call in that format.
+    """
 
     path: str
     body: bytes
     headers: Mapping[str, str]
     dropped_params: tuple[str, ...] = ()
+    wire: str = ""

@@ -43,8 +43,12 @@ class Usage(NamedTuple):
             "completion_tokens": self.completion,
             "total_tokens": self.total,
         }
-        if self.cached:
+        if self.cached or self.cache_write:
             usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
+        if (
+            self.cache_write
+        ):  # OpenRouter's name: https://openrouter.ai/docs/guides/best-practices/prompt-caching
+            usage["prompt_tokens_details"]["cache_write_tokens"] = self.cache_write
         if self.reasoning:
             usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
         return usage
@@ -72,6 +76,7 @@ def from_openai(usage: Any) -> Usage | None:
         completion=count(usage.get("completion_tokens")),
         # DeepSeek says prompt_cache_hit_tokens: https://api-docs.deepseek.com/guides/kv_cache
         cached=count(prompt_details.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens")),
+        cache_write=count(prompt_details.get("cache_write_tokens")),
         reasoning=count(completion_details.get("reasoning_tokens")),
     )
 

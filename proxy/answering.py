@@ -20,14 +20,14 @@ from providers.upstream import Upstream
 from providers.usage import Usage
 from proxy import cache, failover
 from proxy.attempt import Attempting, OpenStream
-from proxy.cache import Entry, Policy
+from proxy.cache import BrokenEntry, Entry, Policy
 from proxy.completion import Completion
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
 from proxy.http import JsonReply, StreamReply, WireHeader
 from proxy.relay import relay, replayed
-from proxy.renderers import KEEP_ALIVE, Renderer
-from proxy.replay import BrokenEntry, Recording, answer_of, events_of
+from proxy.renderers import KEEP_ALIVE, Renderer, enveloped
+from proxy.replay import Recording, answer_of, events_of
 from proxy.routing import Resolved
 from proxy.store.base import Store
 from proxy.transport import Transport
@@ -93,10 +93,10 @@ class Answering:
         )
         if self.call.stream:
             return await self._stream(attempting)
-        answer = await self._first_success(attempting, attempting.answer)
+        answer = enveloped(await self._first_success(attempting, attempting.answer), self.exchange.completion)
         self.exchange.take_answer(answer)
         if self.policy.write and cache.storable(answer.finish_reasons):
-            self._keep(cache.JSON, answer.body, answer.usage)
+            self._keep(cache.JSON, answer.body, answer.usage, wire=answer.wire)
         self.exchange.settle()
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
@@ -165,7 +165,7 @@ class Answering:
             else:
                 self.spawn(stream.response.finish())
             if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
-                self._keep(cache.EVENTS, recording.body(), exchange.usage)
+                self._keep(cache.EVENTS, recording.body(), exchange.usage, wire=recording.wire)
 
         keep = None if recording is None else recording.add
         return relay(stream, renderer=self.renderer, exchange=exchange, whole=whole, keep=keep)
@@ -185,7 +185,7 @@ class Answering:
             failure.headers |= attempting.headers
             raise failure from None
 
-    def _keep(self, form: str, body: bytes, usage: Usage | None) -> None:
+    def _keep(self, form: str, body: bytes, usage: Usage | None, *, wire: str) -> None:
         completion = self.exchange.completion
         entry = Entry(
             form=form,
@@ -194,6 +194,7 @@ class Answering:
             model=completion.model,
             stored_at=time.time(),
             usage=usage,
+            wire=wire,
         )
         self.store.put(self.policy.key, entry, ttl_s=self.ttl_s)
 

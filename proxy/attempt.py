@@ -47,13 +47,14 @@ class Attempting:
     async def answer(self, upstream: Upstream) -> Answer:
         """Return the whole answer of one attempt."""
         dialect, request, attempt = self._start(upstream)
+        call = asked(self.call, request)
         at = min(self.deadline, asyncio.get_running_loop().time() + upstream.account.timeouts.total_json_s)
         try:
             response, body = await self._fetch(upstream, request, at)
             self._note(response)
             if response.status >= 300:
                 raise dialect.error(response.status, response.headers, body)
-            answer = dialect.decode(body, self.call)
+            answer = dialect.decode(body, call)
         except UpstreamError as error:
             self.exchange.close_attempt(attempt, status=None, error=error)
             raise
@@ -70,7 +71,7 @@ class Attempting:
         try:
             response = await self._open(upstream, request, first_by)
             self._note(response)
-            opened = await self._first_content(dialect, response, first_by)
+            opened = await self._first_content(dialect, asked(self.call, request), response, first_by)
         except UpstreamError as error:
             if response is not None:
                 response.close()
@@ -90,7 +91,7 @@ class Attempting:
         try:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
-            raise BadRequest(problem.message, param=problem.param, code="unsupported_parameter") from None
+            raise BadRequest(problem.message, param=problem.param, code=problem.code) from None
         if request.dropped_params:
             self.headers["x-gateway-dropped-params"] = ", ".join(request.dropped_params)
         return dialect, request, self.exchange.open_attempt(upstream)
@@ -108,15 +109,17 @@ class Attempting:
         with Deadline(at, "first content"):
             return await self.transport.open(upstream, request)
 
-    async def _first_content(self, dialect: Dialect, response: Response, first_by: float) -> OpenStream:
+    async def _first_content(
+        self, dialect: Dialect, call: Call, response: Response, first_by: float
+    ) -> OpenStream:
         response.watch(name="first content", at=first_by)
         if response.status >= 300:
             raise dialect.error(response.status, response.headers, await response.read())
         if response.headers.get("content-type", "").startswith("application/json"):
             # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
-            answer = dialect.decode(await response.read(), self.call)
+            answer = dialect.decode(await response.read(), call)
             return OpenStream(disassemble(answer.message, answer.usage), response, None)
-        decoder, seen = dialect.stream(self.call), list[Event]()
+        decoder, seen = dialect.stream(call), list[Event]()
         while piece := await response.piece():
             seen += decoder.feed(piece)
             if _has_content(seen):
@@ -128,8 +131,15 @@ class Attempting:
     def _note(self, response: Response) -> None:
         """Pass the vendor's own rate-limit headers on under their own name."""
         for name, value in response.headers.items():
-            if name.startswith("x-ratelimit-"):
-                self.headers["x-upstream-" + name[2:]] = value
+            # OpenAI: x-ratelimit-*, Anthropic: anthropic-ratelimit-*, Mistral: ratelimitbysize-*.
+            at = name.find("ratelimit")
+            if at >= 0:
+                self.headers["x-upstream-" + name[at:]] = value
+
+
+def asked(call: Call, request: UpstreamRequest) -> Call:
+    """Return the call as the vendor was asked: in the format that the answer will come in."""
+    return call._replace(wire=request.wire) if request.wire and request.wire != call.wire else call
 
 
 def _has_content(events: Sequence[Event]) -> bool:

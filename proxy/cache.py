@@ -16,6 +16,7 @@ import orjson
 from keys.caller import Caller
 from providers.call import Call
 from providers.usage import Usage
+from providers.wires import CHAT
 from proxy.routing import Resolved
 from proxy.snapshot import Snapshot
 
@@ -36,10 +37,15 @@ _MAX_AGE = re.compile(r"max-age\s*=\s*(\d+)")
 JSON, EVENTS = "json", "events"
 
 
-class Entry(NamedTuple):
-    """A cached answer in canonical form: a JSON body, or the wire bytes of all stream events.
+class BrokenEntry(Exception):
+    """A cached entry cannot be read; it counts as a miss."""
 
-    `stored_at` is epoch seconds. `usage` is what the answer cost when it was made.
+
+class Entry(NamedTuple):
+    """A cached answer: a JSON body, or the wire bytes of all stream events, in format `wire`.
+
+    That is the canonical form, or the client's own where the vendor spoke it. `stored_at` is epoch seconds.
+    `usage` is what the answer cost when it was made.
     """
 
     form: str
@@ -48,6 +54,7 @@ class Entry(NamedTuple):
     model: str
     stored_at: float
     usage: Usage | None
+    wire: str = CHAT
 
     @property
     def size(self) -> int:
@@ -58,6 +65,7 @@ class Entry(NamedTuple):
         """Return the entry as one byte string: a JSON line, then the body."""
         head = {
             "form": self.form,
+            "wire": self.wire,
             "provider": self.provider,
             "model": self.model,
             "stored_at": self.stored_at,
@@ -132,7 +140,10 @@ def storable(finish_reasons: Sequence[str]) -> bool:
 def _key(snapshot: Snapshot, call: Call, resolved: Resolved, *, scope: str) -> bytes:
     rule = f"{scope}\0{snapshot.cache_epoch}\0{resolved.route}\0{resolved.fingerprint}\0"
     digest = hashlib.sha256(rule.encode())
-    digest.update(orjson.dumps(_shaping(call.body), option=orjson.OPT_SORT_KEYS))
+    # As the client sent it: the canonical form may say less.
+    digest.update(orjson.dumps(_shaping(call.sent or call.body), option=orjson.OPT_SORT_KEYS))
+    if call.headers:
+        digest.update(orjson.dumps(call.headers, option=orjson.OPT_SORT_KEYS))
     return digest.digest()
 
 

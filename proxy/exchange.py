@@ -13,7 +13,7 @@ from providers import pricing
 from providers import usage as usages
 from providers.call import Call
 from providers.errors import UpstreamError
-from providers.events import Answer, Event, Kind, PassedEvent
+from providers.events import Answer, Event, Kind, PassedEvent, TextEvent
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
 from proxy.assemble import text_bytes
@@ -126,6 +126,9 @@ class Exchange:
         for event in events:
             if event.__class__ is PassedEvent:
                 self._content_bytes += event.chunks * BYTES_PER_TOKEN
+                continue
+            if event.__class__ is TextEvent:
+                self._content_bytes += len(event.text)
                 continue
             if event.kind is Kind.CONTENT:
                 # A chunk as the vendor sent it is about one token; one that we made may be all the text.

@@ -6,7 +6,7 @@ authenticate -> parse -> route -> admit (limits and cache) -> fail over -> answe
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -21,7 +21,7 @@ from providers.call import Call
 from proxy import announce, cache
 from proxy.answering import Answering, gateway_headers, replay
 from proxy.authentication import authenticate, recognised
-from proxy.cache import BYPASS, Entry, Policy
+from proxy.cache import BYPASS, BrokenEntry, Entry, Policy
 from proxy.clients import client_ip
 from proxy.completion import Completion
 from proxy.endpoints import Endpoint
@@ -29,9 +29,8 @@ from proxy.errors import Forbidden, GatewayError, RateLimited, Unavailable
 from proxy.exchange import Exchange
 from proxy.http import LaneRequest, request_id_of
 from proxy.metrics import Meter
-from proxy.prepared import Prepared, Repeats, repeat_key
+from proxy.prepared import NO_HEADERS, Prepared, Repeats, repeat_key
 from proxy.renderers import RendererFactory
-from proxy.replay import BrokenEntry
 from proxy.routing import Resolved, resolve
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
@@ -176,10 +175,17 @@ class Gateway:
             raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
         cache_control = request.wire.get(b"cache-control", b"")
         body = request.body
-        key = repeat_key(endpoint, caller, cache_control, body)
+        headers = endpoint.headers_in(request.wire) if endpoint.headers else NO_HEADERS
+        key = repeat_key(endpoint, caller, cache_control, body, headers=headers)
         known = self._repeats.get(snapshot, key)
         prepared = known or self._prepared(
-            endpoint, exchange, snapshot, caller=caller, body=body, cache_control=cache_control
+            endpoint,
+            exchange,
+            snapshot,
+            caller=caller,
+            body=body,
+            headers=headers,
+            cache_control=cache_control,
         )
         call, resolved, policy = prepared
         exchange.take(call)
@@ -192,7 +198,7 @@ class Gateway:
         if admission is None:
             admission = await self.store.admit(cache_key=cache_key, limits=limits, now=completion.at)
         entry = _entry_of(admission, policy, completion)
-        renderer = render(completion, call.wants_usage)
+        renderer = render(completion, call)
         if entry is not None:
             if known is None:
                 self._repeats.remember(snapshot, key, prepared)
@@ -225,10 +231,13 @@ class Gateway:
         *,
         caller: Caller,
         body: bytes,
+        headers: Mapping[str, str],
         cache_control: bytes,
     ) -> Prepared:
         """Read, route and judge. Raises GatewayError; what is known by then is in the exchange."""
         call = endpoint.parse(body)
+        if headers:
+            call = call._replace(headers=headers)
         exchange.take(call)
         resolved = resolve(snapshot, call.model)
         exchange.completion.route = resolved.route

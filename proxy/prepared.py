@@ -5,6 +5,7 @@ so what a body was read as is remembered from its first hit on: for as long as t
 was read under, for callers who may use the same models.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keys.caller import Caller
@@ -16,6 +17,7 @@ from proxy.snapshot import Snapshot
 
 MAX_BODY_BYTES = 8192
 MAX_KNOWN = 512
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Prepared(NamedTuple):
@@ -50,7 +52,13 @@ class Repeats:
         self._known[key] = prepared
 
 
-def repeat_key(endpoint: Endpoint, caller: Caller, cache_control: bytes, body: bytes) -> tuple[Any, ...]:
+def repeat_key(
+    endpoint: Endpoint,
+    caller: Caller,
+    cache_control: bytes,
+    body: bytes,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> tuple[Any, ...]:
     """Return everything but the configuration that decides what a body is prepared to.
 
     The parser stands for the endpoint: one that reads something else than the body is no other's equal.
@@ -58,4 +66,4 @@ def repeat_key(endpoint: Endpoint, caller: Caller, cache_control: bytes, body: b
     """
     if len(body) > MAX_BODY_BYTES:
         return ()
-    return (body, endpoint.parse, caller.tenant_id, caller.allowed, cache_control)
+    return (body, endpoint.parse, caller.tenant_id, caller.allowed, cache_control, *headers.items())

@@ -110,6 +110,8 @@ def _providers() -> list[Row]:
             "extra_headers",
             "enabled",
             "drop_unsupported_params",
+            "path_template",
+            "quirks",
             "connect_timeout_s",
             "first_content_timeout_s",
             "idle_timeout_s",

@@ -19,7 +19,8 @@ from providers import demo
 from providers.dialects import DIALECTS
 from providers.models import DEMO_URL
 from providers.pricing import PriceRule, Rates, schedule
-from providers.upstream import Account, Timeouts, Upstream
+from providers.quirks import read_quirks
+from providers.upstream import Account, Quirks, Timeouts, Upstream
 from proxy.patterns import BadPattern, compile_regex
 
 Parts = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -219,9 +220,18 @@ def _account(row: Mapping[str, Any], vault: Vault) -> Account:
         timeouts=_timeouts(row),
         max_connections=row["max_connections"],
         drop_unsupported_params=row["drop_unsupported_params"],
+        path_template=row.get("path_template") or "{path}",
+        quirks=_quirks(row.get("quirks") or {}, name),
         usable=not why,
         why_unusable=why,
     )
+
+
+def _quirks(value: Any, provider: str) -> Quirks:
+    try:
+        return read_quirks(value)
+    except ValueError as problem:
+        raise ConfigurationError(f"provider {provider}: quirks {problem}") from None
 
 
 def _timeouts(row: Mapping[str, Any]) -> Timeouts:

@@ -52,7 +52,7 @@ class Watcher:
         self._snapshot: Snapshot | None = None
         self._read = ReadRows()
         self._unkept = False
-        self._kept_last = 0.0
+        self._kept_last = float("-inf")
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="snapshot-watcher", daemon=True)

@@ -39,6 +39,8 @@ PROVIDER = (
     Field("base_url", "base_url", required=True),
     Field("auth_header", "auth_header", values.optional_text),
     Field("extra_headers", "extra_headers", values.headers, values.headers_written),
+    Field("path_template", "path_template", values.optional_text),
+    Field("quirks", "quirks", values.mapping, values.mapping_written),
     ENABLED,
     Field("drop_unsupported_params", "drop_unsupported_params", values.flag),
     Field("max_connections", "max_connections", values.whole(1)),

@@ -136,6 +136,21 @@ def headers_written(value: dict[str, str]) -> dict[str, str]:
     return dict(sorted(value.items()))
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """Read a mapping whose fields the row itself checks; null is an empty one."""
+    if not isinstance(value, dict | None):
+        raise WrongValueError("must be a mapping of fields")
+    return dict(value or {})
+
+
+def mapping_written(value: dict[str, Any]) -> dict[str, Any]:
+    """Write a mapping by name: PostgreSQL keeps no order."""
+    return {
+        name: mapping_written(each) if isinstance(each, dict) else each
+        for name, each in sorted(value.items())
+    }
+
+
 def sha256(value: Any) -> str:
     """Read a SHA-256 digest in hex."""
     if not isinstance(value, str) or not _SHA256.fullmatch(value.lower()):

@@ -3,7 +3,10 @@
 No I/O, no clock, no framework: bytes in, events out. `encode` runs once per attempt and never
 mutates the call. A decoder lives for one stream; it gives the same events for every split of its
 input. Dialects raise UpstreamError for what the vendor did wrong and UnsupportedParameter for what
-the vendor cannot express.
+the vendor cannot express. The canonical form is described in providers.canonical.
+
+`decode` and `stream` get the call as the vendor was asked: its `wire` is that of the UpstreamRequest.
+An answer or event in that very format keeps its bytes (`raw`, `body`); any other is canonical.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,24 +6,39 @@ reason, usage, error), and parsed only where that search hits.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from providers import usage as usages
 from providers.call import Call
+from providers.dialects.base import StreamDecoder
 from providers.dialects.openai_errors import error_in_body, read_error
-from providers.dialects.openai_shapes import answer_choices, broken, chunk_choices, parsed_object
+from providers.dialects.openai_plain import plain
+from providers.dialects.openai_quirks import fitted, path_for
+from providers.dialects.openai_shapes import (
+    answer_choices,
+    broken,
+    chunk_choices,
+    parsed_object,
+    text_choices,
+)
+from providers.dialects.params import canonical
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent
 from providers.sse import EventSplitter, data_of
-from providers.upstream import Upstream, UpstreamRequest
+from providers.upstream import NO_QUIRKS, Quirks, Upstream, UpstreamRequest
+from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
-CHAT = "openai.chat"
-EMBEDDINGS = "openai.embeddings"
 DONE = b"data: [DONE]\n\n"
-_PATHS = {CHAT: "/chat/completions", EMBEDDINGS: "/embeddings"}
+_PATHS = {
+    CHAT: "/chat/completions",
+    COMPLETIONS: "/completions",
+    EMBEDDINGS: "/embeddings",
+    RESPONSES: "/responses",
+}
+_WITH_USAGE_OPTION = frozenset({CHAT, COMPLETIONS})
 _JSON = {"content-type": "application/json"}
 # An escaped quote precedes these words inside a string, so they match keys only.
 _NOTABLE = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"error"\s*:')
@@ -62,15 +77,25 @@ class OpenAI:
         ]
 
     def encode(self, call: Call, upstream: Upstream) -> UpstreamRequest:
-        """Send the body as it came, or with the vendor's model name and the forced usage chunk."""
+        """Send the body as it came but for the vendor's model name, the forced usage chunk and its quirks."""
+        wire = call.wire if _speaks(call.wire, upstream.account.quirks) else CHAT
+        native = wire == call.wire
+        source = (call.sent or call.body) if native else plain(canonical(call))
+        body, dropped = fitted(source, upstream) if upstream.account.quirks is not NO_QUIRKS else (source, ())
         changes: dict[str, Any] = {}
-        if call.body.get("model") != upstream.model:
+        if body.get("model") != upstream.model:
             changes["model"] = upstream.model
-        if call.stream and not call.wants_usage:
-            changes["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
-        verbatim = call.verbatim and call.wire in _PATHS and not changes
-        body = call.raw if verbatim else orjson.dumps({**call.body, **changes})
-        return UpstreamRequest(path=_PATHS[call.wire], body=body, headers=_JSON)
+        asks_usage = wire in _WITH_USAGE_OPTION and upstream.account.quirks.stream_usage
+        if call.stream and not call.wants_usage and asks_usage:
+            changes["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        verbatim = native and call.verbatim and body is source and not changes
+        return UpstreamRequest(
+            path=path_for(_PATHS[wire], upstream),
+            body=call.raw if verbatim else orjson.dumps({**body, **changes}),
+            headers=_JSON,
+            dropped_params=dropped,
+            wire=wire,
+        )
 
     def decode(self, body: bytes, call: Call) -> Answer:
         """Check that it is an answer and find usage and finish reasons."""
@@ -79,20 +104,11 @@ class OpenAI:
         message = parsed_object(body)
         if message.get("error"):
             raise error_in_body(message["error"])
-        if call.wire == EMBEDDINGS:
-            return _embeddings(body, message)
-        choices = answer_choices(message)
-        return Answer(
-            body=body,
-            wire=CHAT,
-            message=message,
-            usage=usages.from_openai(message.get("usage")),
-            finish_reasons=[choice["finish_reason"] for choice in choices if choice.get("finish_reason")],
-        )
+        return _DECODERS.get(call.wire, _chat)(body, message)
 
-    def stream(self, call: Call) -> "OpenAIStream":
+    def stream(self, call: Call) -> StreamDecoder:
         """Return the decoder of one stream."""
-        return OpenAIStream(choices=call.choices)
+        return _STREAMS.get(call.wire, OpenAIStream)(choices=call.choices)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Classify by status, code and, where servers say it in words only, by their words."""
@@ -101,6 +117,8 @@ class OpenAI:
 
 class OpenAIStream:
     """Server-sent chunks to events, raw bytes kept."""
+
+    wire = CHAT
 
     def __init__(self, *, choices: int) -> None:
         """Expect `choices` parallel answers."""
@@ -127,7 +145,7 @@ class OpenAIStream:
     def _one(self, raw: bytes) -> Event:
         """Return the one event in `raw`."""
         if self._passing and b"\r" not in raw and _plain_from(raw, 0)[0]:
-            return PassedEvent(raw, CHAT, _choices_of)
+            return PassedEvent(raw, self.wire, self._choices_of)
         return self._guarded(raw)
 
     def _events_in(self, block: bytes) -> list[Event]:
@@ -137,7 +155,7 @@ class OpenAIStream:
         while start < end and not self._ended:
             chunks, stop = _plain_from(block, start) if self._passing and simple else (0, start)
             if chunks:
-                events.append(PassedEvent(block[start:stop], CHAT, _choices_of, chunks))
+                events.append(PassedEvent(block[start:stop], self.wire, self._choices_of, chunks))
             else:
                 simple = simple and stop < end
                 stop = block.index(b"\n\n", start) + 2
@@ -164,7 +182,7 @@ class OpenAIStream:
     def _event(self, raw: bytes) -> Event:
         payload = data_of(raw)
         if payload is None or not payload.strip():
-            return Event(Kind.META, raw=raw, wire=CHAT, choices=())
+            return Event(Kind.META, raw=raw, wire=self.wire, choices=())
         if payload.strip() == b"[DONE]":
             return self._end(raw)
         chunk = parsed_object(payload)
@@ -176,14 +194,14 @@ class OpenAIStream:
         if not self._finished or self._seen - self._finished:
             return self._failed(broken("the stream ended without a finish reason"))
         self._ended, self._passing = True, False
-        return Event(Kind.DONE, raw=raw, wire=CHAT, choices=())
+        return Event(Kind.DONE, raw=raw, wire=self.wire, choices=())
 
     def _failed(self, error: UpstreamError) -> Event:
         self._ended, self._passing = True, False
         return Event(Kind.ERROR, choices=(), error=error)
 
     def _parsed(self, raw: bytes, chunk: Mapping[str, Any]) -> Event:
-        choices = chunk_choices(chunk)
+        choices = self.choices_in(chunk)
         usage = usages.from_openai(chunk.get("usage"))
         reasons = []
         for choice in choices:
@@ -203,7 +221,30 @@ class OpenAIStream:
             if usage is not None and not choices
             else Kind.META
         )
-        return Event(kind, raw=raw, wire=CHAT, choices=choices, usage=usage, finish_reasons=reasons)
+        return Event(kind, raw=raw, wire=self.wire, choices=choices, usage=usage, finish_reasons=reasons)
+
+    def choices_in(self, chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """Return the canonical choices of one chunk. Raises UpstreamError."""
+        return chunk_choices(chunk)
+
+    def _choices_of(self, raw: bytes) -> Sequence[Mapping[str, Any]]:
+        """Return the choices of all the events in `raw`."""
+        return [
+            choice
+            for event in raw.split(b"\n\n")
+            if event
+            for choice in self.choices_in(parsed_object(data_of(event + b"\n\n") or b"{}"))
+        ]
+
+
+class CompletionsStream(OpenAIStream):
+    """The chunks of `/completions`: `text` stands where chat has a delta."""
+
+    wire = COMPLETIONS
+
+    def choices_in(self, chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """Return the canonical choices of one chunk. Raises UpstreamError."""
+        return text_choices(chunk, "delta")
 
 
 def _has_content(delta: Any) -> bool:
@@ -229,14 +270,15 @@ def _plain_from(block: bytes, start: int) -> tuple[int, int]:
     return chunks, stop
 
 
-def _choices_of(raw: bytes) -> Sequence[Mapping[str, Any]]:
-    """Return the choices of all the events in `raw`."""
-    return [
-        choice
-        for event in raw.split(b"\n\n")
-        if event
-        for choice in chunk_choices(parsed_object(data_of(event + b"\n\n") or b"{}"))
-    ]
+def _chat(body: bytes, message: Mapping[str, Any]) -> Answer:
+    choices = answer_choices(message)
+    return Answer(
+        body=body,
+        wire=CHAT,
+        message=message,
+        usage=usages.from_openai(message.get("usage")),
+        finish_reasons=[choice["finish_reason"] for choice in choices if choice.get("finish_reason")],
+    )
 
 
 def _embeddings(body: bytes, message: Mapping[str, Any]) -> Answer:
@@ -249,3 +291,33 @@ def _embeddings(body: bytes, message: Mapping[str, Any]) -> Answer:
         usage=usages.from_openai(message.get("usage")),
         finish_reasons=("stop",),
     )
+
+
+def _completions(body: bytes, message: Mapping[str, Any]) -> Answer:
+    choices = text_choices(message, "message")
+    if not choices:
+        raise broken("it has no choices")
+    return Answer(
+        body=body,
+        wire=COMPLETIONS,
+        message={**message, "object": "chat.completion", "choices": choices},
+        usage=usages.from_openai(message.get("usage")),
+        finish_reasons=[choice["finish_reason"] for choice in choices if choice.get("finish_reason")],
+    )
+
+
+def _speaks(wire: str, quirks: Quirks) -> bool:
+    """Does the server have the endpoint that takes this format?"""
+    if wire == COMPLETIONS:
+        return quirks.completions
+    if wire == RESPONSES:
+        return quirks.responses
+    return wire in _PATHS
+
+
+_DECODERS: Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]] = {
+    CHAT: _chat,
+    COMPLETIONS: _completions,
+    EMBEDDINGS: _embeddings,
+}
+_STREAMS: Mapping[str, Callable[..., StreamDecoder]] = {CHAT: OpenAIStream, COMPLETIONS: CompletionsStream}

@@ -39,6 +39,18 @@ def chunk_choices(chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return _listed(chunk, "delta")
 
 
+def text_choices(holder: Mapping[str, Any], part: str) -> Sequence[Mapping[str, Any]]:
+    """Return the choices of a `/completions` answer or chunk as chat's, or raise UpstreamError."""
+    choices = []
+    for choice in _listed(holder, part):
+        text = choice.get("text")
+        if not _is_or_none(text, str):
+            raise broken("its choices have the wrong shape")
+        content = {"content": text or ""} if part == "delta" else {"role": "assistant", "content": text or ""}
+        choices.append({**{name: each for name, each in choice.items() if name != "text"}, part: content})
+    return choices
+
+
 def broken(what: str) -> UpstreamError:
     """Return the error of an answer that is none."""
     return UpstreamError(

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from providers.call import Call
-from providers.dialects.openai import CHAT
 from providers.pricing import Rates, RateSchedule
 from providers.upstream import Account, Timeouts, Upstream
+from providers.wires import CHAT
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 KIT = Path(os.environ.get("GATEWAY_CONFORMANCE") or CHECKOUT.parent / "shared" / "conformance")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.dialects import DIALECTS, openai
-from providers.dialects.openai import CHAT, EMBEDDINGS
 from providers.errors import Owner, UpstreamError
 from providers.events import Kind, PassedEvent
 from providers.tests.samples import (
@@ -23,6 +22,7 @@ from providers.tests.samples import (
     sse,
     usage_chunk,
 )
+from providers.wires import CHAT, EMBEDDINGS
 
 ALL = [pytest.param(dialect, id=name) for name, dialect in DIALECTS.items()]
 OPENAI = DIALECTS["openai"]

@@ -57,6 +57,8 @@ def provider_row(name: str = "openai", **fields: Any) -> dict[str, Any]:
         "extra_headers": {},
         "enabled": True,
         "drop_unsupported_params": False,
+        "path_template": "",
+        "quirks": {},
         "connect_timeout_s": 5.0,
         "first_content_timeout_s": None,
         "idle_timeout_s": 60.0,

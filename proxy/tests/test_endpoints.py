@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.openai import CHAT, EMBEDDINGS
+from providers.wires import CHAT, EMBEDDINGS
 from proxy.endpoints import (
     CHAT_COMPLETIONS,
     EMBEDDING,

@@ -1,11 +1,11 @@
 import orjson
 import pytest
 
-from providers.dialects.openai import CHAT
 from providers.errors import Owner, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.tests.samples import make_call, make_upstream, sse
 from providers.usage import Usage
+from providers.wires import CHAT
 from proxy import exchange as module
 from proxy.errors import BadRequest, RateLimited
 from proxy.exchange import Exchange

@@ -1,10 +1,10 @@
 import orjson
 
 from providers.dialects import DIALECTS
-from providers.dialects.openai import CHAT
 from providers.events import Answer, Event, Kind
 from providers.tests.samples import DONE, TEXT_STREAM, answer, chunk, make_call, sse, usage_chunk
 from providers.usage import Usage
+from providers.wires import CHAT
 from proxy import renderers
 from proxy.errors import RateLimited
 from proxy.renderers import ChatRenderer, SimpleRenderer
@@ -62,8 +62,9 @@ def test_it_writes_chunks_for_events_of_another_vendor():
         "object": "chat.completion.chunk",
         "created": 1_800_000_000,
         "model": "gpt-4o",
-        "choices": [delta],
+        "choices": [{**delta, "delta": {"role": "assistant", "content": "a"}}],
     }
+    assert finish["choices"][0]["delta"] == {}
     assert (
         finish["usage"] == usage["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     )
@@ -138,5 +139,5 @@ def test_it_writes_an_error_event_and_no_end():
 
 def test_it_makes_one_renderer_per_answer():
     completion = make_completion()
-    assert isinstance(renderers.chat(completion, True), ChatRenderer)
-    assert isinstance(renderers.simple(completion, True), SimpleRenderer)
+    assert isinstance(renderers.chat(completion, make_call()), ChatRenderer)
+    assert isinstance(renderers.simple(completion, make_call()), SimpleRenderer)

@@ -5,8 +5,8 @@ from providers.dialects import DIALECTS
 from providers.events import Event, Kind
 from providers.tests.samples import DONE, TEXT_STREAM, answer, chunk, make_call, sse
 from providers.usage import Usage
-from proxy.cache import EVENTS, JSON, Entry
-from proxy.replay import BrokenEntry, Recording, answer_of, events_of
+from proxy.cache import EVENTS, JSON, BrokenEntry, Entry
+from proxy.replay import Recording, answer_of, events_of
 from proxy.tests.fakes import make_completion
 
 CALL = make_call(stream=True)

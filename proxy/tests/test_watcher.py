@@ -486,7 +486,7 @@ def test_it_tries_again_to_keep_what_it_could_not(following, openai, monkeypatch
     def full(*_, **__):
         raise OSError("no space")
 
-    now = 1000.0
+    now = watcher.time.monotonic() - 1000.0
     monkeypatch.setattr(watcher.time, "monotonic", lambda: now)
     monkeypatch.setattr(kept, "keep", full)
     following.poll()

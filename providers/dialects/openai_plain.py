@@ -1,0 +1,38 @@
+"""The canonical form without what only other vendors say: what a vendor of plain OpenAI chat is sent.
+
+Needed where a request came in another format (Anthropic's messages, OpenAI's responses): one that came as
+OpenAI chat is the client's own, extensions and all.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_OF_REQUEST = frozenset({"thinking"})
+_OF_MESSAGE = frozenset({"cache_control", "is_error", "reasoning_content", "thinking_blocks"})
+_OF_PART = frozenset({"cache_control", "citations"})
+_OF_TOOL = frozenset({"cache_control"})
+_OF_CALL = frozenset({"extra_content"})
+
+
+def plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a canonical request with nothing but what OpenAI documents."""
+    request: dict[str, Any] = _without(body, _OF_REQUEST)
+    request["messages"] = [_message(message) for message in body["messages"]]
+    if isinstance(body.get("tools"), list):
+        request["tools"] = [_without(tool, _OF_TOOL) for tool in body["tools"]]
+    return request
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    copied: dict[str, Any] = _without(message, _OF_MESSAGE)
+    if isinstance(message.get("content"), list):
+        copied["content"] = [_without(part, _OF_PART) for part in message["content"]]
+    if isinstance(message.get("tool_calls"), list):
+        copied["tool_calls"] = [_without(call, _OF_CALL) for call in message["tool_calls"]]
+    return copied
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: each for name, each in value.items() if name not in names}

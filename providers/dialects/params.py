@@ -1,0 +1,77 @@
+"""What of a request a vendor cannot express: refused by name, or dropped where the provider's row says so.
+
+Never an error: what does not shape the answer, and a parameter that asks for what happens anyway.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from providers.call import Call
+from providers.errors import UnsupportedParameter
+from providers.upstream import Upstream
+
+# Said to the gateway, or known to every dialect: a dialect always reads these.
+_ALWAYS = frozenset({"model", "messages", "stream", "stream_options"})
+# They do not shape the answer: a vendor without them gives the same one.
+HINTS = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+    }
+)
+# OpenAI's documented defaults: https://platform.openai.com/docs/api-reference/chat/create
+_DEFAULTS: Mapping[str, Any] = {
+    "n": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "temperature": 1,
+    "top_p": 1,
+    "logprobs": False,
+    "logit_bias": {},
+    "parallel_tool_calls": True,
+    "response_format": {"type": "text"},
+    "modalities": ["text"],
+    "best_of": 1,
+    "echo": False,
+    "stop": [],
+    "encoding_format": "float",
+}
+
+
+def canonical(call: Call) -> Mapping[str, Any]:
+    """Return the call's canonical request. Raises UnsupportedParameter when that is not all of it."""
+    if call.only_native is not None:
+        raise UnsupportedParameter(call.only_native.param, call.only_native.message)
+    return call.body
+
+
+def dropped(body: Mapping[str, Any], known: Collection[str], upstream: Upstream) -> tuple[str, ...]:
+    """Return the parameters of `body` that the vendor gets nothing of, for the caller to be told.
+
+    `known` are those that the dialect expresses. Raises UnsupportedParameter for the first that it
+    cannot, unless the provider's row says to drop it.
+    """
+    left_out = []
+    for name, value in body.items():
+        if name in known or name in _ALWAYS or is_default(name, value):
+            continue
+        if name not in HINTS and not upstream.account.drop_unsupported_params:
+            raise unsupported(name, upstream)
+        left_out.append(name)
+    return tuple(left_out)
+
+
+def is_default(name: str, value: Any) -> bool:
+    """Does the parameter ask for what happens without it?"""
+    return value is None or (name in _DEFAULTS and value == _DEFAULTS[name])
+
+
+def unsupported(param: str, upstream: Upstream, why: str = "") -> UnsupportedParameter:
+    """Return the refusal of a parameter that `upstream` cannot express; `why` adds a sentence."""
+    message = f"Provider {upstream.account.name!r} ({upstream.account.dialect}) does not support {param!r}."
+    return UnsupportedParameter(param, f"{message} {why}".rstrip())

@@ -1,0 +1,35 @@
+"""Tool calls in a canonical request, as vendors with arguments that are objects need them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from providers.errors import UnsupportedParameter
+
+
+def arguments_of(call: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a tool call's arguments as an object; none are an empty one. Raises UnsupportedParameter."""
+    text = (call.get("function") or {}).get("arguments")
+    if isinstance(text, dict):
+        return text
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return {}
+    try:
+        value = orjson.loads(text)
+    except (orjson.JSONDecodeError, TypeError):
+        value = None
+    if not isinstance(value, dict):
+        raise UnsupportedParameter(
+            f"{where}.function.arguments",
+            f"'{where}.function.arguments' is not the text of a JSON object.",
+            code="invalid_value",
+        )
+    return value
+
+
+def arguments_text(value: Any) -> str:
+    """Return a vendor's arguments as OpenAI has them: the text of a JSON object."""
+    if value is None or value == "":
+        return "{}"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

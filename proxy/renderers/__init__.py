@@ -1,0 +1,30 @@
+"""Renderers write Events and Answers in the client's format: one small file for each format."""
+
+from providers.call import Call
+from proxy.completion import Completion
+from proxy.renderers.base import KEEP_ALIVE, STREAM_CONTENT_TYPE, Renderer, RendererFactory, sse
+from proxy.renderers.chat import ChatRenderer, enveloped
+from proxy.renderers.simple import SimpleRenderer
+
+__all__ = [
+    "KEEP_ALIVE",
+    "STREAM_CONTENT_TYPE",
+    "ChatRenderer",
+    "Renderer",
+    "RendererFactory",
+    "SimpleRenderer",
+    "chat",
+    "enveloped",
+    "simple",
+    "sse",
+]
+
+
+def chat(completion: Completion, call: Call) -> Renderer:
+    """Make OpenAI's renderer."""
+    return ChatRenderer(completion, wants_usage=call.wants_usage)
+
+
+def simple(completion: Completion, call: Call) -> Renderer:  # noqa: ARG001 - the factory's signature
+    """Make the simple chat's renderer."""
+    return SimpleRenderer(completion)
