@@ -176,7 +176,7 @@ class Gateway:
         cache_control = request.wire.get(b"cache-control", b"")
         body = request.body
         headers = endpoint.headers_in(request.wire) if endpoint.headers else NO_HEADERS
-        key = repeat_key(endpoint, caller, cache_control, body, headers=headers)
+        key = repeat_key(endpoint, caller, body, cache_control=cache_control, headers=headers)
         known = self._repeats.get(snapshot, key)
         prepared = known or self._prepared(
             endpoint,

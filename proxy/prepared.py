@@ -55,8 +55,9 @@ class Repeats:
 def repeat_key(
     endpoint: Endpoint,
     caller: Caller,
-    cache_control: bytes,
     body: bytes,
+    *,
+    cache_control: bytes = b"",
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> tuple[Any, ...]:
     """Return everything but the configuration that decides what a body is prepared to.

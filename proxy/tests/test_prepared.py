@@ -19,40 +19,40 @@ def prepared(snapshot, body=BODY):
 
 def test_it_remembers_a_body_under_one_configuration():
     snapshot, other = make_snapshot("openai"), make_snapshot("openai")
-    repeats, key = Repeats(), repeat_key(CHAT_COMPLETIONS, CALLER, b"", BODY)
+    repeats, key = Repeats(), repeat_key(CHAT_COMPLETIONS, CALLER, BODY)
     assert repeats.get(snapshot, key) is None
     known = prepared(snapshot)
     repeats.remember(snapshot, key, known)
     assert repeats.get(snapshot, key) is known
     assert repeats.get(other, key) is None
-    repeats.remember(other, repeat_key(CHAT_COMPLETIONS, CALLER, b"", BODY + b" "), known)
+    repeats.remember(other, repeat_key(CHAT_COMPLETIONS, CALLER, BODY + b" "), known)
     assert repeats.get(other, key) is None
 
 
 def test_it_takes_nothing_for_the_same_that_could_be_read_in_another_way():
     keys = [
-        repeat_key(CHAT_COMPLETIONS, CALLER, b"", BODY),
-        repeat_key(EMBEDDING, CALLER, b"", BODY),
-        repeat_key(CHAT_COMPLETIONS, CALLER, b"no-cache", BODY),
-        repeat_key(CHAT_COMPLETIONS, CALLER, b"", BODY + b"\n"),
-        repeat_key(CHAT_COMPLETIONS, Caller(1, 3, "ci", "test"), b"", BODY),
-        repeat_key(CHAT_COMPLETIONS, Caller(1, 2, "ci", "test", allowed=("gpt-4o",)), b"", BODY),
-        repeat_key(simple_chat("a", model="m", stream=False), CALLER, b"", b""),
-        repeat_key(simple_chat("b", model="m", stream=False), CALLER, b"", b""),
+        repeat_key(CHAT_COMPLETIONS, CALLER, BODY),
+        repeat_key(EMBEDDING, CALLER, BODY),
+        repeat_key(CHAT_COMPLETIONS, CALLER, BODY, cache_control=b"no-cache"),
+        repeat_key(CHAT_COMPLETIONS, CALLER, BODY + b"\n"),
+        repeat_key(CHAT_COMPLETIONS, Caller(1, 3, "ci", "test"), BODY),
+        repeat_key(CHAT_COMPLETIONS, Caller(1, 2, "ci", "test", allowed=("gpt-4o",)), BODY),
+        repeat_key(simple_chat("a", model="m", stream=False), CALLER, b""),
+        repeat_key(simple_chat("b", model="m", stream=False), CALLER, b""),
     ]
     assert len(set(keys)) == len(keys)
-    assert repeat_key(CHAT_COMPLETIONS, Caller(9, 2, "other key", "test"), b"", BODY) == keys[0]
+    assert repeat_key(CHAT_COMPLETIONS, Caller(9, 2, "other key", "test"), BODY) == keys[0]
 
 
 def test_it_remembers_few_and_small_ones(monkeypatch):
     monkeypatch.setattr(module, "MAX_KNOWN", 3)
     snapshot, repeats = make_snapshot("openai"), Repeats()
     known = prepared(snapshot)
-    keys = [repeat_key(CHAT_COMPLETIONS, CALLER, b"", b"%d" % number) for number in range(5)]
+    keys = [repeat_key(CHAT_COMPLETIONS, CALLER, b"%d" % number) for number in range(5)]
     for key in keys:
         repeats.remember(snapshot, key, known)
     assert [repeats.get(snapshot, key) is known for key in keys] == [False, False, True, True, True]
-    large = repeat_key(CHAT_COMPLETIONS, CALLER, b"", b"x" * (module.MAX_BODY_BYTES + 1))
+    large = repeat_key(CHAT_COMPLETIONS, CALLER, b"x" * (module.MAX_BODY_BYTES + 1))
     repeats.remember(snapshot, large, known)
     assert repeats.get(snapshot, large) is None
 
