@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-inp
 # Tools that import the settings get a data directory of their own, not ./data.
 ELSEWHERE = export GATEWAY_DATA_DIR="$$(mktemp -d)"; trap 'rm -rf "$$GATEWAY_DATA_DIR"' EXIT;
 
-.PHONY: help setup setup-dev run test check lint types layers migrations deployment templates bench soak fmt \
+.PHONY: help setup setup-dev setup-clients run test check lint types layers migrations deployment templates bench soak fmt \
 	coverage docker-build clean
 
 help: ## List the commands.
@@ -25,6 +25,8 @@ help: ## List the commands.
 setup: .venv/.installed ## Make .venv and install the pinned run-time dependencies.
 
 setup-dev: .venv/.installed-dev
+
+setup-clients: .venv-clients/.installed ## Install the client libraries that tests/test_clients.py runs.
 
 run: setup ## Migrate, make the first admin and demo key, serve on http://127.0.0.1:8080.
 	@exec $(BIN)/python manage.py serve
@@ -84,6 +86,13 @@ clean: ## Remove what the tools made. ./data and .venv stay.
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11." >&2; exit 1; }
 	@echo "Making .venv with $$("$(PYTHON)" --version)"
 	@"$(PYTHON)" -m venv --clear .venv
+
+.venv-clients/.installed: tests/clients/requirements.txt tests/clients/package.json | .venv/bin/python
+	@echo "Installing the client libraries (about a minute)"
+	@$(BIN)/python -m venv --clear .venv-clients
+	@.venv-clients/bin/python -m pip --disable-pip-version-check --quiet --quiet --no-input install -r tests/clients/requirements.txt
+	@cd tests/clients && npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
 
 # Stamps: an environment is brought up to date when the requirements change.
 .venv/.installed: requirements.txt | .venv/bin/python

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench import processes
+from bench import processes, translation
 from bench.load import Sample, Shape, drive, middle
 from bench.processes import CannotMeasure, Server
 from bench.streams import Held, hold
@@ -116,6 +116,21 @@ def throughput(bench: Bench) -> Iterator[Row]:
         miss, hit = Shape(connections=64), Shape(connections=64, unique=False)
         samples = bench.in_turns({"bare": (bare, miss), "full": (full, hit)})
         yield _compared("cache hit, 64 connections", samples, at_least=2.0)
+
+
+def translated(bench: Bench) -> Iterator[Row]:
+    """Measure streams that are translated: an Anthropic vendor, an OpenAI client."""
+    reference = Shape(connections=32, stream=True)
+    with bench.full("translated") as full:
+        loads = {"bare": (bench.bare, reference), "full": (full, replace(reference, model="bench-claude"))}
+        samples = bench.in_turns(loads)
+    yield _compared("translated SSE, 50 chunks, 32 connections", samples, at_least=0.45)
+    per_chunk_us = translation.chunk_us()
+    yield Row(
+        what="time to translate a chunk: decode and write",
+        measured=f"{per_chunk_us:.1f} us",
+        figures={"us": per_chunk_us},
+    )
 
 
 def _alone(bench: Bench, full: Server) -> Iterator[Row]:
@@ -233,11 +248,12 @@ def idle_streams(bench: Bench) -> Iterator[Row]:
     )
 
 
-QUICK = ("limits", "throughput", "redis", "memory", "streams")
+QUICK = ("limits", "throughput", "translated", "redis", "memory", "streams")
 ALL = {
     "limits": limits,
     "client": client,
     "throughput": throughput,
+    "translated": translated,
     "redis": redis,
     "shipper": shipper,
     "memory": memory,

@@ -12,6 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gatewaysite.settings")
 
 SECRET = "bench-key-that-is-long-enough-and-no-secret"
 MODELS = ("bench-fast", "bench-paced", "bench-idle")
+TRANSLATED = "bench-claude"
 
 
 def write(upstream_url: str) -> None:
@@ -26,9 +27,12 @@ def write(upstream_url: str) -> None:
     provider.save()
     spare = Provider(name="bench-spare", dialect="openai", base_url=upstream_url)
     spare.save()
-    for model in MODELS:
+    claude = Provider(name="bench-claude", dialect="anthropic", base_url=upstream_url, max_connections=10_000)
+    claude.set_credential("bench-credential")
+    claude.save()
+    for owner, model in [*((provider, model) for model in MODELS), (claude, TRANSLATED)]:
         Price(
-            provider=provider,
+            provider=owner,
             model=model,
             input_nanousd_per_mtok=nanousd(Decimal("0.15")),
             output_nanousd_per_mtok=nanousd(Decimal("0.60")),
@@ -37,6 +41,9 @@ def write(upstream_url: str) -> None:
     route.save()
     Target(route=route, provider=provider, position=0).save()
     Target(route=route, provider=spare, position=1).save()
+    route = Route(match=TRANSLATED, kind=Route.Kind.EXACT)
+    route.save()
+    Target(route=route, provider=claude).save()
     CacheExclusion(kind=CacheExclusion.Kind.REGEX, pattern=".*-preview$").save()
     tenant = Tenant.objects.create(name="bench")
     key, _ = ApiKey.issue(tenant=tenant, name="bench", secret=SECRET, allowed_models=["bench-*", "demo/*"])

@@ -7,6 +7,7 @@ bodies, pipelining, no header is looked at but the length. What is answered foll
   "stream":true               SSE, `--chunks` chunks (50), one write each, `--gap-ms` apart (0)
   "model":"bench-paced"       the same with PACED_GAP_S between chunks
   "model":"bench-idle"        one chunk, then one every IDLE_GAP_S: a stream that stays open
+  "model":"bench-claude"      Anthropic's stream of as many text deltas instead of OpenAI's
 """
 
 import argparse
@@ -14,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -58,6 +59,44 @@ CONTENT = _delta(b'"content":" verdict"')
 _USAGE = b',"usage":{"prompt_tokens":58,"completion_tokens":50,"total_tokens":108}'
 # Finish reason, usage and end marker travel together, as vendors send them.
 LAST = _delta(b"", b'"stop"') + _framed(_EVENT % (b"", _USAGE)) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+def _named(name: bytes, fields: bytes) -> bytes:
+    return _framed(b'event: %s\ndata: {"type":"%s"%s}\n\n' % (name, name, fields))
+
+
+CLAUDE_FIRST = (
+    _named(
+        b"message_start",
+        b',"message":{"id":"msg_bench","type":"message","role":"assistant","model":"bench-claude",'
+        b'"content":[],"stop_reason":null,"stop_sequence":null,'
+        b'"usage":{"input_tokens":58,"output_tokens":1}}',
+    )
+    + _named(b"content_block_start", b',"index":0,"content_block":{"type":"text","text":""}')
+    + _named(b"ping", b"")
+)
+CLAUDE_CONTENT = _named(b"content_block_delta", b',"index":0,"delta":{"type":"text_delta","text":" verdict"}')
+CLAUDE_LAST = (
+    _named(b"content_block_stop", b',"index":0')
+    + _named(
+        b"message_delta",
+        b',"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":50}',
+    )
+    + _named(b"message_stop", b"")
+    + b"0\r\n\r\n"
+)
+
+
+class Pieces(NamedTuple):
+    """A stream: what begins it, what is repeated, what ends it."""
+
+    first: bytes
+    content: bytes
+    last: bytes
+
+
+OPENAI_STREAM = Pieces(FIRST, CONTENT, LAST)
+CLAUDE_STREAM = Pieces(CLAUDE_FIRST, CLAUDE_CONTENT, CLAUDE_LAST)
 
 
 class Upstream(asyncio.Protocol):
@@ -104,25 +143,27 @@ class Upstream(asyncio.Protocol):
             self._stream(_IDLE_CHUNKS, IDLE_GAP_S)
         elif b"bench-paced" in body:
             self._stream(self._chunks, PACED_GAP_S)
+        elif b"bench-claude" in body:
+            self._stream(self._chunks, self._gap_s, CLAUDE_STREAM)
         else:
             self._stream(self._chunks, self._gap_s)
 
-    def _stream(self, chunks: int, gap_s: float) -> None:
-        self._transport.write(SSE_HEAD + FIRST)
-        self._content(chunks, gap_s)
+    def _stream(self, chunks: int, gap_s: float, pieces: Pieces = OPENAI_STREAM) -> None:
+        self._transport.write(SSE_HEAD + pieces.first)
+        self._content(chunks, gap_s, pieces)
 
-    def _content(self, left: int, gap_s: float) -> None:
+    def _content(self, left: int, gap_s: float, pieces: Pieces) -> None:
         """Write one chunk a turn of the loop, so that each is a write of its own."""
         if self._transport is None:
             return
         if not left:
-            self._transport.write(LAST)
+            self._transport.write(pieces.last)
             return
-        self._transport.write(CONTENT)
+        self._transport.write(pieces.content)
         if gap_s:
-            self._loop.call_later(gap_s, self._content, left - 1, gap_s)
+            self._loop.call_later(gap_s, self._content, left - 1, gap_s, pieces)
         else:
-            self._loop.call_soon(self._content, left - 1, gap_s)
+            self._loop.call_soon(self._content, left - 1, gap_s, pieces)
 
 
 def _content_length(head: bytes) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import orjson
 import pytest
 
 from providers.call import Call
+from providers.dialects import DIALECTS
+from providers.dialects.base import Dialect
+from providers.events import Event, Kind, PassedEvent
 from providers.pricing import Rates, RateSchedule
 from providers.upstream import Account, Timeouts, Upstream
 from providers.wires import CHAT
@@ -101,6 +105,39 @@ TEXT_STREAM = b"".join(
         DONE,
     ]
 )
+
+
+def seen(events: Iterable[Event]) -> list[Any]:
+    """Return everything that a relay and a renderer could see of the events.
+
+    What passes unparsed is one event for each read of the network: it is taken apart here.
+    """
+    return [
+        (event.kind, event.raw, event.wire, list(event.choices), event.usage, list(event.finish_reasons))
+        + ((event.error.owner, event.error.code, event.error.message) if event.error else ())
+        for event in _parted(events)
+    ]
+
+
+def _parted(events: Iterable[Event]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, PassedEvent):
+            for raw in event.raw.split(b"\n\n")[:-1]:
+                yield PassedEvent(raw + b"\n\n", event.wire, event._parse)
+        else:
+            yield event
+
+
+def decode(pieces: Iterable[bytes], call: Call | None = None, dialect: Dialect | None = None) -> list[Event]:
+    """Return the events of a stream that comes in `pieces`."""
+    decoder = (dialect or DIALECTS["openai"]).stream(call or make_call(stream=True))
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    return [*events, *decoder.close()]
+
+
+def ends_whole(events: Sequence[Event]) -> bool:
+    """Does the stream end as a whole one?"""
+    return bool(events) and events[-1].kind is Kind.DONE
 
 
 def cassettes(*providers: str) -> list[Any]:

@@ -1,214 +1,26 @@
-"""The contract of every dialect, and what the OpenAI dialect does with its own form."""
-
-from contextlib import suppress
-from copy import deepcopy
+"""What the OpenAI dialect does with its own form."""
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from providers.dialects import DIALECTS, openai
 from providers.errors import Owner, UpstreamError
-from providers.events import Kind, PassedEvent
+from providers.events import Kind
 from providers.tests.samples import (
     DONE,
     TEXT_STREAM,
     answer,
-    cassettes,
     chunk,
+    decode,
+    ends_whole,
     make_call,
     make_upstream,
     sse,
     usage_chunk,
 )
-from providers.wires import CHAT, EMBEDDINGS
+from providers.wires import EMBEDDINGS
 
-ALL = [pytest.param(dialect, id=name) for name, dialect in DIALECTS.items()]
 OPENAI = DIALECTS["openai"]
-
-
-def seen(events):
-    """Return everything that a relay and a renderer could see of the events.
-
-    Content that passes unparsed is one event for each read of the network: it is taken apart here.
-    """
-    parted = [
-        part
-        for event in events
-        for part in (
-            [PassedEvent(raw + b"\n\n", event.wire, event._parse) for raw in event.raw.split(b"\n\n")[:-1]]
-            if isinstance(event, PassedEvent)
-            else [event]
-        )
-    ]
-    return [
-        (event.kind, event.raw, event.wire, list(event.choices), event.usage, list(event.finish_reasons))
-        + ((event.error.owner, event.error.code, event.error.message) if event.error else ())
-        for event in parted
-    ]
-
-
-def decode(pieces, call=None, dialect=OPENAI):
-    decoder = dialect.stream(call or make_call(stream=True))
-    events = [event for piece in pieces for event in decoder.feed(piece)]
-    return [*events, *decoder.close()]
-
-
-def ends_whole(events):
-    return bool(events) and events[-1].kind is Kind.DONE
-
-
-# ---------------------------------------------------------------- the contract
-
-
-@pytest.mark.parametrize("dialect", ALL)
-@pytest.mark.parametrize("stream", [False, True])
-def test_it_encodes_twice_alike_and_leaves_the_call_alone(dialect, stream):
-    call = make_call(stream=stream, temperature=0.5, tools=[{"type": "function", "function": {"name": "f"}}])
-    before = deepcopy((call.body, call.raw))
-    upstream = make_upstream(model="vendor-model", dialect=dialect.name)
-    once, again = dialect.encode(call, upstream), dialect.encode(call, upstream)
-    assert once == again
-    assert (call.body, call.raw) == before
-    assert once.path.startswith("/")
-    assert isinstance(orjson.loads(once.body), dict)
-    assert "vendor-secret" not in repr((once, upstream))
-
-
-@pytest.mark.parametrize("dialect", ALL)
-def test_it_classifies_every_status(dialect):
-    for status in range(300, 600):
-        for body in (b"", b"{}", b'{"error": {"message": "no"}}', b"<html>", b"\xff"):
-            error = dialect.error(status, {}, body)
-            assert isinstance(error, UpstreamError)
-            assert isinstance(error.owner, Owner)
-            assert isinstance(error.retryable, bool)
-            assert error.status == status
-
-
-@pytest.mark.parametrize("dialect", ALL)
-@given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")))
-def test_it_raises_nothing_but_upstream_errors_of_any_bytes(dialect, body):
-    for wire in (CHAT, EMBEDDINGS):
-        with suppress(UpstreamError):
-            dialect.decode(body, make_call(wire=wire))
-    assert isinstance(dialect.error(500, {}, body), UpstreamError)
-    events = decode([body], dialect=dialect)
-    assert not ends_whole(events)
-
-
-@pytest.mark.parametrize("dialect", ALL)
-@given(data=st.data())
-def test_it_never_ends_a_truncated_stream_whole_before_its_finish_reason(dialect, data):
-    finished_at = TEXT_STREAM.index(b'"finish_reason":"stop"')
-    cut = data.draw(st.integers(0, finished_at))
-    events = decode([TEXT_STREAM[:cut]], dialect=dialect)
-    assert events[-1].kind is Kind.ERROR
-    assert sum(event.kind is Kind.ERROR for event in events) == 1
-
-
-@pytest.mark.parametrize("dialect", ALL)
-@given(data=st.data())
-def test_it_survives_a_stream_with_bytes_changed(dialect, data):
-    text = bytearray(TEXT_STREAM)
-    places = st.integers(0, len(text) - 1)
-    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=5)):
-        text[place] = value
-    events = decode([bytes(text)], dialect=dialect)
-    ends = [event.kind for event in events if event.kind in (Kind.DONE, Kind.ERROR)]
-    assert ends == [events[-1].kind]
-
-
-@pytest.mark.parametrize("dialect", ALL)
-def test_it_reports_a_broken_model_list(dialect):
-    for body in (b"", b"[]", b"{}", b'{"data": 3}', b"<html>"):
-        with pytest.raises(UpstreamError):
-            dialect.model_list(body)
-
-
-# ---------------------------------------------------------------- recorded traffic
-
-
-def recorded_call(cassette):
-    body = cassette["request"]["body"] or {}
-    return make_call(
-        stream=bool(body.get("stream")),
-        wire=EMBEDDINGS if cassette["kind"] == "embeddings" else CHAT,
-        n=body.get("n"),
-        stream_options=body.get("stream_options"),
-    )
-
-
-def is_chat(cassette):
-    return cassette is not None and cassette["kind"] in ("chat", "compat_chat", "embeddings")
-
-
-RECORDED = [param for param in cassettes("openai", "compat") if param.marks or is_chat(param.values[0])]
-STREAMS = [
-    param
-    for param in RECORDED
-    if param.marks or (param.values[0]["response"]["body"] or "").lstrip().startswith(("data:", ":"))
-]
-ANSWERS = [param for param in RECORDED if param.marks or param not in STREAMS]
-
-
-@pytest.mark.parametrize("cassette", STREAMS)
-def test_it_decodes_a_recorded_stream_alike_for_every_split(cassette):
-    call, text = recorded_call(cassette), cassette["response"]["body"].encode()
-    whole = seen(decode([text], call))
-    assert whole[-1][0] in (Kind.DONE, Kind.ERROR)
-    # Every place for one cut, in steps that keep long recordings quick, and every byte alone.
-    for place in range(0, len(text), max(len(text) // 200, 1)):
-        assert seen(decode([text[:place], text[place:]], call)) == whole, place
-    assert seen(decode([text[i : i + 1] for i in range(len(text))], call)) == whole
-
-
-@pytest.mark.parametrize("cassette", STREAMS)
-def test_it_finds_usage_and_finish_reason_in_a_recorded_stream(cassette):
-    events = decode([cassette["response"]["body"].encode()], recorded_call(cassette))
-    features = cassette["features"]
-    if not any(feature.startswith("finish:") for feature in features):
-        pytest.skip("recorded without a finish reason")
-    assert ends_whole(events)
-    finished = [f"finish:{reason}" for event in events for reason in event.finish_reasons]
-    assert finished
-    assert set(finished) <= set(features)
-    counted = [event.usage for event in events if event.usage is not None]
-    if "usage" in features:
-        assert counted
-    # Where vendors send running counts, the last is the final one.
-    for usage in counted:
-        assert min(usage.prompt, usage.completion, usage.cached, usage.reasoning) >= 0
-        assert usage.total <= counted[-1].total
-
-
-@pytest.mark.parametrize("cassette", ANSWERS)
-def test_it_decodes_a_recorded_answer(cassette):
-    call, response = recorded_call(cassette), cassette["response"]
-    body = (response["body"] or "").encode()
-    if response["status"] >= 300:
-        error = OPENAI.error(response["status"], response["headers"], body)
-        assert error.message
-        assert error.status == response["status"]
-        return
-    decoded = OPENAI.decode(body, call)
-    assert decoded.usage is not None
-    assert decoded.usage.total > 0
-    assert decoded.finish_reasons
-    assert decoded.message == orjson.loads(body)
-
-
-@pytest.mark.parametrize("cassette", ANSWERS)
-def test_it_refuses_every_beginning_of_a_recorded_answer(cassette):
-    call, response = recorded_call(cassette), cassette["response"]
-    body = (response["body"] or "").strip().encode()
-    for place in range(0, len(body), max(len(body) // 100, 1)):
-        if response["status"] < 300:
-            with pytest.raises(UpstreamError):
-                OPENAI.decode(body[:place], call)
-        else:
-            assert isinstance(OPENAI.error(response["status"], {}, body[:place]), UpstreamError)
 
 
 # ---------------------------------------------------------------- OpenAI: encode

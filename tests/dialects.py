@@ -1,0 +1,29 @@
+"""One provider of each dialect, all at the conformance kit's fake vendor."""
+
+from typing import Any
+
+import yaml
+
+from tests.upstream import UPSTREAM_KEY
+
+# Where the fake vendor plays each of them: ../shared/conformance/README.md.
+PATHS = {
+    "openai": "/openai/v1",
+    "anthropic": "/anthropic",
+    "gemini": "/gemini",
+    "mistral": "/mistral/v1",
+    "ollama": "/ollama",
+}
+
+
+def providers_at(url: str) -> list[dict[str, Any]]:
+    """Return the providers of a configuration file, each named as its dialect."""
+    return [
+        {"name": name, "dialect": name, "base_url": f"{url}{path}", "api_key": UPSTREAM_KEY}
+        for name, path in PATHS.items()
+    ]
+
+
+def all_dialects(url: str, **more: Any) -> dict[str, str]:
+    """Return the configuration files of a gateway with every dialect at `url`; `more` adds sections."""
+    return {"config.yaml": yaml.safe_dump({"version": 1, "providers": providers_at(url), **more})}
