@@ -89,7 +89,7 @@ def _make_admin(started: Started) -> None:
 
 def _make_demo(started: Started) -> None:
     if not Provider.objects.filter(name="demo").exists():
-        Provider.objects.create(name="demo", dialect=Provider.Dialect.OPENAI, base_url=DEMO_URL)
+        Provider.objects.create(name="demo", dialect="openai", base_url=DEMO_URL)
     tenant, _ = Tenant.objects.get_or_create(name="demo")
     if not ApiKey.objects.filter(name=DEMO_KEY).exists():
         key, started.demo_key = ApiKey.issue(tenant=tenant, name=DEMO_KEY)

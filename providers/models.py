@@ -12,6 +12,7 @@ from django.utils import timezone
 from config.models import TrackedModel
 from config.money import UsdField
 from config.vault import Vault, reference
+from providers.dialects import DIALECTS
 from providers.quirks import read_quirks
 
 DEMO_URL = "demo://"
@@ -20,6 +21,11 @@ DEMO_URL = "demo://"
 def vault() -> Vault:
     """Return the vault under the configured keys."""
     return Vault(settings.SECRET_KEYS)
+
+
+def dialect_choices() -> list[tuple[str, str]]:
+    """Return the wire formats that a provider may speak, and what people call them."""
+    return [(name, dialect.label) for name, dialect in DIALECTS.items()]
 
 
 def _check_base_url(value: str) -> None:
@@ -67,22 +73,13 @@ class Provider(TrackedModel):
     snapshot_part = "providers"
     snapshot_ignores = frozenset({"models_refreshed_at", "models_error"})
 
-    class Dialect(models.TextChoices):
-        """The wire formats a provider may speak."""
-
-        OPENAI = "openai", "OpenAI and compatible"
-        ANTHROPIC = "anthropic", "Anthropic"
-        GEMINI = "gemini", "Gemini"
-        MISTRAL = "mistral", "Mistral"
-        OLLAMA = "ollama", "Ollama"
-
     name = models.CharField(
         max_length=60,
         unique=True,
         validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*\Z", "use a-z, 0-9, dot, dash and underscore")],
         help_text='Also the namespace of its models: "openai" serves "openai/gpt-4o".',
     )
-    dialect = models.CharField(max_length=20, choices=Dialect, help_text="The vendor's wire format.")
+    dialect = models.CharField(max_length=20, choices=dialect_choices, help_text="The vendor's wire format.")
     base_url = models.CharField(
         "base URL",
         max_length=500,

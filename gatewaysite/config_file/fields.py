@@ -10,7 +10,7 @@ from typing import Any
 from gatewaysite.config_file import values
 from gatewaysite.config_file.problems import Problems, did_you_mean
 from keys.models import Budget, RateLimit
-from providers.models import Provider
+from providers.dialects import DIALECTS
 from proxy.models import CacheExclusion, Route
 
 
@@ -35,7 +35,7 @@ MODELS = Field("model", "model", values.optional_text)
 
 PROVIDER = (
     Field("name", "name", required=True),
-    Field("dialect", "dialect", values.choice(Provider.Dialect), required=True),
+    Field("dialect", "dialect", values.one_of(DIALECTS), required=True),
     Field("base_url", "base_url", required=True),
     Field("auth_header", "auth_header", values.optional_text),
     Field("extra_headers", "extra_headers", values.headers, values.headers_written),

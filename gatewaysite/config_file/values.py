@@ -4,7 +4,7 @@ A reader raises ValueError with the end of a sentence whose beginning is the fie
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -94,7 +94,11 @@ def usd_written(nanousd: int | None) -> str | None:
 
 def choice(choices: type[models.TextChoices]) -> Reader:
     """Return a reader of one of a row's choices."""
-    known = [str(value) for value in choices.values if value]
+    return one_of([str(value) for value in choices.values if value])
+
+
+def one_of(known: Collection[str]) -> Reader:
+    """Return a reader of one of the names in `known`."""
 
     def read(value: Any) -> str:
         if value not in known:

@@ -7,8 +7,9 @@ from providers.dialects.openai import OpenAI
 from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 _OPENAI = OpenAI()
+_ALL: tuple[Dialect, ...] = (_OPENAI,)
 
-DIALECTS: Mapping[str, Dialect] = {"openai": _OPENAI}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
 # Who reads a format again that was kept as it came.
 READERS: Mapping[str, Dialect] = {

@@ -35,6 +35,7 @@ class Dialect(Protocol):
     """What adding a vendor needs."""
 
     name: str
+    label: str  # for people, where they choose one
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return the headers that show `credential`; `header` overrides the dialect's own one."""

@@ -48,6 +48,7 @@ class OpenAI:
     """OpenAI and compatible servers."""
 
     name = "openai"
+    label = "OpenAI and compatible"
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return a Bearer token, or the bare key in the provider's own header (Azure: api-key)."""
