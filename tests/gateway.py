@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.servers import MANAGE, Child, eventually, free_port
+from tests.servers import CHECKOUT, Child, eventually, free_port
 
 SERVES = "The gateway serves on "
 _KEY = re.compile(r"Demo key: (sk-gw-\S+)")
@@ -28,7 +28,13 @@ class Gateway:
     """`manage.py serve`, startable again after a stop or a kill."""
 
     def __init__(
-        self, data_dir: Path, env: Mapping[str, str], *, workers: int, arguments: Sequence[str]
+        self,
+        data_dir: Path,
+        env: Mapping[str, str],
+        *,
+        workers: int,
+        arguments: Sequence[str],
+        manage: Path = CHECKOUT / "manage.py",
     ) -> None:
         """Choose a port; `start` starts it."""
         self.data_dir = data_dir
@@ -45,6 +51,7 @@ class Gateway:
         self.key = ""
         self.admin_password = ""
         self._arguments = arguments
+        self._manage = (sys.executable, str(manage))
         self._process: Child | None = None
         self._earlier_output = ""
 
@@ -63,7 +70,7 @@ class Gateway:
         """Start it and wait until it serves; take note of what the first start prints."""
         self._forget()
         self._process = Child(
-            "gateway", [*MANAGE, "serve", *self._arguments], env=self.env, cwd=self.data_dir
+            "gateway", [*self._manage, "serve", *self._arguments], env=self.env, cwd=self.data_dir
         )
         if not ready:
             return
@@ -103,7 +110,7 @@ class Gateway:
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this gateway's data and return what it printed."""
-        with contextlib.closing(_Command([*MANAGE, *arguments], self)) as command:
+        with contextlib.closing(_Command([*self._manage, *arguments], self)) as command:
             return command.output
 
     def discard(self) -> None:
@@ -157,15 +164,19 @@ def running_gateway(
     arguments: Sequence[str] = (),
     files: Mapping[str, str] | None = None,
     ready: bool = True,
+    checkout: Path = CHECKOUT,
 ) -> Iterator[Gateway]:
     """Serve a gateway for the length of the block.
 
     `env` overrides the defaults of every variable; `files` are written to its working directory first.
+    `checkout`: whose code it runs.
     """
     with tempfile.TemporaryDirectory(prefix="gateway-served-", ignore_cleanup_errors=True) as directory:
         for name, content in (files or {}).items():
             (Path(directory) / name).write_text(content)
-        gateway = Gateway(Path(directory), env or {}, workers=workers, arguments=arguments)
+        gateway = Gateway(
+            Path(directory), env or {}, workers=workers, arguments=arguments, manage=checkout / "manage.py"
+        )
         try:
             gateway.start(ready=ready)
             yield gateway

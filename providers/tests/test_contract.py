@@ -52,7 +52,7 @@ RICH = [
 def test_it_encodes_twice_alike_and_leaves_the_call_alone(dialect, stream):
     call = make_call(stream=stream, messages=RICH, tools=[WEATHER], temperature=0.5, max_tokens=100)
     before = deepcopy((call.body, call.raw))
-    upstream = make_upstream(model="vendor-model", dialect=dialect.name)
+    upstream = make_upstream(model="vendor-model", dialect=dialect.name, drop_unsupported_params=True)
     once, again = dialect.encode(call, upstream), dialect.encode(call, upstream)
     assert once == again
     assert (call.body, call.raw) == before
