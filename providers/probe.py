@@ -5,6 +5,7 @@ echoes. Proxies from the environment are left alone and redirects are not follow
 plane: a test that goes another way than the traffic shows nothing.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 16 * 2**20
 MASK = "[hidden]"
 _SHORTEST_SECRET = 4
+_VERSION_FIRST, _VERSION_LAST = re.compile(r"/v\d[a-z0-9]*/"), re.compile(r"/v\d[a-z0-9]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def probe(provider: Provider, *, timeout_s: float = TIMEOUT_S) -> ProbeResult:
 def _models(
     provider: Provider, dialect: Dialect, credential: str, *, secrets: Sequence[str], timeout_s: float
 ) -> Sequence[Mapping[str, object]]:
-    url = provider.base_url.rstrip("/") + dialect.models_path()
+    url = _joined(provider.base_url.rstrip("/"), dialect.models_path())
     headers = {**provider.extra_headers, **dialect.auth_headers(credential, provider.auth_header)}
     status, answered, body = _fetch(url, headers, connect_s=provider.connect_timeout_s, timeout_s=timeout_s)
     # Before any parsing, which may cut or re-encode what it quotes.
@@ -75,6 +77,11 @@ def _models(
     if status >= 400:
         raise _Failed(f"Status {status}: {dialect.error(status, answered, body).message}")
     return dialect.model_list(body)
+
+
+def _joined(base_url: str, path: str) -> str:
+    """Return the list's URL; a path that names its version (/v1beta/models) needs none of the base URL's."""
+    return (_VERSION_LAST.sub("", base_url) if _VERSION_FIRST.match(path) else base_url) + path
 
 
 def _fetch(

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 from providers.dialects.base import Dialect
+from providers.dialects.gemini import Gemini
 from providers.dialects.openai import OpenAI
 from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 _OPENAI = OpenAI()
-_ALL: tuple[Dialect, ...] = (_OPENAI,)
+_ALL: tuple[Dialect, ...] = (_OPENAI, Gemini())
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 

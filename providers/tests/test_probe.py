@@ -219,3 +219,11 @@ def test_it_stops_reading_an_endless_answer(vendor, monkeypatch):
     monkeypatch.setattr("providers.probe.MAX_BODY_BYTES", 1000)
     vendor.body = b"x" * 100_000
     assert "larger than" in probe(provider(vendor.url)).error
+
+
+@pytest.mark.parametrize("base", ["", "/", "/v1beta", "/v1beta/", "/v1"])
+def test_it_asks_for_a_version_once(vendor, base):
+    vendor.body = b'{"models": [{"name": "models/gemini-2.5-flash"}]}'
+    stored = Provider(name="g", dialect="gemini", base_url=vendor.url.removesuffix("/v1") + base)
+    assert probe(stored).names == ["gemini-2.5-flash"]
+    assert vendor.seen[0][0] == "/v1beta/models?pageSize=1000"
