@@ -1,6 +1,5 @@
 """The Gemini dialect: paths, keys, lists, embeddings, and all of it on recorded traffic."""
 
-import contextlib
 import re
 from contextlib import suppress
 from copy import deepcopy
@@ -280,7 +279,7 @@ PARTS = st.fixed_dictionaries({"candidates": st.lists(st.fixed_dictionaries({"co
 def test_it_survives_every_answer(body):
     raw = orjson.dumps(body)
     for call in (make_call(), embed(input="a")):
-        with contextlib.suppress(UpstreamError):
+        with suppress(UpstreamError):
             orjson.dumps(GEMINI.decode(raw, call).message)
     events = decode([b"data: " + raw + b"\n\n"])
     assert [event.kind for event in events if event.kind in (Kind.DONE, Kind.ERROR)] == [events[-1].kind]
@@ -311,7 +310,11 @@ PARAMS = words(
     temperature logprobs top_logprobs modalities seed top_k
     """
 )
-MESSAGES = st.lists(st.dictionaries(FIELDS, CLIENT, max_size=4).map(lambda each: {"role": "user", **each}))
+ROLES = words("user assistant tool system nobody")
+MESSAGES = st.lists(
+    st.builds(lambda role, fields: {**fields, "role": role}, ROLES, st.dictionaries(FIELDS, CLIENT)),
+    max_size=4,
+)
 
 
 @given(st.dictionaries(PARAMS, CLIENT), MESSAGES, st.sampled_from(["gemini-2.5-pro", "gemini-3-pro"]))
