@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from providers.dialects.base import Dialect
 from providers.dialects.gemini import Gemini
+from providers.dialects.mistral import Mistral
+from providers.dialects.ollama import Ollama
 from providers.dialects.openai import OpenAI
 from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 _OPENAI = OpenAI()
-_ALL: tuple[Dialect, ...] = (_OPENAI, Gemini())
+_ALL: tuple[Dialect, ...] = (_OPENAI, Gemini(), Mistral(), Ollama())
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 

@@ -96,7 +96,7 @@ class TranslatedStream:
         payload = self.payload_of(record)
         if payload is None or not payload.strip():
             return
-        if payload.strip() == b"[DONE]":
+        if payload.lstrip().startswith(b"[DONE]"):  # no JSON starts so, whatever was put on its line
             self.end(events)
             return
         try:
