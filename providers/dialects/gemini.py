@@ -90,7 +90,7 @@ class Gemini:
                 raise error_in_body(message["error"])
             return gemini_embeddings.embeddings_of(message, call)
 
-    def stream(self, call: Call) -> StreamDecoder:  # noqa: ARG002 - the contract's signature
+    def stream(self, call: Call) -> StreamDecoder:
         """Return the decoder of one stream."""
         return GeminiStream()
 

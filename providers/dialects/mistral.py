@@ -56,7 +56,7 @@ class Mistral:
             vectors = [row["embedding"] for row in message["data"]]
             return embeddings_answer(vectors, call, usage=usage_of(message.get("usage")))
 
-    def stream(self, call: Call) -> StreamDecoder:  # noqa: ARG002 - the contract's signature
+    def stream(self, call: Call) -> StreamDecoder:
         """Return the decoder of one stream."""
         return MistralStream()
 

@@ -70,7 +70,7 @@ class Ollama:
             usage = None if tokens is None else Usage(prompt=count(tokens))
             return embeddings_answer(message["embeddings"], call, usage=usage)
 
-    def stream(self, call: Call) -> StreamDecoder:  # noqa: ARG002 - the contract's signature
+    def stream(self, call: Call) -> StreamDecoder:
         """Return the decoder of one stream."""
         return OllamaStream()
 
