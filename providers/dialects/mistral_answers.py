@@ -18,6 +18,7 @@ from providers.errors import Owner, UpstreamError
 from providers.events import Answer, Event, Kind, TextEvent, delta_event, finish_event, usage_event
 from providers.usage import Usage
 
+MAX_CALLS = 10_000  # an index above it is none
 _REASONS: Mapping[str, str] = {
     "stop": STOP,
     "length": LENGTH,
@@ -54,6 +55,10 @@ class MistralStream(TranslatedStream):
 
     def read(self, payload: Mapping[str, Any], events: list[Event]) -> None:
         """Append what one chunk says. Raises UpstreamError."""
+        text = _plain_text(payload)
+        if text and 0 in self._numbers:
+            events.append(TextEvent(text))
+            return
         error = error_in(payload)
         if error is not None:
             raise error
@@ -107,16 +112,18 @@ class _Numbers:
         return _function(identity, function) | {"index": number}
 
     def _number_of(self, call: Mapping[str, Any], identity: str) -> int:
-        given, taken = call.get("index"), self._ids
+        taken, given = self._ids, usages.count(call.get("index")) if "index" in call else -1
+        known = 0 <= given <= MAX_CALLS
         if identity:
-            for number, known in taken.items():
-                if known == identity:
+            for number, other in taken.items():
+                if other == identity:
                     return number
         elif not call["function"].get("name"):  # the rest of a call that has begun
-            return given if isinstance(given, int) and given in taken else len(taken) - 1
-        # The index says nothing when another call has it already.
-        free = isinstance(given, int) and not isinstance(given, bool) and given >= 0 and given not in taken
-        return given if free and isinstance(given, int) else max(taken, default=-1) + 1
+            if not taken:
+                raise broken("a tool call has no name")
+            return given if known and given in taken else max(taken)
+        # An index that another call has already says nothing.
+        return given if known and given not in taken else max(taken, default=-1) + 1
 
 
 def usage_of(counts: Any) -> Usage | None:
@@ -169,6 +176,20 @@ def _said(content: Any) -> tuple[str, str]:
 def _thought(part: Any) -> str:
     text = part if isinstance(part, str) else part.get("text") or ""  # references have none
     return text if isinstance(text, str) else ""
+
+
+def _plain_text(chunk: Mapping[str, Any]) -> str:
+    """Return the text of a chunk that says nothing else, as most do; "" of any other."""
+    choices = chunk.get("choices")
+    if choices.__class__ is not list or len(choices) != 1 or "usage" in chunk:
+        return ""
+    choice = choices[0]
+    delta = choice.get("delta")
+    if delta.__class__ is not dict or len(delta) != 1 or choice.get("index") != 0:
+        return ""
+    text = delta.get("content")
+    plain = choice.get("finish_reason") is None and not choice.get("logprobs")
+    return text if plain and isinstance(text, str) else ""
 
 
 def _text_event(text: str, index: int, logprobs: Any) -> Event:

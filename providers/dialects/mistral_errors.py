@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from providers.dialects.openai_errors import read_error as read_openai_error
-from providers.errors import Owner, UpstreamError
+from providers.errors import Owner, UpstreamError, text_of
 
 MAX_DETAILS = 5
 
@@ -67,11 +67,11 @@ def _enveloped(told: Mapping[str, Any]) -> bytes:
 def _detail(detail: Mapping[str, Any]) -> tuple[str, str]:
     """Return the field that a complaint is about, as the client wrote it, and the complaint."""
     loc = detail.get("loc")
-    return _path(loc if isinstance(loc, list) else ()), str(detail.get("msg") or detail.get("type") or "")
+    return _path(loc if isinstance(loc, list) else ()), text_of(detail.get("msg") or detail.get("type")) or ""
 
 
 def _path(loc: Sequence[Any]) -> str:
     path = ""
     for step in loc[1:] if loc and loc[0] == "body" else loc:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+        path += f"[{step}]" if isinstance(step, int) else f".{text_of(step)}"
     return path.removeprefix(".")

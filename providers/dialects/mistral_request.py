@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from providers.call import Call
+from providers.canonical import text_in
 from providers.dialects.conversation import chosen_name, invalid, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.mistral_messages import messages_of
@@ -61,7 +62,8 @@ _FIM_AS_THEY_ARE = (
     "min_tokens",
     "prompt_cache_key",
 )
-_FIM_KNOWN = frozenset({*_FIM_AS_THEY_ARE, "seed"})
+# `echo` is done by who writes the answer for the client.
+_FIM_KNOWN = frozenset({*_FIM_AS_THEY_ARE, "seed", "echo"})
 _EMBEDDINGS_KNOWN = frozenset(
     {"input", "dimensions", "output_dimension", "encoding_format", "output_dtype", "metadata"}
 )
@@ -76,6 +78,9 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     left_out = dropped(body, known, upstream)
     sent: dict[str, Any] = {"model": upstream.model, "messages": messages_of(body, upstream)}
     sent |= _kept(body, _AS_THEY_ARE)
+    expected = body.get("prediction")
+    if isinstance(expected, dict):  # OpenAI's may be a list of parts
+        sent["prediction"] = {"type": "content", "content": text_in(expected.get("content"))}
     if "service_tier" in known:
         sent["service_tier"] = body["service_tier"]
     _put(sent, "max_tokens", output_limit(body))
@@ -94,7 +99,7 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
 
 def fills_in(call: Call) -> bool:
     """Does the call ask for what stands between a prompt and a suffix, which chat cannot say?"""
-    return call.wire == COMPLETIONS and call.sent.get("suffix") is not None
+    return call.wire == COMPLETIONS and bool(call.sent.get("suffix"))
 
 
 def fim_request(call: Call, upstream: Upstream) -> UpstreamRequest:

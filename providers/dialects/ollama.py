@@ -7,6 +7,7 @@ ollama_errors. https://docs.ollama.com/api
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from providers.call import Call
 from providers.dialects.base import StreamDecoder
@@ -79,9 +80,9 @@ class Ollama:
         return read_error(status, headers, body)
 
 
-def _created(modified_at: object) -> int:
+def _created(modified_at: Any) -> int:
     """Return when a model was pulled or made, in seconds; 0 where that is not told."""
     try:
-        return count(int(datetime.fromisoformat(str(modified_at)).timestamp()))
-    except (ValueError, OverflowError, OSError):
+        return count(int(datetime.fromisoformat(modified_at).timestamp()))
+    except (TypeError, ValueError, OverflowError, OSError):
         return 0

@@ -26,7 +26,9 @@ def messages_of(body: Mapping[str, Any], upstream: Upstream) -> list[dict[str, A
     names: dict[str, str] = {}  # of the functions called so far, by the calls' ids
     messages = []
     for where, role, message in messages_in(body, upstream):
-        sent = {"role": role, **_content(message, where, upstream)}
+        # An answer may have been cut in the middle of a sentence, as Anthropic's is at citations.
+        between = "" if role == "assistant" else "\n"
+        sent = {"role": role, **_content(message, where, upstream, between=between)}
         if role == "assistant":
             calls = calls_in(message, where, upstream)
             names.update({call.id: call.name for call in calls})
@@ -63,7 +65,7 @@ def _answered(message: Mapping[str, Any], where: str, names: Mapping[str, str]) 
     return {field: value for field, value in answered.items() if value}
 
 
-def _content(message: Mapping[str, Any], where: str, upstream: Upstream) -> dict[str, Any]:
+def _content(message: Mapping[str, Any], where: str, upstream: Upstream, *, between: str) -> dict[str, Any]:
     texts, images = [], []
     for named, part in parts_of(message, where):
         text = text_of_part(part, named)
@@ -71,7 +73,7 @@ def _content(message: Mapping[str, Any], where: str, upstream: Upstream) -> dict
             texts.append(text)
         else:
             images.append(_image(part, named, upstream))
-    sent: dict[str, Any] = {"content": "\n".join(texts)}
+    sent: dict[str, Any] = {"content": between.join(texts)}
     if images:
         sent["images"] = images
     return sent

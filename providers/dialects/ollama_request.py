@@ -33,7 +33,8 @@ _CHAT_KNOWN = _OPTION_NAMES | {
     "logprobs",
     "top_logprobs",
 }
-_GENERATE_KNOWN = _OPTION_NAMES | {"model", "prompt", "suffix", "stream", "stream_options", "raw"}
+# `echo` is done by who writes the answer for the client.
+_GENERATE_KNOWN = _OPTION_NAMES | {"model", "prompt", "suffix", "stream", "stream_options", "raw", "echo"}
 _EMBED_KNOWN = frozenset({"input", "dimensions", "encoding_format", "keep_alive", "options", "truncate"})
 # As Ollama's own compatible endpoint maps them: https://github.com/ollama/ollama (openai/openai.go).
 _LEVELS: Mapping[str, bool | str] = {
@@ -74,7 +75,7 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
 
 def completes(call: Call) -> bool:
     """Can /api/generate say the whole call? It takes one prompt, with or without a suffix."""
-    if call.wire != COMPLETIONS or _prompt(call.sent) is None:
+    if call.wire != COMPLETIONS or not _prompt(call.sent):  # an empty one only loads the model
         return False
     if not isinstance(call.sent.get("suffix"), (str, type(None))):
         return False

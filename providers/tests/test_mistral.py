@@ -274,7 +274,9 @@ def completions_call(**fields):
 
 @pytest.mark.parametrize("prompt", ["def f(", ["def f("]])
 def test_it_fills_in_what_stands_before_a_suffix(prompt):
-    call = completions_call(prompt=prompt, suffix="return", max_tokens=7, seed=1, stream=True, user="u", n=1)
+    call = completions_call(
+        prompt=prompt, suffix="return", max_tokens=7, seed=1, stream=True, user="u", echo=True
+    )
     request = MISTRAL.encode(call, UPSTREAM)
     assert request.path == "/fim/completions"
     assert request.dropped_params == ("user",)
@@ -294,7 +296,7 @@ def test_it_fills_in_what_stands_before_a_suffix(prompt):
         ({"prompt": ["a", "b"], "suffix": "c"}, "prompt"),
         ({"suffix": "c"}, "prompt"),
         ({"prompt": "a", "suffix": 3}, "suffix"),
-        ({"prompt": "a", "suffix": "c", "echo": True}, "echo"),
+        ({"prompt": "a", "suffix": "c", "best_of": 3}, "best_of"),
     ],
 )
 def test_it_names_what_it_cannot_fill_in(fields, param):
@@ -303,8 +305,9 @@ def test_it_names_what_it_cannot_fill_in(fields, param):
     assert refused.value.param == param
 
 
-def test_it_sends_a_prompt_without_suffix_as_chat():
-    assert MISTRAL.encode(completions_call(prompt="x"), UPSTREAM).path == "/chat/completions"
+@pytest.mark.parametrize("suffix", [None, ""])
+def test_it_sends_a_prompt_without_suffix_as_chat(suffix):
+    assert MISTRAL.encode(completions_call(prompt="x", suffix=suffix), UPSTREAM).path == "/chat/completions"
 
 
 def embed_call(**fields):

@@ -156,6 +156,10 @@ def test_it_names_what_it_cannot_say(asked, param):
             {"role": "assistant", "content": "x", "thinking": "t"},
         ),
         (
+            {"role": "assistant", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]},
+            {"role": "assistant", "content": "xy"},
+        ),
+        (
             {"role": "tool", "tool_call_id": "c1", "content": "x", "name": "f"},
             {"role": "tool", "content": "x", "tool_name": "f", "tool_call_id": "c1"},
         ),
@@ -249,7 +253,7 @@ def completions_call(**fields):
 @pytest.mark.parametrize("prompt", ["def f(", ["def f("]])
 def test_it_completes_a_prompt(prompt):
     call = completions_call(
-        prompt=prompt, suffix="return", max_tokens=7, stop="x", stream=True, user="u", n=1
+        prompt=prompt, suffix="return", max_tokens=7, stop="x", stream=True, user="u", echo=True
     )
     request = OLLAMA.encode(call, UPSTREAM)
     assert request.path == "/api/generate"
@@ -265,7 +269,13 @@ def test_it_completes_a_prompt(prompt):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"prompt": ["a", "b"]}, {"prompt": [1, 2]}, {"prompt": "a", "echo": True}, {"prompt": "a", "suffix": 1}],
+    [
+        {"prompt": ["a", "b"]},
+        {"prompt": [1, 2]},
+        {"prompt": "a", "best_of": 3},
+        {"prompt": ""},
+        {"prompt": "a", "suffix": 1},
+    ],
 )
 def test_it_sends_what_it_cannot_complete_as_chat_or_refuses_it(fields):
     call = completions_call(**fields)
