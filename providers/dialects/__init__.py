@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 
+from providers.dialects.anthropic import Anthropic
 from providers.dialects.base import Dialect
 from providers.dialects.gemini import Gemini
 from providers.dialects.mistral import Mistral
 from providers.dialects.ollama import Ollama
 from providers.dialects.openai import OpenAI
-from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
 _OPENAI = OpenAI()
-_ALL: tuple[Dialect, ...] = (_OPENAI, Gemini(), Mistral(), Ollama())
+_ANTHROPIC = Anthropic()
+_ALL: tuple[Dialect, ...] = (_OPENAI, _ANTHROPIC, Gemini(), Mistral(), Ollama())
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
@@ -19,5 +21,6 @@ READERS: Mapping[str, Dialect] = {
     CHAT: _OPENAI,
     COMPLETIONS: _OPENAI,
     EMBEDDINGS: _OPENAI,
+    MESSAGES: _ANTHROPIC,
     RESPONSES: _OPENAI,
 }
