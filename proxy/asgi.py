@@ -50,7 +50,7 @@ async def lane(scope: Scope, receive: Receive, send: Send) -> None:
     except _ClientLeft:
         return
     except GatewayError as error:
-        await _send_whole(request, error_response(error), send)
+        await _send_whole(request, error_response(request, error), send)
         return
     if request.method == "OPTIONS":
         await _send_whole(request, _preflight(), send)

@@ -6,10 +6,12 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
+from proxy.envelopes import envelope_at, speaks_anthropic
 from proxy.errors import GatewayError
 from proxy.renderers import STREAM_CONTENT_TYPE
 
 MAX_REQUEST_ID = 128
+ANTHROPIC_REQUEST_ID = "request-id"
 
 
 # A header as it goes over the wire: lower-case name, value.
@@ -121,8 +123,17 @@ def request_id_of(request: LaneRequest) -> str:
     return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""
 
 
-def error_response(error: GatewayError) -> HttpResponse:
-    """Return an error in its envelope."""
+def error_response(request: LaneRequest, error: GatewayError) -> HttpResponse:
+    """Return an error in the envelope of the request's path."""
+    headers = error.headers
+    if "x-request-id" not in headers and request_id_of(request):
+        headers = {**headers, "x-request-id": request_id_of(request)}
+    request_id = headers.get("x-request-id", "")
+    if request_id and speaks_anthropic(request.path):
+        headers = {**headers, ANTHROPIC_REQUEST_ID: request_id}
     return HttpResponse(
-        error.body(), status=error.status, headers=error.headers, content_type="application/json"
+        envelope_at(request.path, error, request_id),
+        status=error.status,
+        headers=headers,
+        content_type="application/json",
     )

@@ -37,20 +37,17 @@ def endpoint(*methods: str) -> Callable[[View], View]:
             # HEAD is GET without a body, which the lane leaves out; not where a GET asks a vendor.
             bodiless = request.method == "HEAD" and methods == ("GET",)
             if request.method not in methods and not bodiless:
-                return error_response(_not_allowed(request, methods))
+                return error_response(request, _not_allowed(request, methods))
             try:
                 return await view(request, **arguments)
             except SuspiciousOperation as problem:
-                return error_response(BadRequest(f"The request was refused: {problem}"))
+                return error_response(request, BadRequest(f"The request was refused: {problem}"))
             except GatewayError as error:
-                if "x-request-id" not in error.headers and request_id_of(request):
-                    error.headers["x-request-id"] = request_id_of(request)
-                return error_response(error)
+                return error_response(request, error)
             except Exception:  # the entrance: a fault of ours becomes a 500 with its trace in the log
                 log.exception("panic", path=request.path, request_id=request_id_of(request))
-                return error_response(
-                    GatewayError("The gateway failed. This was logged.", code="internal_error")
-                )
+                failure = GatewayError("The gateway failed. This was logged.", code="internal_error")
+                return error_response(request, failure)
 
         return entrance
 
@@ -141,7 +138,7 @@ async def metrics(request: LaneRequest) -> HttpResponseBase:
 
 async def not_found(request: LaneRequest) -> HttpResponseBase:
     """Answer a path under /v1/ that nobody serves."""
-    return error_response(NotFound(f"There is nothing at {request.path}.", code="unknown_path"))
+    return error_response(request, NotFound(f"There is nothing at {request.path}.", code="unknown_path"))
 
 
 async def _simple(request: LaneRequest, message: str, *, stream: bool) -> HttpResponseBase:

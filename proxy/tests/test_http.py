@@ -46,6 +46,6 @@ async def test_it_streams_without_buffering():
 
 
 def test_it_puts_an_error_into_its_envelope():
-    response = error_response(NotFound("No.", headers={"x-a": "b"}))
+    response = error_response(request(), NotFound("No.", headers={"x-a": "b"}))
     assert (response.status_code, response["content-type"], response["x-a"]) == (404, "application/json", "b")
     assert orjson.loads(response.content)["error"]["message"] == "No."

@@ -1,0 +1,48 @@
+"""How an error is written on each path: OpenAI's envelope, or Anthropic's on its own paths."""
+
+from typing import Any
+
+import orjson
+
+from providers.errors import CONTEXT_EXCEEDED
+from proxy.errors import GatewayError
+
+MESSAGES_PATH = "/v1/messages"
+# Coding agents shorten a conversation when they read this, Anthropic's own words.
+TOO_LONG = "prompt is too long"
+# https://platform.claude.com/docs/en/api/errors
+_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def speaks_anthropic(path: str) -> bool:
+    """Is it one of the paths of Anthropic's API?"""
+    return path == MESSAGES_PATH or path.startswith(f"{MESSAGES_PATH}/")
+
+
+def envelope_at(path: str, error: GatewayError, request_id: str) -> bytes:
+    """Return the body of an error, as the clients of `path` read it."""
+    return orjson.dumps(anthropic_envelope(error, request_id) if speaks_anthropic(path) else error.envelope())
+
+
+def anthropic_envelope(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Return Anthropic's error object."""
+    kind = _TYPES.get(error.status) or ("api_error" if error.status >= 500 else "invalid_request_error")
+    message = error.message
+    if error.code == CONTEXT_EXCEEDED and TOO_LONG not in message.lower():
+        message = f"{TOO_LONG}: {message}"
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": request_id or None,
+    }
