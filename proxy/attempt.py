@@ -8,14 +8,19 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from providers.call import Call
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect, StreamDecoder
+from providers.dialects.params import canonical
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
+from providers.wires import COUNT_TOKENS
 from proxy.assemble import disassemble
 from proxy.completion import Attempt
+from proxy.counting import tokens_of
 from proxy.deadline import Deadline
 from proxy.errors import BadRequest
 from proxy.exchange import Exchange
@@ -46,6 +51,8 @@ class Attempting:
 
     async def answer(self, upstream: Upstream) -> Answer:
         """Return the whole answer of one attempt."""
+        if self.call.wire == COUNT_TOKENS and not DIALECTS[upstream.account.dialect].counts_tokens:
+            return self._counted(upstream)
         dialect, request, attempt = self._start(upstream)
         call = asked(self.call, request)
         at = min(self.deadline, asyncio.get_running_loop().time() + upstream.account.timeouts.total_json_s)
@@ -85,13 +92,26 @@ class Attempting:
         response.watch(name="total", at=min(self.deadline, now + timeouts.total_s), idle_s=timeouts.idle_s)
         return opened
 
+    def _counted(self, upstream: Upstream) -> Answer:
+        """Guess what the vendor does not count; it is not asked, and nothing is spent."""
+        self.headers.clear()
+        try:
+            count = tokens_of(canonical(self.call))
+        except UnsupportedParameter as problem:
+            raise _refused(problem) from None
+        self.exchange.target(upstream)
+        self.headers["x-gateway-estimated"] = "true"
+        return Answer(
+            body=orjson.dumps({"input_tokens": count}), wire=COUNT_TOKENS, usage=None, finish_reasons=()
+        )
+
     def _start(self, upstream: Upstream) -> tuple[Dialect, UpstreamRequest, Attempt]:
         dialect = DIALECTS[upstream.account.dialect]
         self.headers.clear()  # they tell of the vendor that answers, not of those that failed before
         try:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
-            raise BadRequest(problem.message, param=problem.param, code=problem.code) from None
+            raise _refused(problem) from None
         if request.dropped_params:
             self.headers["x-gateway-dropped-params"] = ", ".join(request.dropped_params)
         return dialect, request, self.exchange.open_attempt(upstream)
@@ -135,6 +155,10 @@ class Attempting:
             at = name.find("ratelimit")
             if at >= 0:
                 self.headers["x-upstream-" + name[at:]] = value
+
+
+def _refused(problem: UnsupportedParameter) -> BadRequest:
+    return BadRequest(problem.message, param=problem.param, code=problem.code)
 
 
 def asked(call: Call, request: UpstreamRequest) -> Call:

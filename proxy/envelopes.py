@@ -32,7 +32,7 @@ def speaks_anthropic(path: str) -> bool:
 
 def envelope_at(path: str, error: GatewayError, request_id: str) -> bytes:
     """Return the body of an error, as the clients of `path` read it."""
-    return orjson.dumps(anthropic_envelope(error, request_id) if speaks_anthropic(path) else error.envelope())
+    return orjson.dumps(anthropic_envelope(error, request_id)) if speaks_anthropic(path) else error.body()
 
 
 def anthropic_envelope(error: GatewayError, request_id: str) -> dict[str, Any]:

@@ -87,10 +87,14 @@ class Exchange:
         self.completion.stream = call.stream
         self._prompt_bytes = len(call.raw)
 
+    def target(self, upstream: Upstream) -> None:
+        """Note whose answer it will be."""
+        self.completion.provider, self.completion.model = upstream.account.name, upstream.model
+
     def open_attempt(self, upstream: Upstream) -> Attempt:
         """An upstream call starts: spool it, so that a crash does not lose it."""
         completion = self.completion
-        completion.provider, completion.model = upstream.account.name, upstream.model
+        self.target(upstream)
         self.upstream = upstream
         attempt = Attempt(provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms())
         completion.attempts.append(attempt)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
 from proxy.envelopes import envelope_at, speaks_anthropic
@@ -137,3 +137,11 @@ def error_response(request: LaneRequest, error: GatewayError) -> HttpResponse:
         headers=headers,
         content_type="application/json",
     )
+
+
+def named_as_anthropic(reply: HttpResponseBase) -> HttpResponseBase:
+    """Tell the request's id under the name that Anthropic's SDKs look for, too."""
+    if isinstance(reply, JsonReply | StreamReply):
+        told = [value for name, value in reply.wire_headers if name == b"x-request-id"]
+        reply.wire_headers += [(ANTHROPIC_REQUEST_ID.encode(), value) for value in told]
+    return reply

@@ -9,6 +9,8 @@ from proxy.views import View
 EXACT: Mapping[str, View] = {
     "/v1/chat/completions": views.chat_completions,
     "/v1/embeddings": views.embeddings,
+    "/v1/messages": views.messages,
+    "/v1/messages/count_tokens": views.count_tokens,
     "/v1/models": views.models,
     "/api/chat": views.simple,
     "/api/chat/stream": views.simple_stream,

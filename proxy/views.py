@@ -16,9 +16,16 @@ from django.http import HttpResponse, HttpResponseBase
 
 from proxy import health as state
 from proxy import renderers
-from proxy.endpoints import CHAT_COMPLETIONS, EMBEDDING, read_message, simple_chat
+from proxy.endpoints import (
+    ANTHROPIC_MESSAGES,
+    CHAT_COMPLETIONS,
+    EMBEDDING,
+    TOKEN_COUNT,
+    read_message,
+    simple_chat,
+)
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
-from proxy.http import LaneRequest, error_response, request_id_of
+from proxy.http import LaneRequest, error_response, named_as_anthropic, request_id_of
 from proxy.lifecycle import gateway
 from proxy.metrics import exposition
 from proxy.snapshot import ServedModel, Snapshot
@@ -64,6 +71,18 @@ async def chat_completions(request: LaneRequest) -> HttpResponseBase:
 async def embeddings(request: LaneRequest) -> HttpResponseBase:
     """`POST /v1/embeddings`."""
     return await gateway().serve(request, EMBEDDING, render=renderers.chat)
+
+
+@endpoint("POST")
+async def messages(request: LaneRequest) -> HttpResponseBase:
+    """`POST /v1/messages`: Anthropic's format in, any provider out."""
+    return named_as_anthropic(await gateway().serve(request, ANTHROPIC_MESSAGES, render=renderers.messages))
+
+
+@endpoint("POST")
+async def count_tokens(request: LaneRequest) -> HttpResponseBase:
+    """`POST /v1/messages/count_tokens`."""
+    return named_as_anthropic(await gateway().serve(request, TOKEN_COUNT, render=renderers.messages))
 
 
 @endpoint("POST")

@@ -36,6 +36,8 @@ class Dialect(Protocol):
 
     name: str
     label: str  # for people, where they choose one
+    # Does the vendor count a prompt's tokens (calls of the wire COUNT_TOKENS)? Else the gateway guesses.
+    counts_tokens: bool
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return the headers that show `credential`; `header` overrides the dialect's own one."""

@@ -38,6 +38,7 @@ class Gemini:
 
     name = "gemini"
     label = "Gemini"
+    counts_tokens = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return Google's header of API keys; a Bearer token where `header` is "authorization"."""

@@ -4,17 +4,20 @@ from providers.call import Call
 from proxy.completion import Completion
 from proxy.renderers.base import KEEP_ALIVE, STREAM_CONTENT_TYPE, Renderer, RendererFactory, sse
 from proxy.renderers.chat import ChatRenderer, enveloped
+from proxy.renderers.messages import MessagesRenderer
 from proxy.renderers.simple import SimpleRenderer
 
 __all__ = [
     "KEEP_ALIVE",
     "STREAM_CONTENT_TYPE",
     "ChatRenderer",
+    "MessagesRenderer",
     "Renderer",
     "RendererFactory",
     "SimpleRenderer",
     "chat",
     "enveloped",
+    "messages",
     "simple",
     "sse",
 ]
@@ -23,6 +26,11 @@ __all__ = [
 def chat(completion: Completion, call: Call) -> Renderer:
     """Make OpenAI's renderer."""
     return ChatRenderer(completion, wants_usage=call.wants_usage)
+
+
+def messages(completion: Completion, call: Call) -> Renderer:
+    """Make Anthropic's renderer."""
+    return MessagesRenderer(completion, call)
 
 
 def simple(completion: Completion, call: Call) -> Renderer:  # noqa: ARG001 - the factory's signature

@@ -1,0 +1,37 @@
+"""Guesses how many tokens a canonical request is, where no vendor counts them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from providers.canonical import parts_in
+from providers.usage import tokens_in
+
+# Anthropic: width x height / 750, at most about 1,600 after scaling.
+# https://platform.claude.com/docs/en/build-with-claude/vision#calculate-image-costs
+TOKENS_PER_IMAGE = 1500
+TOKENS_PER_MESSAGE = 4  # a role, and the marks around it
+
+
+def tokens_of(body: Mapping[str, Any]) -> int:
+    """Return about how many tokens the prompt has: texts by their bytes, anything else as an image."""
+    messages = body.get("messages") or ()
+    count = sum(_tokens_of_message(message) for message in messages)
+    for name in ("tools", "response_format"):
+        if body.get(name):
+            count += tokens_in(len(orjson.dumps(body[name])))
+    return count
+
+
+def _tokens_of_message(message: Mapping[str, Any]) -> int:
+    size, shown = 0, 0
+    for part in parts_in(message.get("content")):
+        text = part.get("text")
+        if isinstance(text, str):
+            size += len(text.encode())
+        else:
+            shown += 1
+    if message.get("tool_calls"):
+        size += len(orjson.dumps(message["tool_calls"]))
+    return TOKENS_PER_MESSAGE + tokens_in(size) + shown * TOKENS_PER_IMAGE
