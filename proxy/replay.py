@@ -9,10 +9,11 @@ from providers.call import Call
 from providers.dialects import READERS
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind
-from providers.wires import CHAT
+from providers.wires import CHAT, MESSAGES
 from proxy.assemble import assemble, disassemble
 from proxy.cache import EVENTS, JSON, BrokenEntry, Entry
 from proxy.completion import Completion
+from proxy.native_messages import NativeMessages
 from proxy.renderers import ChatRenderer
 
 
@@ -26,7 +27,7 @@ class NativeForm(Protocol):
         """Return the bytes of a stream that would have said the whole answer. Raises BrokenEntry."""
 
 
-NATIVE_FORMS: Mapping[str, NativeForm] = {}
+NATIVE_FORMS: Mapping[str, NativeForm] = {MESSAGES: NativeMessages()}
 
 
 class Recording:
