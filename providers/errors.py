@@ -23,6 +23,7 @@ AUTH_FAILED = "upstream_auth_failed"
 QUOTA_EXHAUSTED = "upstream_quota_exhausted"
 CONTEXT_EXCEEDED = "context_length_exceeded"
 INVALID_RESPONSE = "upstream_invalid_response"
+UNSUPPORTED = "unsupported_parameter"
 
 
 class Owner(StrEnum):
@@ -70,7 +71,7 @@ class UpstreamError(Exception):
 class UnsupportedParameter(Exception):
     """The dialect cannot express a parameter of the call, or its value; becomes a 400 that names it."""
 
-    def __init__(self, param: str, message: str, *, code: str = "unsupported_parameter") -> None:
+    def __init__(self, param: str, message: str, *, code: str = UNSUPPORTED) -> None:
         """Name the parameter and why."""
         super().__init__(message)
         self.param = param

@@ -4,12 +4,14 @@ from typing import Any
 
 import orjson
 
-from providers.errors import CONTEXT_EXCEEDED
+from providers.errors import CONTEXT_EXCEEDED, UNSUPPORTED
 from proxy.errors import GatewayError
 
 MESSAGES_PATH = "/v1/messages"
 # Coding agents shorten a conversation when they read this, Anthropic's own words.
 TOO_LONG = "prompt is too long"
+# Read by SDKs, which then go on without the parameter (`thread`: a conversation that the vendor keeps).
+_DETAILS = {"thread": "thread_unsupported_request"}
 # https://platform.claude.com/docs/en/api/errors
 _TYPES = {
     401: "authentication_error",
@@ -41,8 +43,7 @@ def anthropic_envelope(error: GatewayError, request_id: str) -> dict[str, Any]:
     message = error.message
     if error.code == CONTEXT_EXCEEDED and TOO_LONG not in message.lower():
         message = f"{TOO_LONG}: {message}"
-    return {
-        "type": "error",
-        "error": {"type": kind, "message": message},
-        "request_id": request_id or None,
-    }
+    told: dict[str, Any] = {"type": kind, "message": message}
+    if error.code == UNSUPPORTED and error.param in _DETAILS:
+        told["details"] = {"error_code": _DETAILS[error.param]}
+    return {"type": "error", "error": told, "request_id": request_id or None}

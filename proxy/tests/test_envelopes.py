@@ -61,3 +61,12 @@ def test_it_says_that_a_prompt_is_too_long_in_the_words_that_agents_know():
     )
     assert told("Prompt is too long: 9 > 8", "context_length_exceeded") == "Prompt is too long: 9 > 8"
     assert told("This model has 8192 tokens.", None) == "This model has 8192 tokens."
+
+
+def test_it_tells_sdks_to_go_on_without_a_thread():
+    refusal = BadRequest("No threads.", param="thread", code="unsupported_parameter")
+    details = {"error_code": "thread_unsupported_request"}
+    assert anthropic_envelope(refusal, "")["error"]["details"] == details
+    assert "details" not in anthropic_envelope(BadRequest("No.", param="thread"), "")["error"]
+    other = BadRequest("No.", param="container", code="unsupported_parameter")
+    assert "details" not in anthropic_envelope(other, "")["error"]
