@@ -26,10 +26,21 @@ def plain(body: Mapping[str, Any]) -> dict[str, Any]:
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     copied: dict[str, Any] = _without(message, _OF_MESSAGE)
     if isinstance(message.get("content"), list):
-        copied["content"] = [_without(part, _OF_PART) for part in message["content"]]
+        copied["content"] = _flat([_without(part, _OF_PART) for part in message["content"]])
     if isinstance(message.get("tool_calls"), list):
         copied["tool_calls"] = [_without(call, _OF_CALL) for call in message["tool_calls"]]
     return copied
+
+
+def _flat(parts: list[Any]) -> Any:
+    """Return the parts; those that are nothing but text as one, for servers that read no list.
+
+    DeepSeek's is one: https://github.com/BerriAI/litellm/issues/6642
+    """
+    texts = [part["text"] for part in parts if isinstance(part, dict) and part.keys() == {"type", "text"}]
+    if not parts or len(texts) < len(parts) or not all(isinstance(text, str) for text in texts):
+        return parts
+    return "\n".join(texts)
 
 
 def _without(value: Any, names: frozenset[str]) -> Any:
