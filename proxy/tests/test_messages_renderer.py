@@ -548,3 +548,27 @@ def test_it_makes_one_renderer_per_answer():
 
 def test_it_survives_a_stream_that_is_only_an_end():
     assert message_in(payloads(renderer().events(decoded(sse(chunk(finish="stop")) + DONE))))["content"] == []
+
+
+PIECES = st.one_of(
+    st.text(min_size=1, max_size=3).map(TextEvent),
+    st.text(min_size=1, max_size=3).map(lambda text: delta_event({"reasoning_content": text})),
+    st.sampled_from([delta_event({"thinking_blocks": [each]}) for each in (REDACTED, thought("", "s"))]),
+    st.just("call"),
+)
+
+
+@given(st.lists(PIECES, max_size=12))
+def test_it_writes_whatever_comes_in_order_and_loses_nothing(pieces):
+    events = [
+        call_piece(place, f"c{place}", "f", "{}") if piece == "call" else piece
+        for place, piece in enumerate(pieces)
+    ]
+    blocks = said(*events)
+    deltas = [choice["delta"] for event in events for choice in event.choices]
+    texts = "".join(block["text"] for block in blocks if block["type"] == "text")
+    assert texts == "".join(delta.get("content", "") for delta in deltas)
+    thoughts = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+    assert thoughts == "".join(delta.get("reasoning_content", "") for delta in deltas)
+    calls = [piece["id"] for delta in deltas for piece in delta.get("tool_calls", ())]
+    assert [block["id"] for block in blocks if block["type"] == "tool_use"] == calls
