@@ -16,6 +16,7 @@ from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent, TextEvent
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
+from providers.wires import COUNT_TOKENS
 from proxy.assemble import text_bytes
 from proxy.completion import Attempt, Completion
 from proxy.errors import GatewayError
@@ -86,6 +87,8 @@ class Exchange:
         self.completion.requested_model = call.model
         self.completion.stream = call.stream
         self._prompt_bytes = len(call.raw)
+        if call.wire == COUNT_TOKENS:
+            self.usage = Usage()  # https://platform.claude.com/docs/en/build-with-claude/token-counting: free
 
     def target(self, upstream: Upstream) -> None:
         """Note whose answer it will be."""
@@ -120,7 +123,7 @@ class Exchange:
 
     def take_answer(self, answer: Answer) -> None:
         """Take a whole answer's usage and finish reasons."""
-        self.usage = answer.usage
+        self.usage = answer.usage or self.usage
         self.finish_reasons = list(answer.finish_reasons)
         if answer.usage is None:
             self._content_bytes += len(answer.body)

@@ -7,11 +7,21 @@ from providers.dialects import DIALECTS
 from providers.dialects.openai import OpenAI
 from providers.events import Answer
 from providers.tests.samples import TEXT_STREAM, answer
-from providers.usage import Usage
 from providers.wires import COUNT_TOKENS
 from proxy import exchange, views
 from proxy.asgi import lane
-from proxy.tests.fakes import SECRET, Client, FakeResponse, Log, refuses, says, spool_lines, streams
+from proxy.tests.fakes import (
+    SECRET,
+    Client,
+    FakeResponse,
+    Log,
+    make_snapshot,
+    price_row,
+    refuses,
+    says,
+    spool_lines,
+    streams,
+)
 
 KEY = {"x_api_key": SECRET, "anthropic_version": "2023-06-01"}
 BODY = {"model": "gpt-4o", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
@@ -138,13 +148,8 @@ async def test_it_guesses_tokens_without_asking_a_vendor(serving):
     assert (client.headers["x-gateway-model"], client.headers["x-gateway-attempts"]) == ("gpt-4o", "0")
     assert gateway.transport.requests == []
     line = recorded(gateway)
-    assert (line["endpoint"], line["outcome"], line["usage"], line["cost_nanousd"], line["attempts"]) == (
-        "count_tokens",
-        "ok",
-        None,
-        None,
-        [],
-    )
+    assert (line["endpoint"], line["outcome"], line["attempts"]) == ("count_tokens", "ok", [])
+    assert (line["usage"]["prompt"], line["cost_nanousd"]) == (0, None)
 
 
 async def test_it_counts_each_time_anew(serving):
@@ -163,16 +168,20 @@ async def test_it_lets_a_vendor_count_that_can(serving, monkeypatch):
 
         def decode(self, body, call):
             assert call.wire == COUNT_TOKENS
-            return Answer(body=body, wire=COUNT_TOKENS, usage=Usage(), finish_reasons=())
+            return Answer(body=body, wire=COUNT_TOKENS, usage=None, finish_reasons=())
 
     monkeypatch.setitem(DIALECTS, "openai", Counting())
-    gateway = serving(FakeResponse(b'{"input_tokens":14}'))
+    prices = [price_row("openai", "gpt-4o")]
+    gateway = serving(
+        FakeResponse(b'{"input_tokens":14}'),
+        snapshot=lambda callers: make_snapshot("openai", callers=callers, prices=prices),
+    )
     client = await count()
     assert client.body == b'{"input_tokens":14}'
     assert "x-gateway-estimated" not in client.headers
     assert [request.path for _, request in gateway.transport.requests] == ["/count"]
     line = recorded(gateway)
-    assert (line["usage"]["prompt"], len(line["attempts"])) == (0, 1)
+    assert (line["usage"]["prompt"], line["cost_nanousd"], len(line["attempts"])) == (0, 0, 1)
 
 
 async def test_it_counts_nothing_of_what_it_could_not_ask(serving):
