@@ -17,6 +17,7 @@ from providers.dialects.base import StreamDecoder
 from providers.dialects.openai_errors import error_in_body, read_error
 from providers.dialects.openai_plain import plain
 from providers.dialects.openai_quirks import fitted, path_for
+from providers.dialects.openai_responses import ResponsesStream, responses_answer
 from providers.dialects.openai_shapes import (
     answer_choices,
     broken,
@@ -321,5 +322,10 @@ _DECODERS: Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]] = {
     CHAT: _chat,
     COMPLETIONS: _completions,
     EMBEDDINGS: _embeddings,
+    RESPONSES: responses_answer,
 }
-_STREAMS: Mapping[str, Callable[..., StreamDecoder]] = {CHAT: OpenAIStream, COMPLETIONS: CompletionsStream}
+_STREAMS: Mapping[str, Callable[..., StreamDecoder]] = {
+    CHAT: OpenAIStream,
+    COMPLETIONS: CompletionsStream,
+    RESPONSES: ResponsesStream,
+}

@@ -27,6 +27,32 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FIRST_SERVER_ERROR = 500
+# Codes of a response that failed after its head was 200, and the status they would have had:
+# https://platform.openai.com/docs/api-reference/responses/object#responses/object-error
+_STATUS_OF_CODE = {
+    "rate_limit_exceeded": 429,
+    **dict.fromkeys(
+        (
+            "bio_policy",
+            "empty_image_file",
+            "failed_to_download_image",
+            "image_content_policy_violation",
+            "image_file_not_found",
+            "image_file_too_large",
+            "image_parse_error",
+            "image_too_large",
+            "image_too_small",
+            "invalid_base64_image",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_image_mode",
+            "invalid_image_url",
+            "invalid_prompt",
+            "unsupported_image_media_type",
+        ),
+        400,
+    ),
+}
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -41,7 +67,8 @@ def error_in_body(error: Any) -> UpstreamError:
     fields = _from_error(error)
     code = fields["code"] or ""
     # OpenRouter puts the status into the code: {"error": {"code": 429, ...}}.
-    status = int(code) if len(code) == 3 and code.isascii() and code.isdecimal() else None
+    is_status = len(code) == 3 and code.isascii() and code.isdecimal()
+    status = int(code) if is_status else _STATUS_OF_CODE.get(code, 502)
     message = fields["message"] or "The provider reported an error."
     return _classified(status or 502, message, fields, retry_after=None)
 
