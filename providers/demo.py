@@ -14,6 +14,10 @@ from typing import Any
 
 import orjson
 
+from providers.upstream import Quirks
+
+# It has chat and embeddings alone: all else is translated to chat.
+QUIRKS = Quirks(completions=False, responses=False)
 MODELS = ("echo", "lorem", "embed")
 MAX_WORDS = 20_000
 _WORDS = [

@@ -16,7 +16,7 @@ import orjson
 from keys.caller import Caller
 from providers.call import Call
 from providers.usage import Usage
-from providers.wires import CHAT
+from providers.wires import CHAT, RESPONSES
 from proxy.routing import Resolved
 from proxy.snapshot import Snapshot
 
@@ -32,6 +32,10 @@ NOT_SHAPING = frozenset(
         "safety_identifier",
     }
 )
+# A response repeats most of its request, and what it stores is asked for again: all of it belongs to the key.
+_NOT_SHAPING_RESPONSES = frozenset({"stream", "stream_options"})
+# It goes on with what is kept at the vendor, or adds to it: its answer is no other's.
+_STATE = ("previous_response_id", "conversation", "background")
 CLEAN_FINISHES = frozenset({"stop", "length", "tool_calls", "function_call"})
 _MAX_AGE = re.compile(r"max-age\s*=\s*(\d+)")
 JSON, EVENTS = "json", "events"
@@ -120,6 +124,8 @@ def policy(
         return BYPASS
     if resolved.excluded:
         return BYPASS
+    if call.wire == RESPONSES and any(call.sent.get(name) for name in _STATE):
+        return BYPASS
     max_age_s = snapshot.cache_ttl_s
     asked = _MAX_AGE.search(directives) if directives else None
     if asked:
@@ -140,12 +146,14 @@ def storable(finish_reasons: Sequence[str]) -> bool:
 def _key(snapshot: Snapshot, call: Call, resolved: Resolved, *, scope: str) -> bytes:
     rule = f"{scope}\0{snapshot.cache_epoch}\0{resolved.route}\0{resolved.fingerprint}\0"
     digest = hashlib.sha256(rule.encode())
-    # As the client sent it: the canonical form may say less.
-    digest.update(orjson.dumps(_shaping(call.sent or call.body), option=orjson.OPT_SORT_KEYS))
+    digest.update(orjson.dumps(_shaping(call), option=orjson.OPT_SORT_KEYS))
     if call.headers:
         digest.update(orjson.dumps(call.headers, option=orjson.OPT_SORT_KEYS))
     return digest.digest()
 
 
-def _shaping(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in NOT_SHAPING}
+def _shaping(call: Call) -> dict[str, Any]:
+    # As the client sent it: the canonical form may say less.
+    body: Mapping[str, Any] = call.sent or call.body
+    without = _NOT_SHAPING_RESPONSES if call.wire == RESPONSES else NOT_SHAPING
+    return {name: value for name, value in body.items() if name not in without}

@@ -9,11 +9,12 @@ from providers.call import Call
 from providers.dialects import READERS
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind
-from providers.wires import CHAT, MESSAGES
+from providers.wires import CHAT, MESSAGES, RESPONSES
 from proxy.assemble import assemble, disassemble
 from proxy.cache import EVENTS, JSON, BrokenEntry, Entry
 from proxy.completion import Completion
 from proxy.native_messages import NativeMessages
+from proxy.native_responses import ResponsesForm
 from proxy.renderers import ChatRenderer
 
 
@@ -27,7 +28,7 @@ class NativeForm(Protocol):
         """Return the bytes of a stream that would have said the whole answer. Raises BrokenEntry."""
 
 
-NATIVE_FORMS: Mapping[str, NativeForm] = {MESSAGES: NativeMessages()}
+NATIVE_FORMS: Mapping[str, NativeForm] = {MESSAGES: NativeMessages(), RESPONSES: ResponsesForm()}
 
 
 class Recording:

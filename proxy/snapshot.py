@@ -221,7 +221,7 @@ def _account(row: Mapping[str, Any], vault: Vault) -> Account:
         max_connections=row["max_connections"],
         drop_unsupported_params=row["drop_unsupported_params"],
         path_template=row.get("path_template") or "{path}",
-        quirks=_quirks(row.get("quirks") or {}, name),
+        quirks=demo.QUIRKS if row["base_url"] == DEMO_URL else _quirks(row.get("quirks") or {}, name),
         usable=not why,
         why_unusable=why,
     )

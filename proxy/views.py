@@ -20,6 +20,7 @@ from proxy.endpoints import (
     ANTHROPIC_MESSAGES,
     CHAT_COMPLETIONS,
     EMBEDDING,
+    RESPONSE,
     TOKEN_COUNT,
     read_message,
     simple_chat,
@@ -83,6 +84,12 @@ async def messages(request: LaneRequest) -> HttpResponseBase:
 async def count_tokens(request: LaneRequest) -> HttpResponseBase:
     """`POST /v1/messages/count_tokens`."""
     return named_as_anthropic(await gateway().serve(request, TOKEN_COUNT, render=renderers.messages))
+
+
+@endpoint("POST")
+async def responses(request: LaneRequest) -> HttpResponseBase:
+    """`POST /v1/responses`."""
+    return await gateway().serve(request, RESPONSE, render=renderers.responses)
 
 
 @endpoint("POST")

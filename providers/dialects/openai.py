@@ -13,6 +13,7 @@ import orjson
 
 from providers import usage as usages
 from providers.call import Call
+from providers.carried import without_carried
 from providers.dialects.base import StreamDecoder
 from providers.dialects.openai_errors import error_in_body, read_error
 from providers.dialects.openai_plain import plain
@@ -84,7 +85,8 @@ class OpenAI:
         wire = call.wire if _speaks(call.wire, upstream.account.quirks) else CHAT
         native = wire == call.wire
         source = (call.sent or call.body) if native else plain(canonical(call))
-        body, dropped = fitted(source, upstream) if upstream.account.quirks is not NO_QUIRKS else (source, ())
+        body = without_carried(source, call.raw) if wire == RESPONSES else source
+        body, dropped = fitted(body, upstream) if upstream.account.quirks is not NO_QUIRKS else (body, ())
         changes: dict[str, Any] = {}
         if body.get("model") != upstream.model:
             changes["model"] = upstream.model

@@ -26,7 +26,7 @@ def object_in(raw: bytes) -> dict[str, Any]:
         raise BadRequest(f"The body is not valid JSON: {problem}.") from None
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.")
-    _check_depth(raw, body)
+    check_depth(raw, body)
     return body
 
 
@@ -98,7 +98,8 @@ def is_verbatim(raw: bytes, body: Mapping[str, Any]) -> bool:
     return len(_KEY_END.findall(raw)) == keys
 
 
-def _check_depth(raw: bytes, body: Mapping[str, Any]) -> None:
+def check_depth(raw: bytes, body: Mapping[str, Any]) -> None:
+    """Check that `body`, read from `raw`, can be written. Raises BadRequest."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_BRACKETS:
         return
     try:

@@ -5,6 +5,7 @@ from proxy.completion import Completion
 from proxy.renderers.base import KEEP_ALIVE, STREAM_CONTENT_TYPE, Renderer, RendererFactory, sse
 from proxy.renderers.chat import ChatRenderer, enveloped
 from proxy.renderers.messages import MessagesRenderer
+from proxy.renderers.responses import ResponsesRenderer
 from proxy.renderers.simple import SimpleRenderer
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "MessagesRenderer",
     "Renderer",
     "RendererFactory",
+    "ResponsesRenderer",
     "SimpleRenderer",
     "chat",
     "enveloped",
     "messages",
+    "responses",
     "simple",
     "sse",
 ]
@@ -31,6 +34,11 @@ def chat(completion: Completion, call: Call) -> Renderer:
 def messages(completion: Completion, call: Call) -> Renderer:
     """Make Anthropic's renderer."""
     return MessagesRenderer(completion, call)
+
+
+def responses(completion: Completion, call: Call) -> Renderer:
+    """Make the Responses renderer."""
+    return ResponsesRenderer(completion, call)
 
 
 def simple(completion: Completion, call: Call) -> Renderer:  # noqa: ARG001 - the factory's signature
