@@ -63,7 +63,7 @@ class ResponsesStream:
         """Return the error of a stream that ended early; a whole one has ended by itself."""
         events: list[Event] = []
         rest = b"" if self._ended else self._splitter.rest().strip()
-        if rest:  # the last event without its blank line
+        if rest and _is_whole(rest):  # the last event without its blank line
             self._take(rest + b"\n\n", events)
         if not self._ended:
             self._fail(broken("the stream ended without a completed response"), events)
@@ -130,6 +130,14 @@ class ResponsesStream:
     def _fail(self, error: UpstreamError, events: list[Event]) -> None:
         self._ended = True
         events.append(Event(Kind.ERROR, choices=(), error=error))
+
+
+def _is_whole(rest: bytes) -> bool:
+    """Is what came last an event, or was it cut off in the middle?"""
+    try:
+        return bool(parsed_object(data_of(rest + b"\n\n") or b""))
+    except UpstreamError:
+        return False
 
 
 def _passed(raw: bytes, chunks: int) -> PassedEvent:

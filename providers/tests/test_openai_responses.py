@@ -367,6 +367,11 @@ def test_it_never_ends_a_truncated_stream_whole(cut):
     assert events[-1].kind is Kind.ERROR
 
 
+def test_it_passes_no_half_event_on():
+    half = STREAM[: STREAM.index(b"Hello") + 2]
+    assert b"".join(event.raw for event in decode(half)) == half[: half.rindex(b"event: ")]
+
+
 @given(data=st.data())
 def test_it_survives_a_stream_with_bytes_changed(data):
     text = bytearray(STREAM)
