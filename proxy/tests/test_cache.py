@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from keys.caller import ANONYMOUS, Caller
 from providers.tests.samples import make_call
 from providers.usage import Usage
-from proxy.cache import EVENTS, JSON, NOT_SHAPING, Entry, policy, storable
+from providers.wires import RESPONSES
+from proxy.cache import BYPASS, EVENTS, JSON, NOT_SHAPING, Entry, policy, storable
 from proxy.routing import resolve
 from proxy.tests.fakes import make_snapshot, provider_row, route_row, settings_row
 
@@ -214,3 +215,22 @@ def test_it_refuses_what_it_did_not_pack(packed):
 
 def test_it_counts_an_entrys_overhead():
     assert entry(body=b"x" * 100).size > 100
+
+
+# ---------------------------------------------------------------- responses
+
+
+def response_call(**sent):
+    return make_call(wire=RESPONSES)._replace(sent={"model": "gpt-4o", "input": "hi", **sent})
+
+
+@pytest.mark.parametrize("name", sorted(NOT_SHAPING))
+def test_it_shares_no_response_that_repeats_another_request_or_is_stored_otherwise(name):
+    same = name in ("stream", "stream_options")
+    assert (decide(response_call(**{name: "anything"})).key == decide(response_call()).key) == same
+
+
+@pytest.mark.parametrize("name", ["previous_response_id", "conversation", "background"])
+def test_it_keeps_no_response_that_goes_on_with_stored_state(name):
+    assert decide(response_call(**{name: "it"})) == BYPASS
+    assert decide(response_call(**{name: None})).write

@@ -1,5 +1,7 @@
 """What a client of `/v1/responses` gets: the vendor's own bytes, or what OpenAI would send."""
 
+from typing import Any
+
 import orjson
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
@@ -21,6 +23,7 @@ from providers.tests.test_openai_responses import STREAM, named
 from providers.usage import Usage
 from providers.wires import CHAT, RESPONSES
 from proxy.assemble import assemble
+from proxy.endpoints import parse_responses
 from proxy.errors import RateLimited
 from proxy.renderers import ResponsesRenderer
 from proxy.tests.fakes import make_completion
@@ -353,7 +356,7 @@ def test_it_ends_a_failed_stream_in_an_error_event():
 
 # ---------------------------------------------------------------- whole answers
 
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "role": "assistant",
     "content": "I look.",
     "refusal": None,
@@ -434,3 +437,14 @@ def test_it_repeats_the_request_and_says_that_nothing_is_stored():
     assert response["text"] == {"format": {"type": "text"}, "verbosity": "low"}
     usual = answered(MESSAGE, temperature=None)
     assert (usual["temperature"], usual["tools"], usual["metadata"]) == (1.0, [], {})
+
+
+def test_it_gets_back_through_the_sdk_what_a_vendor_wants_back():
+    extra = {"google": {"thought_signature": "abc"}}
+    first, second = MESSAGE["tool_calls"]
+    message = {**MESSAGE, "tool_calls": [{**first, "extra_content": extra}, second]}
+    output = Response.model_validate(answered(message, "tool_calls")).output
+    items = [item.model_dump(mode="json", exclude_unset=True) for item in output]
+    turn = parse_responses(orjson.dumps({"model": "m", "input": items})).body["messages"]
+    kept = ("role", "content", "reasoning_content", "thinking_blocks", "tool_calls")
+    assert turn == [{name: message[name] for name in kept}]
