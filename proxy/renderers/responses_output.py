@@ -16,7 +16,7 @@ class Output:
         self._writer = writer
         self._identity = identity
         self._items: list[Item] = []
-        self._calls: dict[Any, FunctionCall] = {}
+        self._calls: dict[str, FunctionCall] = {}
         self._reasoning: Reasoning | None = None
         self.message: Message | None = None
 
@@ -71,17 +71,18 @@ class Output:
         self._end_reasoning()
         self._end_message()
         key = self._key(call)
-        if key not in self._calls:
-            self._calls[key] = FunctionCall(self._writer, len(self._items), self._identity, call)
-            self._begin(self._calls[key])
-        return self._calls[key]
+        known = self._calls.get(key)
+        if known is None or _is_another(call, known):
+            known = self._calls[key] = FunctionCall(self._writer, len(self._items), self._identity, call)
+            self._begin(known)
+        return known
 
-    def _key(self, call: Mapping[str, Any]) -> Any:
+    def _key(self, call: Mapping[str, Any]) -> str:
         """Return what tells calls apart: the index, else the id (some servers send no index)."""
         for name in ("index", "id"):
             if call.get(name) is not None:
-                return call[name]
-        return next(reversed(self._calls), 0)
+                return f"{name} {call[name]}"
+        return next(reversed(self._calls), "")
 
     def _begin(self, item: Item) -> None:
         self._items.append(item)
@@ -96,6 +97,12 @@ class Output:
         if self.message is not None:
             self.message.end("completed")
             self.message = None
+
+
+def _is_another(call: Mapping[str, Any], known: FunctionCall) -> bool:
+    """Does a piece begin a call of its own? Some servers give all of them the same index."""
+    named = (call.get("function") or {}).get("name")
+    return bool(named and call.get("id")) and str(call["id"]) != known.call_id
 
 
 def _listed(delta: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -244,6 +246,50 @@ def test_it_keeps_calls_apart_that_have_no_index():
     events = rendered(*(delta_event({"tool_calls": [piece]}) for piece in pieces), *end("tool_calls"))
     calls = events[-1]["response"]["output"]
     assert [(call["call_id"], call["arguments"]) for call in calls] == [("call_a", "{}"), ("call_b", "{}")]
+
+
+def test_it_keeps_calls_apart_that_share_an_index():
+    events = rendered(
+        call_piece(0, "{}", "call_a", "f"),
+        call_piece(0, "{", "call_b", "g"),
+        call_piece(0, "}"),
+        *end("tool_calls"),
+    )
+    calls = events[-1]["response"]["output"]
+    assert calls == accumulated(events)
+    assert [(call["call_id"], call["arguments"]) for call in calls] == [("call_a", "{}"), ("call_b", "{}")]
+
+
+ODD = st.none() | st.booleans() | st.integers(0, 2) | st.text(max_size=2) | st.lists(st.none(), max_size=1)
+PIECE = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.none() | st.integers(0, 2),
+        "id": ODD,
+        "function": st.fixed_dictionaries({}, optional={"name": ODD, "arguments": st.none() | st.text()}),
+    },
+)
+DELTA = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": ODD,
+        "content": ODD | st.lists(st.fixed_dictionaries({"text": ODD})),
+        "reasoning": ODD,
+        "reasoning_content": ODD,
+        "thinking_blocks": ODD | st.lists(st.just(SIGNED) | ODD, max_size=2),
+        "refusal": ODD,
+        "annotations": ODD | st.lists(st.fixed_dictionaries({"type": ODD, "url_citation": ODD}), max_size=2),
+        "tool_calls": ODD | st.lists(PIECE, max_size=3),
+    },
+)
+
+
+@given(st.lists(DELTA, max_size=5), st.sampled_from(["stop", "length", "odd"]))
+def test_it_writes_numbered_events_that_add_up_of_any_deltas(deltas, reason):
+    text = renderer().events([*map(delta_event, deltas), finish_event(reason), done_event()])
+    events = [orjson.loads(event.partition(b"data: ")[2]) for event in text.split(b"\n\n")[:-1]]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert accumulated(events) == events[-1]["response"]["output"]
 
 
 def test_it_keeps_what_a_vendor_wants_back_with_a_call():
