@@ -43,7 +43,7 @@ def responses_answer(body: bytes, message: Mapping[str, Any]) -> Answer:
 class ResponsesStream:
     """Named events to events, raw bytes kept."""
 
-    def __init__(self, *, choices: int) -> None:  # noqa: ARG002 - there is one answer; the signature is shared
+    def __init__(self, *, choices: int) -> None:
         """Start before the first byte."""
         self._splitter = EventSplitter()
         self._ended = False

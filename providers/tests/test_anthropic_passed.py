@@ -8,9 +8,8 @@ from providers.dialects.anthropic_passed import STOP, MessagesStream
 from providers.dialects.anthropic_stream import AnthropicStream
 from providers.errors import Owner
 from providers.events import Kind, PassedEvent
-from providers.tests.samples import cassettes, make_call
+from providers.tests.samples import cassettes, make_call, seen
 from providers.tests.test_anthropic_stream import block, deltas, end, said, start, text, tool
-from providers.tests.test_dialects import seen
 from providers.usage import Usage
 from providers.wires import MESSAGES
 

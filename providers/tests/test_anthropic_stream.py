@@ -7,8 +7,7 @@ from providers.dialects.anthropic_stream import AnthropicStream
 from providers.dialects.anthropic_tools import JSON_TOOL
 from providers.errors import Owner
 from providers.events import Kind, TextEvent
-from providers.tests.samples import cassettes, make_call
-from providers.tests.test_dialects import seen
+from providers.tests.samples import cassettes, make_call, seen
 from providers.usage import Usage
 
 FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
