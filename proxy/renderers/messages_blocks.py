@@ -71,6 +71,8 @@ class BlockWriter:
 
     def delta(self, delta: Mapping[str, Any]) -> bytes:
         """Write what a choice's delta says."""
+        if len(delta) == 1 and isinstance(delta.get("content"), str):  # most of a stream
+            return self.text(delta["content"])
         pieces = []
         thoughts = [
             thought_block(each) for each in delta.get("thinking_blocks") or () if isinstance(each, dict)
@@ -118,7 +120,7 @@ class BlockWriter:
             current = self._begin(_Block(THINKING))
         said = "".join(self._unsigned)
         self._unsigned.clear()
-        rest = whole["thinking"].removeprefix(said)
+        rest = "" if said.endswith(whole["thinking"]) else whole["thinking"].removeprefix(said)
         pieces = [self._add(current, {"type": "thinking_delta", "thinking": rest})] if rest else []
         if whole["signature"]:
             delta = {"type": "signature_delta", "signature": whole["signature"]}

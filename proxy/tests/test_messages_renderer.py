@@ -408,6 +408,14 @@ def test_it_writes_thoughts_before_the_text(name):
         ),
         ([delta_event({"thinking_blocks": [thought("", "gemini:s")]})], [thought("", "gemini:s")]),
         (
+            [
+                delta_event({"reasoning_content": "a"}),
+                delta_event({"reasoning_content": "b"}),
+                delta_event({"thinking_blocks": [thought("b", "s")]}),
+            ],
+            [thought("ab", "s")],
+        ),
+        (
             [delta_event({"reasoning_content": "a", "thinking_blocks": [thought("", "s")]})],
             [thought("a", "s")],
         ),
