@@ -18,12 +18,12 @@ from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COUNT_TOKENS
-from proxy.assemble import disassemble
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
 from proxy.deadline import Deadline
 from proxy.errors import BadRequest
 from proxy.exchange import Exchange
+from proxy.replay import streamed
 from proxy.transport import Response, Transport
 
 
@@ -138,7 +138,7 @@ class Attempting:
         if response.headers.get("content-type", "").startswith("application/json"):
             # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
             answer = dialect.decode(await response.read(), call)
-            return OpenStream(disassemble(answer.message, answer.usage), response, None)
+            return OpenStream(streamed(answer, call), response, None)
         decoder, seen = dialect.stream(call), list[Event]()
         while piece := await response.piece():
             seen += decoder.feed(piece)

@@ -9,10 +9,11 @@ from providers.call import Call
 from providers.dialects import READERS
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind
-from providers.wires import CHAT, MESSAGES, RESPONSES
+from providers.wires import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from proxy.assemble import assemble, disassemble
 from proxy.cache import EVENTS, JSON, BrokenEntry, Entry
 from proxy.completion import Completion
+from proxy.native_completions import CompletionsForm
 from proxy.native_messages import NativeMessages
 from proxy.native_responses import ResponsesForm
 from proxy.renderers import ChatRenderer
@@ -28,7 +29,11 @@ class NativeForm(Protocol):
         """Return the bytes of a stream that would have said the whole answer. Raises BrokenEntry."""
 
 
-NATIVE_FORMS: Mapping[str, NativeForm] = {MESSAGES: NativeMessages(), RESPONSES: ResponsesForm()}
+NATIVE_FORMS: Mapping[str, NativeForm] = {
+    COMPLETIONS: CompletionsForm(),
+    MESSAGES: NativeMessages(),
+    RESPONSES: ResponsesForm(),
+}
 
 
 class Recording:
@@ -86,6 +91,17 @@ def events_of(entry: Entry, call: Call) -> list[Event]:
     if events[-1].kind is not Kind.DONE:
         raise BrokenEntry
     return events
+
+
+def streamed(answer: Answer, call: Call) -> Sequence[Event]:
+    """Return the events of a stream that would have said a whole answer, in its own format where that is one.
+
+    `call` is as the vendor was asked. Raises BrokenEntry.
+    """
+    form = NATIVE_FORMS.get(answer.wire)
+    if form is None:
+        return disassemble(answer.message, answer.usage)
+    return READERS[answer.wire].stream(call).feed(form.disassemble(answer.body))
 
 
 def answer_of(entry: Entry, call: Call, completion: Completion) -> tuple[Answer, Entry | None]:

@@ -8,6 +8,7 @@ from proxy.views import View
 
 EXACT: Mapping[str, View] = {
     "/v1/chat/completions": views.chat_completions,
+    "/v1/completions": views.completions,
     "/v1/embeddings": views.embeddings,
     "/v1/messages": views.messages,
     "/v1/messages/count_tokens": views.count_tokens,

@@ -19,6 +19,7 @@ from proxy import renderers
 from proxy.endpoints import (
     ANTHROPIC_MESSAGES,
     CHAT_COMPLETIONS,
+    COMPLETION,
     EMBEDDING,
     RESPONSE,
     TOKEN_COUNT,
@@ -66,6 +67,12 @@ def endpoint(*methods: str) -> Callable[[View], View]:
 async def chat_completions(request: LaneRequest) -> HttpResponseBase:
     """`POST /v1/chat/completions`."""
     return await gateway().serve(request, CHAT_COMPLETIONS, render=renderers.chat)
+
+
+@endpoint("POST")
+async def completions(request: LaneRequest) -> HttpResponseBase:
+    """`POST /v1/completions`."""
+    return await gateway().serve(request, COMPLETION, render=renderers.completions)
 
 
 @endpoint("POST")

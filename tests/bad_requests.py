@@ -104,6 +104,15 @@ BODIES = {
         chat(MODEL, stream_options={"include_usage": True}), param="stream_options"
     ),
     "the vendor's rule": of(chat(MODEL, temperature=9), param="temperature"),
+    "prompt empty": of({"model": "demo/echo", "prompt": []}, param="prompt", path="/v1/completions"),
+    "prompt a number": of({"model": "demo/echo", "prompt": 1}, param="prompt", path="/v1/completions"),
+    "two prompts to a chat": Bad(
+        400,
+        b'{"model": "demo/echo", "prompt": ["a", "b"]}',
+        param="prompt",
+        code="unsupported_parameter",
+        path="/v1/completions",
+    ),
     "no input": of({"model": "demo/embed"}, param="input", path="/v1/embeddings"),
     "input empty": of({"model": "demo/embed", "input": []}, param="input", path="/v1/embeddings"),
     "input a number": of({"model": "demo/embed", "input": 1}, param="input", path="/v1/embeddings"),
@@ -146,6 +155,7 @@ ROUTES = {
     "PATCH chat": method("PATCH", CHAT),
     "POST models": method("POST", "/v1/models"),
     "DELETE a model": method("DELETE", "/v1/models/demo/echo"),
+    "GET completions": method("GET", "/v1/completions"),
     "GET embeddings": method("GET", "/v1/embeddings"),
     "GET simple chat": method("GET", "/api/chat"),
     "POST health": method("POST", "/health"),

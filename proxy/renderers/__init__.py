@@ -4,6 +4,7 @@ from providers.call import Call
 from proxy.completion import Completion
 from proxy.renderers.base import KEEP_ALIVE, STREAM_CONTENT_TYPE, Renderer, RendererFactory, sse
 from proxy.renderers.chat import ChatRenderer, enveloped
+from proxy.renderers.completions import CompletionsRenderer
 from proxy.renderers.messages import MessagesRenderer
 from proxy.renderers.responses import ResponsesRenderer
 from proxy.renderers.simple import SimpleRenderer
@@ -12,12 +13,14 @@ __all__ = [
     "KEEP_ALIVE",
     "STREAM_CONTENT_TYPE",
     "ChatRenderer",
+    "CompletionsRenderer",
     "MessagesRenderer",
     "Renderer",
     "RendererFactory",
     "ResponsesRenderer",
     "SimpleRenderer",
     "chat",
+    "completions",
     "enveloped",
     "messages",
     "responses",
@@ -39,6 +42,11 @@ def messages(completion: Completion, call: Call) -> Renderer:
 def responses(completion: Completion, call: Call) -> Renderer:
     """Make the Responses renderer."""
     return ResponsesRenderer(completion, call)
+
+
+def completions(completion: Completion, call: Call) -> Renderer:
+    """Make the text completions' renderer."""
+    return CompletionsRenderer(completion, call)
 
 
 def simple(completion: Completion, call: Call) -> Renderer:  # noqa: ARG001 - the factory's signature

@@ -9,6 +9,7 @@ from proxy.urls import find, is_data_plane
     [
         ("/v1/chat/completions", views.chat_completions, {}),
         ("/v1/chat/completions/", views.chat_completions, {}),
+        ("/v1/completions", views.completions, {}),
         ("/v1/embeddings", views.embeddings, {}),
         ("/v1/messages", views.messages, {}),
         ("/v1/messages/", views.messages, {}),
