@@ -5,8 +5,10 @@ words", "40 words 100ms" sets the gap between them; default 20 words, 20 ms). Pu
 of bytes and the pause before each; the transport does the waiting.
 """
 
+import base64
 import hashlib
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -155,13 +157,16 @@ def _count_tokens(messages: Any) -> int:
 
 
 def _embeddings(request: Mapping[str, Any]) -> dict[str, Any]:
-    texts = request.get("input")
-    texts = texts if isinstance(texts, list) else [texts]
+    given = request.get("input")
+    texts: list[Any] = given if isinstance(given, list) else [given]
+    if all(isinstance(text, int) for text in texts):  # one text, as tokens
+        texts = [texts]
     dimensions = request.get("dimensions")
     size = dimensions if isinstance(dimensions, int) and 0 < dimensions <= 4096 else _DIMENSIONS
+    as_base64 = request.get("encoding_format") == "base64"
     rows = [
-        {"object": "embedding", "index": index, "embedding": _vector(str(text), size)}
-        for index, text in enumerate(texts)
+        {"object": "embedding", "index": index, "embedding": _base64(vector) if as_base64 else vector}
+        for index, vector in enumerate([_vector(str(text), size) for text in texts])
     ]
     tokens = sum(len(str(text).split()) for text in texts)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -174,6 +179,11 @@ def _vector(text: str, size: int) -> list[float]:
     raw = [int.from_bytes(noise[i : i + 2], "big") - 32768 for i in range(0, size * 2, 2)]
     length = sum(value * value for value in raw) ** 0.5 or 1.0
     return [value / length for value in raw]
+
+
+def _base64(vector: list[float]) -> str:
+    """Return a vector as OpenAI encodes it: little-endian float32."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _refuse(status: int, message: str, code: str | None = None) -> DemoReply:

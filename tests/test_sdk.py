@@ -154,6 +154,23 @@ def test_it_embeds(client: OpenAI) -> None:
     assert [len(each.embedding) for each in answer.data] == [16, 16]
     again = client.embeddings.create(model="demo/embed", input="one")
     assert again.data[0].embedding == pytest.approx(answer.data[0].embedding, abs=1e-6)
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "count"), [("one", 1), (["one"], 1), ([1, 2, 3], 1), ([[1, 2], [3], [4, 5]], 3)]
+)
+def test_it_embeds_every_form_of_input(client: OpenAI, given: Any, count: int) -> None:
+    for model in ("demo/embed", "replay/synthetic"):
+        answer = client.embeddings.create(model=model, input=given, dimensions=8)
+        assert [len(each.embedding) for each in answer.data] == [8] * count
+
+
+def test_it_names_the_input_that_is_wrong(client: OpenAI) -> None:
+    wrong: Any = ["one", "two", "three", 4]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model="demo/embed", input=wrong)
+    assert caught.value.param == "input[3]"
 
 
 def test_it_maps_a_wrong_key_to_authentication_error(wired_gateway: Gateway) -> None:

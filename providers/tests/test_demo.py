@@ -1,3 +1,6 @@
+import base64
+import struct
+
 import orjson
 import pytest
 from hypothesis import given
@@ -102,6 +105,14 @@ def test_it_streams_what_it_would_have_said(with_usage):
 def test_it_pauses_between_the_words_of_a_stream():
     _, pauses, _ = ask(model="lorem", stream=True, messages=[{"role": "user", "content": "3 words 50ms"}])
     assert pauses == [0.0, 0.05, 0.05, 0.05, 0.0, 0.0]
+
+
+def test_it_embeds_a_list_of_tokens_as_one_text_and_in_base64():
+    _, _, body = ask("/embeddings", model="embed", input=[1, 2])
+    (floats,) = [row["embedding"] for row in orjson.loads(body)["data"]]
+    _, _, body = ask("/embeddings", model="embed", input=[[1, 2], [3]], encoding_format="base64")
+    first, _ = [row["embedding"] for row in orjson.loads(body)["data"]]
+    assert struct.unpack("<16f", base64.b64decode(first)) == pytest.approx(floats)
 
 
 def test_it_embeds_alike_what_is_alike():

@@ -13,7 +13,16 @@ from typing import Any
 from providers.call import Call, Untranslatable
 from providers.wires import COMPLETIONS
 from proxy.endpoints.base import Endpoint
-from proxy.endpoints.reading import choices_of, flag, is_verbatim, model_of, object_in, wants_usage
+from proxy.endpoints.reading import (
+    are_tokens,
+    check_texts,
+    choices_of,
+    flag,
+    is_verbatim,
+    model_of,
+    object_in,
+    wants_usage,
+)
 from proxy.errors import BadRequest
 
 # Said in another way to a chat, or to nobody but us.
@@ -55,18 +64,8 @@ def prompts_in(body: Mapping[str, Any]) -> Sequence[Any]:
             "'prompt' must be a string, a list of tokens, or a list of those that is not empty.",
             param="prompt",
         )
-    if _are_tokens(prompt):
-        return (prompt,)
-    for index, each in enumerate(prompt):
-        if not isinstance(each, str) and not (isinstance(each, list) and each and _are_tokens(each)):
-            raise BadRequest(
-                f"'prompt[{index}]' must be a string or a list of tokens.", param=f"prompt[{index}]"
-            )
-    return prompt
-
-
-def _are_tokens(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
+    check_texts(prompt, "prompt")
+    return (prompt,) if are_tokens(prompt) else prompt
 
 
 def _chat(body: Mapping[str, Any], prompts: Sequence[Any]) -> dict[str, Any]:

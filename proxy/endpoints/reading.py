@@ -1,7 +1,7 @@
 """Reads what all request bodies have in common: a JSON object of bounded depth, a model, some flags."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -74,6 +74,22 @@ def choices_of(body: Mapping[str, Any]) -> int:
     if not isinstance(choices, int) or isinstance(choices, bool) or not 1 <= choices <= MAX_CHOICES:
         raise BadRequest(f"'n' must be a whole number from 1 to {MAX_CHOICES}.", param="n")
     return choices
+
+
+def are_tokens(value: Any) -> bool:
+    """Is it a list of tokens? There may be millions of them, so nothing is done for each."""
+    return isinstance(value, list) and set(map(type, value)) == {int}
+
+
+def check_texts(given: Sequence[Any], name: str) -> None:
+    """Check a list of texts or lists of tokens, or a list of tokens. Raises BadRequest."""
+    if are_tokens(given):
+        return
+    tokens = bool(given) and type(given[0]) is int
+    for index, each in enumerate(given):
+        if type(each) is not int if tokens else not isinstance(each, str) and not are_tokens(each):
+            kind = "a token, as those before it" if tokens else "a string or a list of tokens"
+            raise BadRequest(f"'{name}[{index}]' must be {kind}.", param=f"{name}[{index}]")
 
 
 def is_verbatim(raw: bytes, body: Mapping[str, Any]) -> bool:

@@ -71,11 +71,10 @@ def test_it_counts_the_answers_that_will_come(prompt, fields, choices):
         (True, "prompt"),
         ([None], "prompt[0]"),
         (["a", 7], "prompt[1]"),
-        ([1, 2, -3], "prompt[0]"),
         ([[1], []], "prompt[1]"),
         ([[1], [True]], "prompt[1]"),
         ([[1], ["a"]], "prompt[1]"),
-        ([1, 2.5], "prompt[0]"),
+        ([1, 2.5], "prompt[1]"),
     ],
 )
 def test_it_names_what_is_wrong_with_a_prompt(prompt, param):

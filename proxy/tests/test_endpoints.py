@@ -1,5 +1,7 @@
 """What each endpoint takes and refuses: the table of bad input."""
 
+import re
+
 import orjson
 import pytest
 from hypothesis import given
@@ -154,6 +156,49 @@ def test_it_names_what_is_wrong_with_embeddings(value):
     refused(parse_embeddings, orjson.dumps({"model": "m", "input": value}), "input", "not empty")
     refused(parse_embeddings, b'{"model": "m"}', "input", "not empty")
     refused(parse_embeddings, b'{"input": "x"}', "model", "missing")
+
+
+@pytest.mark.parametrize("value", ["a", ["a", ""], [1, 2], [[1, 2], [3]], ["a", [1]], ["a"] * 3000])
+def test_it_takes_every_form_of_input(value):
+    assert parse_embeddings(orjson.dumps({"model": "m", "input": value})).body["input"] == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": ["a", "b", "c", 7]}, "input[3]"),
+        ({"input": ["a", None]}, "input[1]"),
+        ({"input": ["a", {"text": "b"}]}, "input[1]"),
+        ({"input": ["a", []]}, "input[1]"),
+        ({"input": [[1, 2], [3, "a"]]}, "input[1]"),
+        ({"input": [[1, 2], [True]]}, "input[1]"),
+        ({"input": [1, 2.5]}, "input[1]"),
+        ({"input": [1, "a"]}, "input[1]"),
+        ({"input": ["a", 1]}, "input[1]"),
+        ({"input": [False]}, "input[0]"),
+        ({"encoding_format": "int8"}, "encoding_format"),
+        ({"encoding_format": ["float"]}, "encoding_format"),
+        ({"encoding_format": 7}, "encoding_format"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimensions": -1}, "dimensions"),
+        ({"dimensions": 1.0}, "dimensions"),
+        ({"dimensions": "256"}, "dimensions"),
+        ({"dimensions": True}, "dimensions"),
+    ],
+)
+def test_it_names_which_part_of_embeddings_is_wrong(fields, param):
+    body = orjson.dumps({"model": "m", "input": "a", **fields})
+    refused(parse_embeddings, body, param, re.escape(param))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"encoding_format": "base64", "dimensions": 256}, {"encoding_format": None, "dimensions": None}],
+)
+def test_it_takes_the_form_of_embeddings(fields):
+    assert (
+        parse_embeddings(orjson.dumps({"model": "m", "input": "a", **fields})).body.items() >= fields.items()
+    )
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, 7, ["hi"], {"text": "hi"}])
