@@ -1,5 +1,6 @@
 """Form fields that let people write lists and headers as lines instead of JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,28 @@ class HeadersField(forms.CharField):
             return not self.disabled and self.to_python(self.prepare_value(initial)) != self.to_python(data)
         except ValidationError:
             return True
+
+
+class ObjectField(forms.JSONField):
+    """A JSON object; an empty field is the empty one."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show an object on lines, an empty one as nothing; typed text stays as typed."""
+        if not isinstance(value, Mapping):
+            return super().prepare_value(value)
+        return json.dumps(value, indent=2) if value else ""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the object. Raises ValidationError."""
+        if isinstance(value, str) and not value.strip():
+            return {}
+        read = super().to_python(value)
+        return {} if read is None else read
+
+    def validate(self, value: Any) -> None:
+        """Accept nothing but an object."""
+        if not isinstance(value, Mapping):
+            raise ValidationError("must be an object", code="object")
 
 
 class ChoicesOnce(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic only in the stubs

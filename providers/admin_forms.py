@@ -10,7 +10,7 @@ from django.views.decorators.debug import sensitive_variables
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
-from config.form_fields import HeadersField
+from config.form_fields import HeadersField, ObjectField
 
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
@@ -33,6 +33,13 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Sent with every request, one a line: OpenAI-Organization: org-...",
+    )
+    quirks = ObjectField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}),
+        help_text="How a compatible server differs from OpenAI, as a JSON object: rename_params, "
+        "unsupported_params, developer_role, stream_usage, completions, responses, reasoning_content. "
+        "docs/compatible-servers.md has them for well-known servers.",
     )
 
     @sensitive_variables()

@@ -18,6 +18,7 @@ from config.vault import SecretUnreadable, reference
 from providers import demo
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect
+from providers.dialects.openai_quirks import path_without_model
 from providers.errors import UpstreamError
 from providers.models import DEMO_URL, Provider
 
@@ -65,7 +66,8 @@ def probe(provider: Provider, *, timeout_s: float = TIMEOUT_S) -> ProbeResult:
 def _models(
     provider: Provider, dialect: Dialect, credential: str, *, secrets: Sequence[str], timeout_s: float
 ) -> Sequence[Mapping[str, object]]:
-    url = _joined(provider.base_url.rstrip("/"), dialect.models_path())
+    path = path_without_model(dialect.models_path(), provider.path_template or "{path}")
+    url = _joined(provider.base_url.rstrip("/"), path)
     headers = {**provider.extra_headers, **dialect.auth_headers(credential, provider.auth_header)}
     status, answered, body = _fetch(url, headers, connect_s=provider.connect_timeout_s, timeout_s=timeout_s)
     # Before any parsing, which may cut or re-encode what it quotes.

@@ -25,7 +25,8 @@ class Quirks:
     `rename_params`: parameters that the server knows by another name ({"max_completion_tokens":
     "max_tokens"}). `unsupported_params`: those that it refuses. `developer_role`: what it calls the
     developer's role. `stream_usage`: whether it takes `stream_options`. `completions`, `responses`: whether
-    it has those endpoints; without them such requests are translated to chat.
+    it has those endpoints; without them such requests are translated to chat. `reasoning_content`: whether
+    it wants what the model thought in earlier turns back (DeepSeek), which other servers refuse.
     """
 
     rename_params: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Quirks:
     stream_usage: bool = True
     completions: bool = True
     responses: bool = True
+    reasoning_content: bool = False
 
 
 NO_QUIRKS = Quirks()

@@ -1,7 +1,7 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from config.form_fields import HeadersField, LinesField
+from config.form_fields import HeadersField, LinesField, ObjectField
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,27 @@ def test_it_refuses_what_is_no_header(typed):
     with pytest.raises(ValidationError, match=r"Line \d is not of the form"):
         field.clean(typed)
     assert field.has_changed({}, typed)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", {}), ("  ", {}), ("null", {}), ("{}", {}), ('{"a": {"b": [1]}}', {"a": {"b": [1]}})],
+)
+def test_it_reads_an_object(text, value):
+    field = ObjectField(required=False)
+    assert field.clean(text) == value
+    assert not field.has_changed(value, text)
+    assert field.has_changed({"other": 1}, text)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '"text"', "false", "{a: 1}", "{"])
+def test_it_refuses_what_is_no_object(text):
+    with pytest.raises(ValidationError):
+        ObjectField(required=False).clean(text)
+
+
+def test_it_shows_an_object_as_it_can_be_typed_again():
+    field = ObjectField(required=False)
+    assert field.prepare_value({}) == ""
+    assert field.clean(field.prepare_value({"a": {"b": 1}})) == {"a": {"b": 1}}
+    assert "\n" in field.prepare_value({"a": 1})

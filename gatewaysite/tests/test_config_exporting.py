@@ -46,6 +46,43 @@ def test_it_changes_nothing_when_applied_where_it_came_from(text):
     assert current_version() == version
 
 
+def test_it_brings_quirks_and_path_templates_through():
+    text = (
+        "version: 1\n"
+        "providers:\n"
+        "  - name: azure\n"
+        "    dialect: openai\n"
+        "    base_url: https://x.openai.azure.com\n"
+        "    path_template: '/openai/deployments/{model}{path}?api-version=2024-10-21'\n"
+        "    quirks:\n"
+        "      rename_params: {max_completion_tokens: max_tokens}\n"
+        "      unsupported_params: [n, logit_bias]\n"
+        "      developer_role: system\n"
+        "      stream_usage: false\n"
+        "      responses: false\n"
+        "      reasoning_content: true\n"
+    )
+    apply_text(text)
+    provider = Provider.objects.get()
+    assert provider.path_template == "/openai/deployments/{model}{path}?api-version=2024-10-21"
+    assert provider.quirks == {
+        "rename_params": {"max_completion_tokens": "max_tokens"},
+        "unsupported_params": ["n", "logit_bias"],
+        "developer_role": "system",
+        "stream_usage": False,
+        "responses": False,
+        "reasoning_content": True,
+    }
+    exported = export()
+    assert apply_text(exported).done == []
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+    apply_text("version: 1\nproviders: [{name: azure, quirks: null, path_template: ''}]")
+    cleared = Provider.objects.get()
+    assert (cleared.quirks, cleared.path_template) == ({}, "")
+
+
 def test_it_restores_a_row_that_was_changed_since():
     apply_text(EXAMPLE)
     exported = export()

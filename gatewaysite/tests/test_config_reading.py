@@ -259,6 +259,22 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
             "keys[0].prefix: ensure this value has at most 16 characters",
         ),
         (
+            "providers: [{name: p, dialect: openai, base_url: 'http://p', quirks: [n]}]",
+            "providers[0].quirks: must be a mapping of fields",
+        ),
+        (
+            "providers: [{name: p, dialect: openai, base_url: 'http://p', quirks: {max_tokens: 5}}]",
+            "providers[0].quirks: has no field 'max_tokens'",
+        ),
+        (
+            "providers: [{name: p, dialect: openai, base_url: 'http://p', quirks: {completions: perhaps}}]",
+            "providers[0].quirks: completions must be true or false",
+        ),
+        (
+            "providers: [{name: p, dialect: openai, base_url: 'http://p', path_template: '/{name}{path}'}]",
+            "providers[0].path_template: knows {model} and {path}, not {name}",
+        ),
+        (
             "prices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 1}]",
             "prices[0].provider: required",
         ),

@@ -82,15 +82,18 @@ class OpenAI:
 
     def encode(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Send the body as it came but for the vendor's model name, the forced usage chunk and its quirks."""
-        wire = call.wire if _speaks(call.wire, upstream.account.quirks) else CHAT
+        quirks = upstream.account.quirks
+        wire = call.wire if _speaks(call.wire, quirks) else CHAT
         native = wire == call.wire
-        source = (call.sent or call.body) if native else plain(canonical(call))
+        source = call.sent or call.body
+        if not native:
+            source = plain(canonical(call), thoughts=quirks.reasoning_content)
         body = without_carried(source, call.raw) if wire == RESPONSES else source
-        body, dropped = fitted(body, upstream) if upstream.account.quirks is not NO_QUIRKS else (body, ())
+        body, dropped = fitted(body, upstream) if quirks is not NO_QUIRKS else (body, ())
         changes: dict[str, Any] = {}
         if body.get("model") != upstream.model:
             changes["model"] = upstream.model
-        asks_usage = wire in _WITH_USAGE_OPTION and upstream.account.quirks.stream_usage
+        asks_usage = wire in _WITH_USAGE_OPTION and quirks.stream_usage
         if call.stream and not call.wants_usage and asks_usage:
             changes["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         verbatim = native and call.verbatim and body is source and not changes

@@ -14,17 +14,22 @@ _OF_TOOL = frozenset({"cache_control"})
 _OF_CALL = frozenset({"extra_content"})
 
 
-def plain(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a canonical request with nothing but what OpenAI documents."""
+def plain(body: Mapping[str, Any], *, thoughts: bool = False) -> dict[str, Any]:
+    """Return a copy of a canonical request with nothing but what OpenAI documents.
+
+    `thoughts`: and with what the model thought in earlier turns, as DeepSeek wants it back.
+    https://api-docs.deepseek.com/guides/thinking_mode
+    """
     request: dict[str, Any] = _without(body, _OF_REQUEST)
-    request["messages"] = [_message(message) for message in body["messages"]]
+    beyond = _OF_MESSAGE - {"reasoning_content"} if thoughts else _OF_MESSAGE
+    request["messages"] = [_message(message, beyond) for message in body["messages"]]
     if isinstance(body.get("tools"), list):
         request["tools"] = [_without(tool, _OF_TOOL) for tool in body["tools"]]
     return request
 
 
-def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    copied: dict[str, Any] = _without(message, _OF_MESSAGE)
+def _message(message: Mapping[str, Any], beyond: frozenset[str]) -> dict[str, Any]:
+    copied: dict[str, Any] = _without(message, beyond)
     if isinstance(message.get("content"), list):
         copied["content"] = _flat([_without(part, _OF_PART) for part in message["content"]])
     if isinstance(message.get("tool_calls"), list):

@@ -34,6 +34,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "logprobs": False,
     "logit_bias": {},
     "parallel_tool_calls": True,
+    "tool_choice": "auto",
     "response_format": {"type": "text"},
     "modalities": ["text"],
     "best_of": 1,

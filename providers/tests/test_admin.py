@@ -64,6 +64,46 @@ def save(client, provider, **changes):
     return provider
 
 
+# ---------------------------------------------------------------- quirks
+
+
+def test_it_keeps_quirks_and_a_path_template(client):
+    quirks = {"rename_params": {"max_completion_tokens": "max_tokens"}, "completions": False}
+    template = "/openai/deployments/{model}{path}?api-version=2024-10-21"
+    saved = save(client, make(), quirks=json.dumps(quirks), path_template=template)
+    assert (saved.quirks, saved.path_template) == (quirks, template)
+    shown = client.get(change(saved)).content.decode()
+    assert "max_completion_tokens" in shown
+    assert template in shown
+
+
+@pytest.mark.parametrize("text", ["", "  ", "null", " {} "])
+def test_it_takes_nothing_for_no_quirks(client, text):
+    assert save(client, make(quirks={"responses": False}), quirks=text).quirks == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("quirks", "{completions: false}", "Enter a valid JSON."),
+        ("quirks", "[]", "must be an object"),
+        ("quirks", '{"max_tokens": 1}', "has no field"),
+        ("quirks", '{"completions": "no"}', "completions must be true or false"),
+        ("quirks", '{"unsupported_params": ["model"]}', "unsupported_params must not name"),
+        ("path_template", "/fixed", "must contain {path}"),
+        ("path_template", "/{name}{path}", "knows {model} and {path}"),
+        ("path_template", "x{path}", "must start with"),
+    ],
+)
+def test_it_says_at_the_field_what_is_wrong(client, field, text, words):
+    provider = make()
+    response = client.post(change(provider), form(**{field: text}))
+    assert response.status_code == 200
+    errors = response.context["adminform"].form.errors
+    assert list(errors) == [field]
+    assert words in errors[field][0]
+
+
 # ---------------------------------------------------------------- credential
 
 

@@ -52,6 +52,45 @@ def test_it_refuses_a_name_that_cannot(name):
     assert refused_field(make(name=name)) == {"name"}
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "{path}",
+        "{path}?version=3",
+        "/openai/deployments/{model}{path}?api-version=2024-10-21",
+        "/{model}/v1{path}",
+    ],
+)
+def test_it_takes_a_path_template(template):
+    make(path_template=template).full_clean()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "/fixed",
+        "{model}{path}",
+        "openai{path}",
+        "@other.example{path}",
+        "/{deployment}{path}",
+        "/{}{path}",
+        "/a b{path}",
+        "/a\n{path}",
+        "/" + "x" * 300 + "{path}",
+    ],
+)
+def test_it_refuses_a_path_template_that_leads_nowhere(template):
+    assert refused_field(make(path_template=template)) == {"path_template"}
+
+
+def test_it_takes_and_refuses_quirks():
+    make(quirks={}).full_clean()
+    make(quirks={"developer_role": "system", "completions": False}).full_clean()
+    for quirks in (["x"], "x", {"unknown": 1}, {"completions": "no"}):
+        assert refused_field(make(quirks=quirks)) == {"quirks"}
+
+
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
 def test_it_refuses_headers_that_frame_the_request(name):
     assert refused_field(make(extra_headers={name: "1"})) == {"extra_headers"}

@@ -95,6 +95,23 @@ def test_it_uses_the_providers_own_auth_header(vendor):
     assert "authorization" not in headers
 
 
+@pytest.mark.parametrize(
+    ("template", "path"),
+    [
+        ("", "/v1/models"),
+        (
+            "/openai/deployments/{model}{path}?api-version=1",
+            "/v1/openai/models?api-version=1",
+        ),
+        ("{path}?tenant=7", "/v1/models?tenant=7"),
+    ],
+)
+def test_it_asks_where_the_providers_paths_are(vendor, template, path):
+    vendor.lists("small")
+    assert probe(provider(vendor.url, path_template=template)).names == ["small"]
+    assert vendor.seen[0][0] == path
+
+
 def test_it_answers_for_the_demo_provider_without_any_request():
     result = probe(Provider(name="demo", dialect="openai", base_url="demo://"))
     assert result.ok
