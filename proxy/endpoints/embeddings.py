@@ -28,7 +28,9 @@ def _check_input(given: Any) -> None:
     if not isinstance(given, (str, list)) or not given:
         raise BadRequest("'input' must be a string or a list that is not empty.", param="input")
     if isinstance(given, list):
-        check_texts(given, "input")
+        # Images, as llama.cpp and OpenRouter take them: {"content": [{"type": "image_url", ...}]}
+        # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+        check_texts(given, "input", objects=True)
 
 
 def _check_form(body: Mapping[str, Any]) -> None:

@@ -81,13 +81,17 @@ def are_tokens(value: Any) -> bool:
     return isinstance(value, list) and set(map(type, value)) == {int}
 
 
-def check_texts(given: Sequence[Any], name: str) -> None:
-    """Check a list of texts or lists of tokens, or a list of tokens. Raises BadRequest."""
+def check_texts(given: Sequence[Any], name: str, *, objects: bool = False) -> None:
+    """Check a list of texts or lists of tokens, or a list of tokens. Raises BadRequest.
+
+    `objects`: some vendors take objects, too; what is in them is the vendor's to judge.
+    """
     if are_tokens(given):
         return
     tokens = bool(given) and type(given[0]) is int
+    texts = (str, dict) if objects else str
     for index, each in enumerate(given):
-        if type(each) is not int if tokens else not isinstance(each, str) and not are_tokens(each):
+        if type(each) is not int if tokens else not isinstance(each, texts) and not are_tokens(each):
             kind = "a token, as those before it" if tokens else "a string or a list of tokens"
             raise BadRequest(f"'{name}[{index}]' must be {kind}.", param=f"{name}[{index}]")
 
