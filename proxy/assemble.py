@@ -1,10 +1,13 @@
 """Between a whole answer and a stream of it, in the canonical form, both ways. Pure."""
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from providers.events import Event, Kind
 from providers.usage import Usage
+
+_THOUGHT = frozenset({"reasoning_content", "thinking_blocks"})
 
 
 def assemble(events: Iterable[Event], *, id: str, created: int, model: str) -> dict[str, Any]:  # noqa: A002 - OpenAI's field
@@ -33,15 +36,20 @@ def assemble(events: Iterable[Event], *, id: str, created: int, model: str) -> d
     return answer
 
 
-def disassemble(message: Mapping[str, Any], usage: Usage | None) -> list[Event]:
-    """Return the events of a stream that would have said `message`, a chat completion object."""
+def disassemble(answer: Mapping[str, Any], usage: Usage | None) -> list[Event]:
+    """Return the events of a stream that would have said `answer`, a chat completion object."""
     events = []
-    for choice in message.get("choices") or ():
+    for choice in answer.get("choices") or ():
         index = choice.get("index") or 0
-        delta = {name: value for name, value in (choice.get("message") or {}).items() if value is not None}
+        message = {name: value for name, value in (choice.get("message") or {}).items() if value is not None}
+        *thoughts, delta = _pieces_of(message)
+        events += [
+            Event(Kind.CONTENT, choices=[{"index": index, "delta": thought, "finish_reason": None}])
+            for thought in thoughts
+        ]
         if isinstance(delta.get("tool_calls"), list):
             delta["tool_calls"] = [{"index": place, **call} for place, call in enumerate(delta["tool_calls"])]
-        opening = {"index": index, "delta": delta, "finish_reason": None}
+        opening: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": None}
         if choice.get("logprobs"):
             opening["logprobs"] = choice["logprobs"]
         reason = choice.get("finish_reason") or "stop"
@@ -70,6 +78,22 @@ def texts_of(choices: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _pieces_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a message's deltas: each thinking block after its text, as streams have them, then the rest."""
+    blocks, role = message.get("thinking_blocks"), {"role": message["role"]} if "role" in message else {}
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        return [message]
+    texts = [block.get("thinking") or "" for block in blocks]
+    if not all(isinstance(text, str) for text in texts) or "".join(texts) != message.get("reasoning_content"):
+        return [message]
+    rest = {name: value for name, value in message.items() if name not in _THOUGHT}
+    pieces = []
+    for block, text in zip(blocks, texts, strict=True):
+        pieces += [{**role, "reasoning_content": text}] if text else []
+        pieces.append({**role, "thinking_blocks": [block]})
+    return [*pieces, rest]
+
+
 def _empty(index: int) -> dict[str, Any]:
     message = {"role": "assistant", "content": None, "refusal": None}
     return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
@@ -81,6 +105,8 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             continue
         if name == "tool_calls":
             _add_tool_calls(message.setdefault("_calls", []), value)
+        elif name == "audio" and isinstance(value, dict):
+            message.setdefault("_audio", []).append(value)
         elif name == "function_call":
             _add_function(message.setdefault("function_call", {}), value)
         elif isinstance(value, str) and name != "role":
@@ -129,7 +155,29 @@ def _add_logprobs(whole: Mapping[str, Any] | None, delta: Mapping[str, Any]) -> 
     return merged
 
 
+def _audio_of(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the audio that pieces of a stream add up to; each piece of its data is base64 by itself."""
+    whole: dict[str, Any] = {}
+    for piece in pieces:
+        whole |= piece
+    for name, join in (("transcript", "".join), ("data", _joined_base64)):
+        texts = [piece[name] for piece in pieces if isinstance(piece.get(name), str)]
+        if texts:
+            whole[name] = join(texts)
+    return whole
+
+
+def _joined_base64(texts: Sequence[str]) -> str:
+    try:
+        return base64.b64encode(b"".join(base64.b64decode(text) for text in texts)).decode()
+    except ValueError:  # it is no base64: the client's to judge
+        return "".join(texts)
+
+
 def _finished(choice: dict[str, Any]) -> dict[str, Any]:
+    audio = choice["message"].pop("_audio", None)
+    if audio:
+        choice["message"]["audio"] = _audio_of(audio)
     calls = choice["message"].pop("_calls", None)
     if calls:
         in_order = sorted(calls, key=lambda call: call.get("index") or 0)  # stable without indexes

@@ -12,6 +12,7 @@ from providers.call import Call
 from providers.canonical import text_in
 from providers.dialects.openai import DONE
 from providers.events import Answer, Event, Kind, TextEvent
+from providers.usage import Usage
 from providers.wires import COMPLETIONS
 from proxy.completion import Completion
 from proxy.errors import GatewayError
@@ -33,7 +34,9 @@ class CompletionsRenderer:
         self._completion = completion
         self._wants_usage = call.wants_usage
         self._echoed = _prompt_of(call) if call.sent.get("echo") else ""
+        self._usage: Usage | None = None
         self._opened: set[int] = set()
+        self._finished: set[int] = set()
         self._around_text: tuple[bytes, bytes] | None = None
 
     def answer(self, answer: Answer) -> bytes:
@@ -67,13 +70,18 @@ class CompletionsRenderer:
         if event.__class__ is TextEvent and (0 in self._opened or not self._echoed):
             before, after = self._around_text or self._text_frame()
             return before + orjson.dumps(event.text) + after
-        if event.kind is Kind.USAGE and not self._wants_usage:
-            return b""
         if event.raw and event.wire == COMPLETIONS:
-            return event.raw
+            return event.raw if event.kind is not Kind.USAGE or self._wants_usage else b""
+        self._usage = event.usage or self._usage
         if event.kind is Kind.DONE:
-            return DONE
+            return self._usage_chunk() + DONE
         return self._chunk(event)
+
+    def _usage_chunk(self) -> bytes:
+        """Return the usage, once for a stream: some vendors tell it with each chunk, some with the last."""
+        if self._usage is None or not self._wants_usage:
+            return b""
+        return sse({**self._envelope(), "choices": [], "usage": self._usage.to_openai()})
 
     def _text_frame(self) -> tuple[bytes, bytes]:
         """Return what stands around the text in each chunk of it, which is written once."""
@@ -84,21 +92,21 @@ class CompletionsRenderer:
 
     def _chunk(self, event: Event) -> bytes:
         choices = [choice for each in event.choices if (choice := self._piece(each)) is not None]
-        usage = event.usage if self._wants_usage else None
-        if not choices and usage is None:
-            # Thought takes its time: whatever stands between must not take the connection for dead.
-            return KEEP_ALIVE if event.kind is Kind.CONTENT else b""
-        chunk = {**self._envelope(), "choices": choices}
-        if usage is not None:
-            chunk["usage"] = usage.to_openai()
-        return sse(chunk)
+        if choices:
+            return sse({**self._envelope(), "choices": choices})
+        # Thought takes its time: whatever stands between must not take the connection for dead.
+        return KEEP_ALIVE if event.kind is Kind.CONTENT else b""
 
     def _piece(self, choice: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what a chat's chunk adds to a choice; None where it adds nothing."""
+        index = choice.get("index") or 0
         text, reason = _text_of(choice.get("delta") or {}), choice.get("finish_reason")
+        if index in self._finished:  # OpenRouter says the reason again with the usage
+            reason = None
         if not text and not reason:
             return None
-        index = choice.get("index") or 0
+        if reason:
+            self._finished.add(index)
         return _choice(index, self._with_echo(index, text), reason)
 
     def _whole(self, choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,37 @@ CALLS = st.lists(
             "id": st.text("abc123", min_size=1, max_size=4),
             "type": st.just("function"),
             "function": st.fixed_dictionaries({"name": st.text("fgh", min_size=1), "arguments": TEXT}),
-        }
+        },
+        optional={"extra_content": st.just({"google": {"thought_signature": "sig"}})},
     ),
     min_size=1,
     max_size=3,
     unique_by=lambda call: str(call["id"]),
 )
 USAGES = st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda counts: Usage(*counts))
+
+
+def thought(blocks):
+    """Return what a message with such blocks says."""
+    text = "".join(block.get("thinking", "") for block in blocks)
+    return {"thinking_blocks": blocks, **({"reasoning_content": text} if text else {})}
+
+
+BLOCKS = st.fixed_dictionaries(
+    {"type": st.just("thinking"), "thinking": TEXT, "signature": st.text("ab", min_size=1, max_size=4)}
+) | st.just({"type": "redacted_thinking", "data": "e30="})
+THOUGHTS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"reasoning_content": st.text(min_size=1, max_size=5)}),
+    st.lists(BLOCKS, min_size=1, max_size=3).map(thought),
+    # Of another origin than the text: both are kept, each as it is.
+    st.just({"thinking_blocks": [{"type": "thinking", "thinking": "a"}], "reasoning_content": "b"}),
+)
+URL = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+EXTRAS = st.fixed_dictionaries(
+    {}, optional={"annotations": st.just([URL, URL]), "images": st.just([IMAGE]), "reasoning": st.just("hm")}
+)
 
 
 @st.composite
@@ -37,8 +61,7 @@ def choices(draw, index):
         message["refusal"] = draw(st.text(min_size=1, max_size=5))
     if filled in ("tool_calls", "both"):
         message["tool_calls"] = draw(CALLS)
-    if draw(st.booleans()):
-        message["reasoning_content"] = draw(st.text(min_size=1, max_size=5))
+    message |= draw(THOUGHTS) | draw(EXTRAS)
     reason = draw(st.sampled_from(["stop", "length", "tool_calls"]))
     logprobs = draw(st.none() | st.just({"content": [{"token": "a", "logprob": -1.0}]}))
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
@@ -94,6 +117,9 @@ def pieces_of(choice, draw):
             for place, call in enumerate(value):
                 for part in cut(call["function"]["arguments"], draw):
                     yield {"tool_calls": [{"index": place, "function": {"arguments": part}}]}
+        elif isinstance(value, list):
+            for part in value:
+                yield {name: [part]}
         elif name != "role" and value is not None:
             for part in cut(value, draw):
                 yield {name: part}
@@ -198,6 +224,39 @@ def test_it_joins_logprobs_and_lists_and_keeps_the_rest():
     assert choice["message"]["annotations"] == [1, 2]
     assert choice["message"]["audio"] == {"id": "y"}
     assert "content_x" not in choice["message"]
+
+
+def test_it_gives_each_thinking_block_after_its_text():
+    first = {"type": "thinking", "thinking": "one", "signature": "s1"}
+    hidden = {"type": "redacted_thinking", "data": "x"}
+    second = {"type": "thinking", "thinking": "two", "signature": "s2"}
+    message = {"role": "assistant", "content": "Hi", **thought([first, hidden, second])}
+    *pieces, closing, end = disassemble(whole([{"message": message, "finish_reason": "stop"}]), None)
+    said = [{k: v for k, v in event.choices[0]["delta"].items() if k != "role"} for event in pieces]
+    assert said == [
+        {"reasoning_content": "one"},
+        {"thinking_blocks": [first]},
+        {"thinking_blocks": [hidden]},
+        {"reasoning_content": "two"},
+        {"thinking_blocks": [second]},
+        {"content": "Hi"},
+    ]
+    assert [event.kind for event in (closing, end)] == [Kind.FINISH, Kind.DONE]
+
+
+def test_it_joins_audio_whose_pieces_are_base64_each_by_itself():
+    events = decoded(
+        chunk({"audio": {"id": "audio_1", "transcript": "Hel"}}),
+        chunk({"audio": {"data": "AQ=="}}),
+        chunk({"audio": {"transcript": "lo"}}),
+        chunk({"audio": {"data": "AgM="}}),
+        chunk({"audio": {"expires_at": 7}}),
+        chunk(finish="stop"),
+    )
+    audio = assembled(events)["choices"][0]["message"]["audio"]
+    assert audio == {"id": "audio_1", "transcript": "Hello", "data": "AQID", "expires_at": 7}
+    odd = decoded(chunk({"audio": {"data": "A"}}), chunk({"audio": {"data": "B"}}), chunk(finish="stop"))
+    assert assembled(odd)["choices"][0]["message"]["audio"] == {"data": "AB"}
 
 
 def test_it_says_stop_where_the_vendor_gave_no_reason():

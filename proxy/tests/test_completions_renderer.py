@@ -14,7 +14,7 @@ from providers.events import (
     finish_event,
     usage_event,
 )
-from providers.tests.samples import DONE, TEXT_STREAM, answer, cassettes, make_call, sse
+from providers.tests.samples import DONE, TEXT_STREAM, answer, cassettes, chunk, make_call, sse
 from providers.usage import Usage
 from providers.wires import CHAT, COMPLETIONS
 from proxy import renderers
@@ -159,6 +159,27 @@ def test_it_tells_usage_only_where_asked():
     assert b"usage" not in renderer(stream=True).events(events)
     asked = renderer(stream=True, stream_options={"include_usage": True})
     *_, usage, done = payloads(asked.events(events))
+    assert (usage["choices"], usage["usage"], done) == ([], COUNTS, b"[DONE]")
+
+
+def test_it_tells_usage_and_finish_reason_once_however_often_the_vendor_does():
+    running = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+    stream = b"".join(
+        [
+            sse(chunk({"role": "assistant", "content": None})),
+            sse(chunk({"content": "Hi"}, usage=running)),
+            sse(chunk({"content": None, "reasoning": "hm"})),
+            sse(chunk({"content": ""}, "stop", usage=running)),
+            sse(chunk({"content": ""}, "stop", usage=COUNTS)),
+            DONE,
+        ]
+    )
+    options = {"include_usage": True}
+    made = renderer(stream=True, stream_options=options).events(decoded(stream, make_call(stream=True)))
+    one, finish, usage, done = payloads(made.replace(KEEP_ALIVE, b""))
+    assert (one["choices"][0]["text"], finish["choices"][0]["finish_reason"]) == ("Hi", "stop")
+    assert "usage" not in one
+    assert "usage" not in finish
     assert (usage["choices"], usage["usage"], done) == ([], COUNTS, b"[DONE]")
 
 

@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from providers.dialects import DIALECTS
-from providers.events import Event, Kind
+from providers.events import Event, Kind, delta_event, done_event, finish_event, usage_event
 from providers.tests.samples import DONE, TEXT_STREAM, answer, chunk, make_call, sse
 from providers.usage import Usage
 from proxy.cache import EVENTS, JSON, BrokenEntry, Entry
@@ -107,6 +107,45 @@ def test_it_records_what_it_must_write_itself():
     events = events_of(entry(EVENTS, recording.body()), CALL)
     assert texts(events) == "Hi."
     assert [event.usage for event in events if event.usage] == [USAGE]
+
+
+def test_it_keeps_what_only_some_vendors_say_from_stream_to_answer_and_back():
+    block = {"type": "thinking", "thinking": "hm", "signature": "sig"}
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "f", "arguments": "{}"},
+        "extra_content": {"google": {"thought_signature": "gsig"}},
+    }
+    citation = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    recording = Recording(10_000, make_completion(model="m"))
+    deltas = [
+        {"reasoning_content": "hm"},
+        {"thinking_blocks": [block]},
+        {"content": "Hi.", "annotations": [citation]},
+        {"images": [image]},
+        {"tool_calls": [{"index": 0, **call}]},
+    ]
+    recording.add([delta_event(delta) for delta in deltas])
+    recording.add([finish_event("tool_calls"), usage_event(USAGE), done_event()])
+    whole, assembled = answer_of(entry(EVENTS, recording.body()), make_call(), make_completion())
+    expected = {
+        "role": "assistant",
+        "content": "Hi.",
+        "refusal": None,
+        "reasoning_content": "hm",
+        "thinking_blocks": [block],
+        "annotations": [citation],
+        "images": [image],
+        "tool_calls": [call],
+    }
+    assert orjson.loads(whole.body)["choices"][0]["message"] == expected
+    assert assembled is not None
+    streamed_again = Recording(10_000, make_completion(model="m"))
+    streamed_again.add(events_of(assembled, CALL))
+    again, _ = answer_of(entry(EVENTS, streamed_again.body()), make_call(), make_completion())
+    assert again.message["choices"][0]["message"] == expected
 
 
 def test_it_forgets_a_stream_that_grows_too_large():
