@@ -131,14 +131,20 @@ def _call_of(calls: list[dict[str, Any]], delta: Mapping[str, Any]) -> dict[str,
     """Return the call that a delta goes on: by index, else by id (some servers send no index)."""
     for key in ("index", "id"):
         if delta.get(key) is not None:
-            for call in calls:
-                if call.get(key) == delta[key]:
+            for call in calls[::-1]:
+                if call.get(key) == delta[key] and not _begins_another(call, delta):
                     return call
             calls.append({})
             return calls[-1]
     if not calls:
         calls.append({})
     return calls[-1]
+
+
+def _begins_another(call: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
+    """Does a delta begin a call of its own? Some servers give all calls the same index."""
+    named, known = delta.get("id"), call.get("id")
+    return bool(named and known and named != known and (delta.get("function") or {}).get("name"))
 
 
 def _add_function(function: dict[str, Any], delta: Mapping[str, Any]) -> None:

@@ -189,6 +189,18 @@ def test_it_keeps_tool_calls_apart_that_have_no_index():
     assert [(call["id"], call["function"]["arguments"]) for call in calls] == [("a", "{}"), ("b", '{"x":1}')]
 
 
+def test_it_keeps_tool_calls_apart_that_all_have_the_same_index():
+    events = decoded(
+        chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}]}),
+        chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": None, "arguments": "}"}}]}),
+        chunk({"tool_calls": [{"index": 0, "id": "b", "function": {"name": "f", "arguments": '{"x"'}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}),
+        chunk(finish="tool_calls"),
+    )
+    calls = assembled(events)["choices"][0]["message"]["tool_calls"]
+    assert [(call["id"], call["function"]["arguments"]) for call in calls] == [("a", "{}"), ("b", '{"x":1}')]
+
+
 def test_it_goes_on_with_the_last_call_where_neither_index_nor_id_says_which():
     events = decoded(
         chunk({"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": '{"x"'}}]}),
