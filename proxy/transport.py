@@ -7,7 +7,8 @@ is sent once more on another connection and counts as the same attempt.
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -18,14 +19,31 @@ from providers.upstream import Account, Upstream, UpstreamRequest
 from proxy.wire import errors as wire
 from proxy.wire.addresses import Addresses
 from proxy.wire.connection import Connection
-from proxy.wire.origin import Address, address_of, request_head
+from proxy.wire.origin import Address, address_of, bodiless, framed, request_head
 from proxy.wire.pool import Pool
 from proxy.wire.reply import Reply
+from proxy.wire.upload import Upload
 
 USER_AGENT = "django-llm-gateway"
 DRAIN_S = 1.0
 MAX_DOORS = 1000
 _OWN_HEADERS = {"accept-encoding": "identity", "user-agent": USER_AGENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request that is passed on: `path` is under the base URL, with its query.
+
+    `body` is None where the method has none, or pieces that are still arriving, `length` bytes in all (None:
+    nobody knows). The vendor's own headers win over `headers`. `limit`: bytes of the answer.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | AsyncIterator[bytes] | None
+    length: int | None
+    limit: int
 
 
 class Response(Protocol):
@@ -98,10 +116,43 @@ class Transport:
             door = self._doors.get((account.name, request.path))
             if door is None or door.account is not account:
                 door = self._door(account, request.path)
-            reply = await self._ask(door.pool, door.head(request), request.body)
+            reply = await self._ask(
+                door.pool, door.head(request), request.body, limit=self._max_response_bytes
+            )
         except wire.WireError as problem:
             raise _translated(problem) from None
         return HttpResponse(reply)
+
+    async def forward(self, account: Account, request: Outgoing, *, answer_s: float) -> Response:
+        """Send a request on and return when the head of the answer is here. Raises UpstreamError.
+
+        `answer_s` bounds the wait from when the request has been sent. Also raises what the pieces of an
+        arriving body raise.
+        """
+        try:
+            address = address_of(account.base_url.rstrip("/") + request.path)
+            headers = {**_OWN_HEADERS, **request.headers, **account.headers}
+            head = request_head(address, headers, method=request.method)
+            pool = self._pool(account, address)
+            if request.body is None or isinstance(request.body, bytes):
+                body = request.body or b""
+                head = bodiless(head) if request.body is None else framed(head, len(body))
+                async with asyncio.timeout(answer_s):
+                    return HttpResponse(await self._ask(pool, head, body, limit=request.limit))
+            upload = Upload(
+                # A kept one may have died, and what has been sent cannot be sent again.
+                await pool.take(fresh=True),
+                request.body,
+                chunked=request.length is None,
+                stall_s=account.timeouts.idle_s,
+                answer_s=answer_s,
+            )
+            reply = await upload.answered(framed(head, request.length), limit=request.limit)
+            return UploadedResponse(reply, upload)
+        except wire.WireError as problem:
+            raise _translated(problem) from None
+        except TimeoutError:
+            raise timed_out("total") from None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,14 +168,14 @@ class Transport:
         kept = set(self._pools.values())
         self._doors = {name: door for name, door in self._doors.items() if door.pool in kept}
 
-    async def _ask(self, pool: Pool, head: bytes, body: bytes) -> Reply:
+    async def _ask(self, pool: Pool, head: bytes, body: bytes, *, limit: int) -> Reply:
         try:
-            return await self._ask_on(pool.kept() or await pool.take(), head, body)
+            return await self._ask_on(pool.kept() or await pool.take(), head, body, limit)
         except wire.Stale:
-            return await self._ask_on(await pool.take(fresh=True), head, body)
+            return await self._ask_on(await pool.take(fresh=True), head, body, limit)
 
-    async def _ask_on(self, connection: Connection, head: bytes, body: bytes) -> Reply:
-        reply = connection.send(head, body, limit=self._max_response_bytes)
+    async def _ask_on(self, connection: Connection, head: bytes, body: bytes, limit: int) -> Reply:
+        reply = connection.send(head, body, limit=limit)
         try:
             await reply.head()
         except BaseException:
@@ -134,6 +185,12 @@ class Transport:
 
     def _door(self, account: Account, path: str) -> _Door:
         address = address_of(account.base_url.rstrip("/") + path)
+        if len(self._doors) >= MAX_DOORS:
+            self._doors.clear()
+        door = self._doors[account.name, path] = _Door(account, address, self._pool(account, address))
+        return door
+
+    def _pool(self, account: Account, address: Address) -> Pool:
         key = (account.name, address.origin, account.max_connections, account.timeouts.connect_s)
         pool = self._pools.get(key)
         if pool is None:
@@ -145,10 +202,7 @@ class Transport:
                 addresses=self._addresses,
                 tls=self._tls,
             )
-        if len(self._doors) >= MAX_DOORS:
-            self._doors.clear()
-        door = self._doors[account.name, path] = _Door(account, address, pool)
-        return door
+        return pool
 
 
 @cache
@@ -261,6 +315,21 @@ class HttpResponse:
             self._timer = None
 
 
+class UploadedResponse(HttpResponse):
+    """An answer that may have come before the end of what is sent: its own end is the end of both."""
+
+    __slots__ = ("_upload",)
+
+    def __init__(self, reply: Reply, upload: Upload) -> None:
+        """Take over both."""
+        super().__init__(reply)
+        self._upload = upload
+
+    def _stop_timer(self) -> None:
+        super()._stop_timer()
+        self._upload.end()
+
+
 class DemoResponse:
     """The demo vendor's answer: waits where a network would."""
 
@@ -306,6 +375,8 @@ def timed_out(name: str) -> UpstreamError:
 def _translated(problem: wire.WireError) -> UpstreamError:
     if isinstance(problem, wire.ConnectTimeout):
         return timed_out("connect")
+    if isinstance(problem, wire.Silent):
+        return timed_out(str(problem))
     message, code = "The connection was lost.", "upstream_reset"
     if isinstance(problem, wire.Untrusted):
         message, code = "The provider's certificate is not trusted, or TLS failed.", "upstream_connect"

@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_arrived",
         "_asked_at",
+        "_drained",
         "_free",
         "_gone",
         "_head_bytes",
@@ -36,6 +37,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_parser",
         "_reply",
+        "_sending",
         "_transport",
         "_until_eof",
         "asked",
@@ -67,19 +69,43 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0  # of the answer's head; later: without a byte of its body
         self._asked_at = 0.0
         self._interim = self._until_eof = False
+        self._sending = False  # the body of the request is still arriving
+        self._drained: asyncio.Future[None] | None = None  # there while the vendor is slower than we are
 
     def send(self, head: bytes, body: bytes, *, limit: int) -> Reply:
         """Send a request, whole, and return the reply to come, of at most `limit` bytes."""
-        self.asked += 1
-        self._asked_at = self._loop.time()
-        self._head_bytes = 0
-        self._until_eof = False
-        reply = self._reply = Reply(self, limit=limit, loop=self._loop)
+        reply = self._begin(limit)
         if len(body) <= _JOINED_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
+        return reply
+
+    def begin(self, head: bytes, *, limit: int) -> Reply:
+        """Send a request's head alone. The body follows by `write`; `sent` is its end."""
+        reply = self._begin(limit)
+        self._sending = True
+        self._transport.write(head)
+        return reply
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of the body, and wait until the vendor has taken most of it, or is gone."""
+        if self.usable:
+            self._transport.write(piece)
+        if self._drained is not None:
+            await self._drained
+
+    def sent(self) -> None:
+        """The body is whole."""
+        self._sending = False
+
+    def _begin(self, limit: int) -> Reply:
+        self.asked += 1
+        self._asked_at = self._loop.time()
+        self._head_bytes = 0
+        self._until_eof = False
+        reply = self._reply = Reply(self, limit=limit, loop=self._loop)
         return reply
 
     def pause(self) -> None:
@@ -127,6 +153,16 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > MAX_HEAD_BYTES and self._reply is not None:
             self._fail(Garbled("its head, or what follows its body, has no end"))
 
+    def pause_writing(self) -> None:
+        """Much of what we have written waits."""
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Most of it has gone."""
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
     def eof_received(self) -> bool:
         """Close: a server that sends no more answers no more."""
         return False
@@ -134,6 +170,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, ours or theirs; for an answer without a length, the end it has."""
         self.usable = False
+        self.resume_writing()
         reply, self._reply = self._reply, None
         if reply is not None:
             if self._until_eof and reply.status and exc is None:
@@ -198,6 +235,7 @@ class Connection(asyncio.Protocol):
         if (
             self._parser.should_keep_alive()
             and self.usable
+            and not self._sending
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
         ):

@@ -6,6 +6,7 @@ WireError
 ├── ConnectTimeout      no connection in time
 ├── NoAddress           the URL or a header is none that could be sent
 ├── Stale               a kept connection ended as we asked: it had died, so nobody has read the request
+├── Silent              the vendor neither takes what we send, nor answers it
 ├── Lost                the connection ended before a head of an answer
 ├── Garbled             the answer is no HTTP, breaks off, or does not unpack
 └── TooLarge            the answer is larger than `limit`
@@ -34,6 +35,10 @@ class NoAddress(WireError):
 
 class Stale(WireError):
     """A kept connection ended at once and without a byte of the answer: it may be asked on another one."""
+
+
+class Silent(WireError):
+    """The vendor has stopped taking a body, or has not answered it in time."""
 
 
 class Lost(WireError):

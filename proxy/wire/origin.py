@@ -57,13 +57,13 @@ def address_of(url: str) -> Address:
     return Address(Origin(host, port, parts.scheme == "https"), authority, path, unquote(userinfo))
 
 
-def request_head(address: Address, headers: Mapping[str, str]) -> bytes:
-    """Return a POST's head up to the value of content-length. Raises NoAddress for what no head may hold."""
+def request_head(address: Address, headers: Mapping[str, str], *, method: str = "POST") -> bytes:
+    """Return a head up to the value of content-length. Raises NoAddress for what no head may hold."""
     named = {"host": address.authority}
     if address.userinfo:
         named["authorization"] = "Basic " + b64encode(address.userinfo.encode()).decode("ascii")
     named |= {name.lower(): value for name, value in headers.items()}
-    lines = [f"POST {address.path} HTTP/1.1"]
+    lines = [f"{method} {address.path} HTTP/1.1"]
     for name, value in named.items():
         if name in _FRAMING or not _TOKEN.fullmatch(name) or any(sign in value for sign in "\r\n\0"):
             raise NoAddress(f"the header {name[:40]!r} cannot be sent")
@@ -73,3 +73,15 @@ def request_head(address: Address, headers: Mapping[str, str]) -> bytes:
         return "\r\n".join(lines).encode("latin-1")
     except UnicodeEncodeError:
         raise NoAddress("a header cannot be sent: it is not Latin-1") from None
+
+
+def framed(head: bytes, length: int | None) -> bytes:
+    """Return a whole head, of a body of that length, or of one in chunks."""
+    if length is None:
+        return head.removesuffix(b"content-length: ") + b"transfer-encoding: chunked\r\n\r\n"
+    return b"%b%d\r\n\r\n" % (head, length)
+
+
+def bodiless(head: bytes) -> bytes:
+    """Return a whole head of a request without a body."""
+    return head.removesuffix(b"content-length: ") + b"\r\n"
