@@ -180,6 +180,7 @@ class Environment:
     anon_ip_rpm: int = _var("ANON_IP_RPM", "5", _count)
     max_response_bytes: int = _var("MAX_RESPONSE_BYTES", "64MiB", _bytes)
     max_body_bytes: int = _var("MAX_BODY_BYTES", "32MiB", _bytes)
+    max_upload_bytes: int = _var("MAX_UPLOAD_BYTES", "1GiB", _bytes)
     store_outage: str = _var("STORE_OUTAGE", "share", _one_of("share", "refuse", "allow"))
     metrics_token: str = _secret("METRICS_TOKEN")
     cors_origins: tuple[str, ...] = _var("CORS_ORIGINS", "*", _words)

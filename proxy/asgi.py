@@ -17,11 +17,12 @@ from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 
 from proxy.errors import GatewayError
-from proxy.http import JsonReply, LaneRequest, StreamReply, WireHeader, error_response
-from proxy.urls import find
+from proxy.http import JsonReply, LaneRequest, StreamBroken, StreamReply, WireHeader, error_response
+from proxy.incoming import Incoming
+from proxy.urls import READS_FORMS, find
 
 Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # In what the lane sends, for a server that can use it: the names of headers are lower-case, content-length
@@ -44,8 +45,13 @@ class _ClientLeft(Exception):
 async def lane(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one data-plane request."""
     request = LaneRequest(scope)
+    view, arguments = find(request.path)
     try:
         _check_headers(scope)
+        if view in READS_FORMS and _is_form(request):
+            request.incoming = Incoming(receive)
+            await _watched(request, view(request, **arguments), request.incoming.departure, send)
+            return
         request._body = await _body(receive)  # noqa: SLF001 - Django's own name for what has been read
     except _ClientLeft:
         return
@@ -55,7 +61,6 @@ async def lane(scope: Scope, receive: Receive, send: Send) -> None:
     if request.method == "OPTIONS":
         await _send_whole(request, _preflight(), send)
         return
-    view, arguments = find(request.path)
     answering = view(request, **arguments)
     try:
         waits_for = answering.send(None)
@@ -67,6 +72,11 @@ async def lane(scope: Scope, receive: Receive, send: Send) -> None:
             await _send_whole(request, response, send)
         return
     await _watched(request, _Resumed(answering, waits_for), receive, send)
+
+
+def _is_form(request: LaneRequest) -> bool:
+    content_type = request.wire.get(b"content-type", b"")
+    return request.method == "POST" and content_type[:19].lower() == b"multipart/form-data"
 
 
 async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
@@ -153,6 +163,8 @@ async def _send_stream(request: LaneRequest, response: StreamReply, send: Send) 
         async for piece in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True, LANE_KEY: True})
         await send({"type": "http.response.body", "body": b"", "more_body": False, LANE_KEY: True})
+    except StreamBroken:
+        return  # without an end: the server closes the connection, and the client sees that it is not whole
     finally:
         if begun:
             await pieces.aclose()  # type: ignore[attr-defined]  # a generator; its exit paths never wait
@@ -205,7 +217,7 @@ def _check_headers(scope: Scope) -> None:
 
 def _preflight() -> HttpResponseBase:
     response = HttpResponse(status=204)
-    response["access-control-allow-methods"] = "GET, POST, OPTIONS"
+    response["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
     response["access-control-allow-headers"] = "*, authorization"
     response["access-control-max-age"] = "86400"
     return response

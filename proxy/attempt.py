@@ -5,7 +5,7 @@ Whatever happens, the connection is either read to its end or dropped.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -149,12 +149,17 @@ class Attempting:
         return OpenStream(seen, response, None)
 
     def _note(self, response: Response) -> None:
-        """Pass the vendor's own rate-limit headers on under their own name."""
-        for name, value in response.headers.items():
-            # OpenAI: x-ratelimit-*, Anthropic: anthropic-ratelimit-*, Mistral: ratelimitbysize-*.
-            at = name.find("ratelimit")
-            if at >= 0:
-                self.headers["x-upstream-" + name[at:]] = value
+        self.headers |= upstream_ratelimits(response.headers)
+
+
+def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the vendor's own rate-limit headers under the name that they are passed on by."""
+    # OpenAI: x-ratelimit-*, Anthropic: anthropic-ratelimit-*, Mistral: ratelimitbysize-*.
+    return {
+        "x-upstream-" + name[at:]: value
+        for name, value in headers.items()
+        if (at := name.find("ratelimit")) >= 0
+    }
 
 
 def _refused(problem: UnsupportedParameter) -> BadRequest:

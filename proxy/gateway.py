@@ -25,8 +25,10 @@ from proxy.cache import BYPASS, BrokenEntry, Entry, Policy
 from proxy.clients import client_ip
 from proxy.completion import Completion
 from proxy.endpoints import Endpoint
+from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import Forbidden, GatewayError, RateLimited, Unavailable
 from proxy.exchange import Exchange
+from proxy.forwarding import ForwardedExchange, Forwarding, recorded
 from proxy.http import LaneRequest, request_id_of
 from proxy.metrics import Meter
 from proxy.prepared import NO_HEADERS, Prepared, Repeats, repeat_key
@@ -99,6 +101,31 @@ class Gateway:
             exchange.end_error(GatewayError(type(problem).__name__, code="internal_error"))
             raise
 
+    async def forward(self, request: LaneRequest, target: Forwarded, path: str) -> HttpResponseBase:
+        """Pass one request on as it is, to the vendor's `path`. Raises GatewayError; recorded once."""
+        exchange = self._begin(request, target, ForwardedExchange)
+        completion = exchange.completion
+        with recorded(exchange):
+            snapshot = self.snapshot or await self.current()
+            caller = recognised(request, snapshot) or await self.caller(request, snapshot)
+            completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
+            completion.tenant_id = caller.tenant_id
+            exchange.recorded = True
+            if self.spool.full:
+                raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
+            forwarding = Forwarding(
+                target=target,
+                path=path,
+                request=request,
+                exchange=exchange,
+                transport=self.transport,
+                env=self.env,
+            )
+            to = await forwarding.route(snapshot, caller)
+            admission = await self.store.admit(cache_key=b"", limits=self._limits, now=completion.at)
+            _entry_of(admission, BYPASS, completion)
+            return await forwarding.answer(to)
+
     async def close(self) -> None:
         """Let go of everything; what is recorded is on disk."""
         if self._tasks:
@@ -137,7 +164,9 @@ class Gateway:
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    def _begin(self, request: LaneRequest, endpoint: Endpoint) -> Exchange:
+    def _begin(
+        self, request: LaneRequest, endpoint: Endpoint | Forwarded, kind: type[Exchange] = Exchange
+    ) -> Exchange:
         identity = self._prefix + format(next(self._numbers), "x")
         completion = Completion(
             id=identity,
@@ -145,7 +174,7 @@ class Gateway:
             at=time.time(),
             endpoint=endpoint.name,
         )
-        return Exchange(
+        return kind(
             completion,
             spool=self.spool,
             meter=self.meter,

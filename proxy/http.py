@@ -8,6 +8,7 @@ from django.http.response import ResponseHeaders
 
 from proxy.envelopes import envelope_at, speaks_anthropic
 from proxy.errors import GatewayError
+from proxy.incoming import Incoming
 from proxy.renderers import STREAM_CONTENT_TYPE
 
 MAX_REQUEST_ID = 128
@@ -21,8 +22,11 @@ WireHeader = tuple[bytes, bytes]
 class LaneRequest(HttpRequest):
     """An HttpRequest without META; `headers` are decoded on first use and have lower-case names.
 
-    `wire` holds the same headers as they came, for the hot path; of repeated ones the last.
+    `wire` holds the same headers as they came, for the hot path; of repeated ones the last. `incoming` is
+    there instead of a body where the view reads it itself.
     """
+
+    incoming: Incoming | None = None
 
     def __init__(self, scope: Mapping[str, Any], body: bytes = b"") -> None:
         """Take the scope as it is; the parent's constructor would build dictionaries nobody reads."""
@@ -100,6 +104,27 @@ class StreamReply(StreamingHttpResponse):
     def headers(self) -> ResponseHeaders:  # type: ignore[override]
         """Return Django's form of the headers, for whoever is not the lane."""
         return _decoded(self.wire_headers)
+
+
+class PassedReply(StreamReply):
+    """A vendor's answer of any type, passed on as it comes."""
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        wire_headers: Sequence[WireHeader],
+        *,
+        status: int,
+        abandon: Callable[[], None],
+    ) -> None:
+        """Keep the headers as they are, the type among them."""
+        super().__init__(pieces, abandon=abandon)
+        self.wire_headers = list(wire_headers)
+        self.status_code = status
+
+
+class StreamBroken(Exception):
+    """The rest of a reply will not come, and its format cannot say so: the connection must."""
 
 
 def _decoded(wire_headers: Sequence[WireHeader]) -> ResponseHeaders:

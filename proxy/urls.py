@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy import views
+from proxy.endpoints.forwarded import FORWARDED, forwarded_at
 from proxy.views import View
 
 EXACT: Mapping[str, View] = {
@@ -22,6 +23,8 @@ EXACT: Mapping[str, View] = {
     "/metrics": views.metrics,
 }
 _MODELS = "/v1/models/"
+# The views that take a form while it arrives.
+READS_FORMS = frozenset(views.forwarded(*target.methods) for target in FORWARDED.values())
 
 
 def is_data_plane(path: str) -> bool:
@@ -36,4 +39,8 @@ def find(path: str) -> tuple[View, Mapping[str, Any]]:
         return view, {}
     if path.startswith(_MODELS):
         return views.model, {"name": path[len(_MODELS) :].rstrip("/")}
+    passed_on = forwarded_at(path)
+    if passed_on is not None:
+        target, vendors = passed_on
+        return views.forwarded(*target.methods), {"target": target, "path": vendors}
     return views.not_found, {}

@@ -5,7 +5,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import orjson
@@ -26,6 +26,7 @@ from proxy.endpoints import (
     read_message,
     simple_chat,
 )
+from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
 from proxy.http import LaneRequest, error_response, named_as_anthropic, request_id_of
 from proxy.lifecycle import gateway
@@ -37,14 +38,14 @@ log = structlog.get_logger()
 View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
-def endpoint(*methods: str) -> Callable[[View], View]:
-    """Allow `methods`, and answer every error in its envelope."""
+def endpoint(*methods: str, head: bool = True) -> Callable[[View], View]:
+    """Allow `methods`, and answer every error in its envelope. `head`: a lone GET takes HEAD as well."""
 
     def decorate(view: View) -> View:
         @wraps(view)
         async def entrance(request: LaneRequest, **arguments: Any) -> HttpResponseBase:
             # HEAD is GET without a body, which the lane leaves out; not where a GET asks a vendor.
-            bodiless = request.method == "HEAD" and methods == ("GET",)
+            bodiless = head and request.method == "HEAD" and methods == ("GET",)
             if request.method not in methods and not bodiless:
                 return error_response(request, _not_allowed(request, methods))
             try:
@@ -79,6 +80,17 @@ async def completions(request: LaneRequest) -> HttpResponseBase:
 async def embeddings(request: LaneRequest) -> HttpResponseBase:
     """`POST /v1/embeddings`."""
     return await gateway().serve(request, EMBEDDING, render=renderers.chat)
+
+
+@cache
+def forwarded(*methods: str) -> View:
+    """Return the view of the paths that are passed on to a vendor, and that take `methods`."""
+
+    @endpoint(*methods, head=False)
+    async def view(request: LaneRequest, target: Forwarded, path: str) -> HttpResponseBase:
+        return await gateway().forward(request, target, path)
+
+    return view
 
 
 @endpoint("POST")

@@ -29,6 +29,7 @@ CONTRACT = {
     "cache_max_bytes": 16 * 2**20,
     "max_response_bytes": 64 * 2**20,
     "max_body_bytes": 32 * 2**20,
+    "max_upload_bytes": 2**30,
     "store_outage": "share",
     "cors_origins": ("*",),
     "log_level": "info",

@@ -11,9 +11,10 @@ from django.conf import settings
 from keys.caller import Caller
 from providers.errors import UpstreamError
 from providers.tests.samples import TEXT_STREAM, answer
-from providers.upstream import Upstream, UpstreamRequest
+from providers.upstream import Account, Upstream, UpstreamRequest
 from proxy.completion import Completion
 from proxy.snapshot import Snapshot, compile_parts
+from proxy.transport import Outgoing
 
 SECRET = "a-test-key-of-24-characters"
 JSON_HEADERS = {"content-type": "application/json"}
@@ -226,11 +227,24 @@ class FakeTransport:
 
     def __init__(self, *script: Any) -> None:
         self.requests: list[tuple[Upstream, UpstreamRequest]] = []
+        self.forwarded: list[tuple[Account, Outgoing, bytes]] = []
         self.responses: list[FakeResponse] = []
         self._script = list(script)
 
     async def open(self, upstream: Upstream, request: UpstreamRequest) -> FakeResponse:
         self.requests.append((upstream, request))
+        return await self._next()
+
+    async def forward(self, account: Account, request: Outgoing, *, answer_s: float) -> FakeResponse:
+        """Take the whole body, then answer from the same script."""
+        assert answer_s > 0
+        body = request.body or b""
+        if not isinstance(body, bytes):
+            body = b"".join([piece async for piece in body])
+        self.forwarded.append((account, request, body))
+        return await self._next()
+
+    async def _next(self) -> FakeResponse:
         step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(step, UpstreamError):
             raise step

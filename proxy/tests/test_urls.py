@@ -1,7 +1,7 @@
 import pytest
 
 from proxy import views
-from proxy.urls import find, is_data_plane
+from proxy.urls import READS_FORMS, find, is_data_plane
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,13 @@ from proxy.urls import find, is_data_plane
         ("/readiness", views.ready, {}),
         ("/metrics", views.metrics, {}),
         ("/v1/nothing", views.not_found, {}),
+        ("/v1/moderations/more", views.not_found, {}),
+        ("/v1/files/../models", views.not_found, {}),
+        ("/v1/files/..", views.not_found, {}),
+        ("/v1/files/a b", views.not_found, {}),
+        ("/v1/files/*", views.not_found, {}),
+        ("/v1/files//content", views.not_found, {}),
+        ("/v1/batches/b/content", views.not_found, {}),
         ("/v1/", views.not_found, {}),
         ("/v1", views.not_found, {}),
     ],
@@ -33,6 +40,34 @@ from proxy.urls import find, is_data_plane
 def test_it_has_one_table_of_paths(path, view, arguments):
     assert is_data_plane(path)
     assert find(path) == (view, arguments)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "methods", "vendors"),
+    [
+        ("/v1/moderations", "moderations", ("POST",), "/moderations"),
+        ("/v1/images/generations/", "images", ("POST",), "/images/generations"),
+        ("/v1/images/edits", "images", ("POST",), "/images/edits"),
+        ("/v1/images/variations", "images", ("POST",), "/images/variations"),
+        ("/v1/audio/speech", "audio.speech", ("POST",), "/audio/speech"),
+        ("/v1/audio/transcriptions", "audio.transcriptions", ("POST",), "/audio/transcriptions"),
+        ("/v1/audio/translations", "audio.translations", ("POST",), "/audio/translations"),
+        ("/v1/rerank", "rerank", ("POST",), "/rerank"),
+        ("/v1/files", "files", ("GET", "POST"), "/files"),
+        ("/v1/files/file-1", "files", ("GET", "DELETE"), "/files/file-1"),
+        ("/v1/files/file-1/content", "files", ("GET",), "/files/file-1/content"),
+        ("/v1/batches", "batches", ("GET", "POST"), "/batches"),
+        ("/v1/batches/batch_1", "batches", ("GET",), "/batches/batch_1"),
+        ("/v1/batches/batch_1/cancel", "batches", ("POST",), "/batches/batch_1/cancel"),
+        ("/v1/responses/resp_1", "responses", ("GET", "DELETE"), "/responses/resp_1"),
+        ("/v1/responses/resp_1/cancel", "responses", ("POST",), "/responses/resp_1/cancel"),
+        ("/v1/responses/resp_1/input_items", "responses", ("GET",), "/responses/resp_1/input_items"),
+    ],
+)
+def test_it_passes_on_what_it_does_not_translate(path, name, methods, vendors):
+    view, arguments = find(path)
+    assert (view, view in READS_FORMS) == (views.forwarded(*methods), True)
+    assert (arguments["target"].name, arguments["path"]) == (name, vendors)
 
 
 @pytest.mark.parametrize(

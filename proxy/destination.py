@@ -1,0 +1,124 @@
+"""Where a request goes that is only passed on: by its model, by a provider that it names, or by default.
+
+Only servers of the openai dialect have these endpoints under these paths.
+"""
+
+from typing import NamedTuple
+
+from keys.caller import Caller
+from providers.models import DEMO_URL
+from providers.upstream import Account, Upstream
+from proxy.errors import BadRequest, Forbidden, NotFound, Unavailable
+from proxy.routing import resolve
+from proxy.snapshot import Snapshot
+
+DIALECT = "openai"
+NAME_IT = "Name one in the header x-gateway-provider or in ?provider=."
+
+
+class Destination(NamedTuple):
+    """The upstreams that may be asked, best first. An upstream's model is empty where none is asked for."""
+
+    route: str
+    upstreams: tuple[Upstream, ...]
+
+
+def destination(snapshot: Snapshot, *, model: str, provider: str, path: str) -> Destination:
+    """Return where a request goes. Raises BadRequest, NotFound or Unavailable.
+
+    `model` and `provider` are what it names, or empty; `path` is for the words of an error.
+    """
+    if provider:
+        return _named(snapshot, provider, model, path)
+    if not model:
+        name = _default(snapshot, path)
+        return Destination(f"default:{name}", (snapshot.upstream(name, ""),))
+    resolved = resolve(snapshot, model)
+    fit = tuple(upstream for upstream in resolved.upstreams if _has_it(upstream.account))
+    if not fit:
+        raise BadRequest(
+            f"The model {model!r} is served by {_described(resolved.upstreams[0].account)}; "
+            f"{path} is passed on to providers of the {DIALECT} dialect alone.",
+            code="unsupported_endpoint",
+            param="model",
+        )
+    return Destination(resolved.route, fit)
+
+
+def require_allowed(caller: Caller, to: Destination, model: str) -> None:
+    """Check that the key may use the model, or where none is named, all of the provider. Raises Forbidden.
+
+    A file of batch requests may name any model, so it is for keys that may use them all.
+    """
+    if not caller.allowed or (model and caller.may_use(model)):
+        return
+    if all(caller.may_use(each.id if each.model else f"{each.account.name}/*") for each in to.upstreams):
+        return
+    if model:
+        raise Forbidden(
+            f"This key may not use model {model!r}. GET /v1/models lists what it may use.",
+            code="model_not_allowed",
+            param="model",
+        )
+    name = to.upstreams[0].account.name
+    raise Forbidden(
+        f"This key may use some models only. A request that names none needs a key for all of provider "
+        f"{name!r} ({name}/*).",
+        code="model_not_allowed",
+    )
+
+
+def _named(snapshot: Snapshot, provider: str, model: str, path: str) -> Destination:
+    account = snapshot.accounts.get(provider)
+    if account is None:
+        raise NotFound(
+            f"There is no provider {provider[:100]!r} here, or it is disabled.",
+            code="provider_not_found",
+            param="provider",
+        )
+    _check(account, path)
+    return Destination(
+        f"provider:{provider}", (snapshot.upstream(provider, model.removeprefix(provider + "/")),)
+    )
+
+
+def _default(snapshot: Snapshot, path: str) -> str:
+    """Return the provider of a request that names neither: the default one, or the only one there is."""
+    account = snapshot.accounts.get(snapshot.default_provider)
+    if account is None:
+        fit = [each for each in snapshot.accounts.values() if _has_it(each)]
+        fit = [each for each in fit if each.usable] or fit
+        if len(fit) != 1:
+            raise BadRequest(
+                "The request names neither 'model' nor provider, and there is no default provider. "
+                + NAME_IT,
+                code="provider_not_named",
+                param="model",
+            )
+        account = fit[0]
+    _check(account, path)
+    return account.name
+
+
+def _check(account: Account, path: str) -> None:
+    if not _has_it(account):
+        raise BadRequest(
+            f"{_described(account).capitalize()} has no {path}: that is passed on to providers of the "
+            f"{DIALECT} dialect alone. {NAME_IT}",
+            code="unsupported_endpoint",
+            param="provider",
+        )
+    if not account.usable:
+        raise Unavailable(
+            f"Provider {account.name!r} cannot be used at the moment: {account.why_unusable}.",
+            code="no_usable_provider",
+        )
+
+
+def _has_it(account: Account) -> bool:
+    return account.dialect == DIALECT and account.base_url != DEMO_URL
+
+
+def _described(account: Account) -> str:
+    what = "is built in" if account.base_url == DEMO_URL else f"speaks the {account.dialect} dialect"
+    return f"provider {account.name!r} ({what})"

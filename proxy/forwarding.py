@@ -1,0 +1,301 @@
+"""Passes a request on to a vendor as it is: everything but chat, which the dialects translate.
+
+The story is the gateway's own (authenticate, read, route, admit, fail over, answer, record), without a
+dialect's translation, a renderer or the cache. The client's bytes go to the vendor and the vendor's to the
+client; the model's name is the only thing that is read and rewritten. Of the client's headers the vendor
+sees only the few that say what the bytes are.
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+from django.http import HttpResponseBase
+
+from keys.caller import Caller
+from providers.dialects import DIALECTS
+from providers.dialects.openai_quirks import path_for
+from providers.errors import UpstreamError
+from providers.upstream import Timeouts, Upstream
+from proxy import failover
+from proxy.answering import gateway_headers, wire_headers
+from proxy.attempt import upstream_ratelimits
+from proxy.destination import DIALECT, Destination, destination, require_allowed
+from proxy.endpoints.forwarded import Forwarded
+from proxy.errors import GatewayError, upstream_failed
+from proxy.exchange import Exchange
+from proxy.forwarded_body import ArrivingForm, ForwardedBody, WholeBody, model_not_found
+from proxy.http import JsonReply, LaneRequest, PassedReply, StreamBroken, WireHeader
+from proxy.metering import StreamMeter, usage_in
+from proxy.multipart import FormScanner, boundary_of
+from proxy.snapshot import Snapshot
+from proxy.transport import Outgoing, Response, Transport
+
+PROVIDER_HEADER = b"x-gateway-provider"
+PROVIDER_PARAMETER = "provider"
+# What tells a vendor how to read the body and how to answer. The client's key is not among it.
+_SENT_ON = ("content-type", "accept", "openai-beta")
+_PASSED_BACK = ("content-disposition", "openai-processing-ms")
+_EVENT_STREAM = "text/event-stream"
+_NO_LIMIT = 1 << 60
+_OF_MODEL = re.compile(r"(?:/deployments)?/\{model\}")
+
+
+class ForwardedExchange(Exchange):
+    """An exchange whose usage is told by the vendor or unknown: bytes of images say nothing about tokens."""
+
+    __slots__ = ()
+
+    def _produced(self) -> bool:
+        return False
+
+
+@contextmanager
+def recorded(exchange: Exchange) -> Iterator[None]:
+    """Record a request that ends in an error, or with the client's departure."""
+    try:
+        yield
+    except GatewayError as error:
+        exchange.end_error(error)
+        error.headers = {**_without_blanks(gateway_headers(exchange.completion)), **error.headers}
+        raise
+    except asyncio.CancelledError:
+        exchange.end_cancelled()
+        raise
+    except Exception as problem:
+        exchange.end_error(GatewayError(type(problem).__name__, code="internal_error"))
+        raise
+
+
+class _Opened(NamedTuple):
+    """An answer at its first bytes, which are not sent yet; `whole`: they are all of it."""
+
+    response: Response
+    first: bytes
+    whole: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Forwarding:
+    """One request on its way through. `path` is the vendor's, under its base URL."""
+
+    target: Forwarded
+    path: str
+    request: LaneRequest
+    exchange: Exchange
+    transport: Transport
+    env: Any
+    _query: str = ""
+    _deadline: float = 0.0
+    _ratelimits: Mapping[str, str] = field(default_factory=dict)
+    _body: ForwardedBody | None = None
+
+    async def route(self, snapshot: Snapshot, caller: Caller) -> Destination:
+        """Read the request as far as it must be known, and return where it goes. Raises GatewayError."""
+        provider, self._query = _provider_and_query(self.request)
+        body = self._body = await self._read(named=bool(provider))
+        completion = self.exchange.completion
+        completion.requested_model = body.model
+        to = destination(snapshot, model=body.model, provider=provider, path="/v1" + self.path)
+        completion.route = to.route
+        require_allowed(caller, to, body.model)
+        return to
+
+    async def answer(self, to: Destination) -> HttpResponseBase:
+        """Fail over along the upstreams. Raises GatewayError when none answers."""
+        totals = [each.account.timeouts.total_json_s for each in to.upstreams]
+        self._deadline = asyncio.get_running_loop().time() + max(totals)
+        # What makes something at the vendor's is not made twice: a lost answer may have been a success.
+        again = self.target.names_model or self.request.method != "POST"
+        try:
+            opened = await failover.run(
+                to.upstreams,
+                self._attempt,
+                max_attempts=self.env.max_retries if again else 1,
+                deadline=self._deadline,
+            )
+        except UpstreamError as error:
+            failure = upstream_failed(error, provider=self.exchange.completion.provider)
+            failure.headers |= self._ratelimits
+            raise failure from None
+        return self._whole(opened) if opened.whole else self._streamed(opened)
+
+    async def _read(self, *, named: bool) -> ForwardedBody:
+        request, target = self.request, self.target
+        content_type = request.wire.get(b"content-type", b"").decode("latin-1")
+        if request.incoming is None:
+            names_model = target.names_model and request.method == "POST"
+            return WholeBody(request.body, content_type, names_model=names_model)
+        declared = request.wire.get(b"content-length", b"")
+        form = ArrivingForm(
+            request.incoming,
+            content_type,
+            scanner=FormScanner(boundary_of(content_type)) if target.names_model else None,
+            declared=int(declared) if declared.isdigit() else None,
+            limit=self.env.max_upload_bytes,
+        )
+        if not await form.peek() and not named:
+            raise model_not_found()
+        return form
+
+    # ------------------------------------------------------------ one attempt
+
+    async def _attempt(self, upstream: Upstream) -> _Opened:
+        body = self._body
+        assert body is not None
+        timeouts, now = upstream.account.timeouts, asyncio.get_running_loop().time()
+        outgoing = self._outgoing(upstream, body)
+        attempt = self.exchange.open_attempt(upstream)
+        response: Response | None = None
+        try:
+            # An upload takes as long as the client takes for it; the vendor's time begins at its end.
+            answer_s = min(timeouts.total_json_s, self._deadline - now)
+            if not isinstance(outgoing.body, bytes | None):
+                answer_s = timeouts.total_json_s
+            response = await self.transport.forward(upstream.account, outgoing, answer_s=answer_s)
+            self._ratelimits = upstream_ratelimits(response.headers)
+            opened = await self._begun(response, timeouts)
+        except UpstreamError as error:
+            if response is not None:
+                response.close()
+            error.retryable = error.retryable and body.repeatable
+            self.exchange.close_attempt(attempt, status=None, error=error)
+            raise
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
+        self.exchange.close_attempt(attempt, status=response.status)
+        return opened
+
+    def _outgoing(self, upstream: Upstream, body: ForwardedBody) -> Outgoing:
+        headers = {name: value.decode("latin-1") for name in _SENT_ON if (value := self._sent(name))}
+        if body.content_type:
+            headers["content-type"] = body.content_type
+        return Outgoing(
+            method=self.request.method or "",
+            path=_place(self.path, upstream, self._query),
+            headers=headers,
+            body=body.content(upstream.model) if self.request.method == "POST" else None,
+            length=body.length(upstream.model),
+            limit=_NO_LIMIT if self.target.download else self.env.max_response_bytes,
+        )
+
+    def _sent(self, name: str) -> bytes:
+        return self.request.wire.get(name.encode(), b"")
+
+    async def _begun(self, response: Response, timeouts: Timeouts) -> _Opened:
+        """Read an answer that must be known as a whole, or the first bytes of one that is streamed."""
+        now = asyncio.get_running_loop().time()
+        if response.status >= 300:
+            response.watch(name="total", at=now + timeouts.total_json_s)
+            body = await response.read()
+            raise DIALECTS[DIALECT].error(response.status, response.headers, body)
+        kind = response.headers.get("content-type", "")
+        if response.status == 204 or (kind.startswith("application/json") and not self.target.download):
+            response.watch(name="total", at=now + timeouts.total_json_s)
+            return _Opened(response, await response.read(), whole=True)
+        # A file takes as long as its reader takes; only the vendor's silence ends it.
+        at = math.inf if self.target.download else now + timeouts.total_s
+        response.watch(name="total", at=at, idle_s=timeouts.idle_s)
+        return _Opened(response, await response.piece(), whole=False)
+
+    # ------------------------------------------------------------ the answer
+
+    def _whole(self, opened: _Opened) -> HttpResponseBase:
+        if self.target.metered:
+            self.exchange.usage = usage_in(opened.first)
+        headers = self._headers(opened.response)
+        self.exchange.end_ok()
+        reply = JsonReply(opened.first, headers)
+        reply.status_code = opened.response.status
+        return reply
+
+    def _streamed(self, opened: _Opened) -> HttpResponseBase:
+        exchange, response = self.exchange, opened.response
+        kind = response.headers.get("content-type", "application/octet-stream")
+        events = kind.startswith(_EVENT_STREAM)
+        exchange.completion.stream = events
+        exchange.completion.ttft_ms = exchange.elapsed_ms()
+        headers = [(b"content-type", kind.encode("latin-1", "replace")), *self._headers(response)]
+        if events:
+            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+        def abandon() -> None:
+            """The client left before the first piece could be asked for."""
+            response.close()
+            exchange.end_cancelled()
+
+        return PassedReply(
+            self._relayed(opened, events=events), headers, status=response.status, abandon=abandon
+        )
+
+    async def _relayed(self, opened: _Opened, *, events: bool) -> AsyncIterator[bytes]:
+        exchange, response, piece = self.exchange, opened.response, opened.first
+        meter = StreamMeter() if events and self.target.metered else None
+        last = b"\n\n"
+        try:
+            while piece:
+                if meter is not None:
+                    meter.see(piece)
+                    exchange.usage = meter.usage
+                yield piece
+                last = piece
+                piece = await response.piece()
+            if meter is not None:
+                meter.close()
+                exchange.usage = meter.usage
+            exchange.end_ok()
+        except UpstreamError as error:
+            failure = self._broken(response, error)
+            if not events:
+                raise StreamBroken from None
+            yield (b"" if last.endswith(b"\n\n") else b"\n\n") + b"data: %b\n\n" % failure.body()
+        finally:
+            if not exchange.ended:  # the client has left
+                response.close()
+                exchange.end_cancelled()
+
+    def _broken(self, response: Response, error: UpstreamError) -> GatewayError:
+        response.close()
+        failure = upstream_failed(error, provider=self.exchange.completion.provider)
+        self.exchange.completion.attempts[-1].fail(error)
+        self.exchange.end_error(failure)
+        return failure
+
+    def _headers(self, response: Response) -> list[WireHeader]:
+        headers = [header for header in wire_headers(self.exchange.completion) if header[1]]
+        passed = {name: response.headers[name] for name in _PASSED_BACK if name in response.headers}
+        for name, value in {**passed, **self._ratelimits}.items():
+            headers.append((name.encode("latin-1", "replace"), value.encode("latin-1", "replace")))
+        return headers
+
+
+def _provider_and_query(request: LaneRequest) -> tuple[str, str]:
+    """Return the provider that a request names, and its query without it."""
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    provider = request.wire.get(PROVIDER_HEADER, b"").decode("latin-1").strip()
+    if PROVIDER_PARAMETER not in query:
+        return provider, query
+    pairs = parse_qsl(query, keep_blank_values=True)
+    named = [value for name, value in pairs if name == PROVIDER_PARAMETER]
+    rest = [(name, value) for name, value in pairs if name != PROVIDER_PARAMETER]
+    return provider or (named[-1] if named else ""), urlencode(rest)
+
+
+def _place(path: str, upstream: Upstream, query: str) -> str:
+    if upstream.model:
+        path = path_for(path, upstream)
+    else:
+        # Azure keeps files beside its deployments: https://learn.microsoft.com/azure/ai-services/openai/reference
+        path = _OF_MODEL.sub("", upstream.account.path_template).replace("{path}", path)
+    return f"{path}{'&' if '?' in path else '?'}{query}" if query else path
+
+
+def _without_blanks(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if value}
