@@ -23,15 +23,18 @@ class Destination(NamedTuple):
     upstreams: tuple[Upstream, ...]
 
 
-def destination(snapshot: Snapshot, *, model: str, provider: str, path: str) -> Destination:
+def destination(
+    snapshot: Snapshot, *, model: str, provider: str, path: str, names_model: bool = True
+) -> Destination:
     """Return where a request goes. Raises BadRequest, NotFound or Unavailable.
 
-    `model` and `provider` are what it names, or empty; `path` is for the words of an error.
+    `model` and `provider` are what it names, or empty; `path`, and whether it might name a model, are for the
+    words of an error.
     """
     if provider:
         return _named(snapshot, provider, model, path)
     if not model:
-        name = _default(snapshot, path)
+        name = _default(snapshot, path, names_model=names_model)
         return Destination(f"default:{name}", (snapshot.upstream(name, ""),))
     resolved = resolve(snapshot, model)
     fit = tuple(upstream for upstream in resolved.upstreams if _has_it(upstream.account))
@@ -82,18 +85,18 @@ def _named(snapshot: Snapshot, provider: str, model: str, path: str) -> Destinat
     )
 
 
-def _default(snapshot: Snapshot, path: str) -> str:
+def _default(snapshot: Snapshot, path: str, *, names_model: bool) -> str:
     """Return the provider of a request that names neither: the default one, or the only one there is."""
     account = snapshot.accounts.get(snapshot.default_provider)
     if account is None:
         fit = [each for each in snapshot.accounts.values() if _has_it(each)]
         fit = [each for each in fit if each.usable] or fit
         if len(fit) != 1:
+            missing = "neither 'model' nor provider" if names_model else "no provider"
             raise BadRequest(
-                "The request names neither 'model' nor provider, and there is no default provider. "
-                + NAME_IT,
+                f"The request names {missing}, and there is no default provider. {NAME_IT}",
                 code="provider_not_named",
-                param="model",
+                param="model" if names_model else "provider",
             )
         account = fit[0]
     _check(account, path)

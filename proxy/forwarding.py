@@ -101,7 +101,13 @@ class Forwarding:
         body = self._body = await self._read(named=bool(provider))
         completion = self.exchange.completion
         completion.requested_model = body.model
-        to = destination(snapshot, model=body.model, provider=provider, path="/v1" + self.path)
+        to = destination(
+            snapshot,
+            model=body.model,
+            provider=provider,
+            path="/v1" + self.path,
+            names_model=self.target.names_model,
+        )
         completion.route = to.route
         require_allowed(caller, to, body.model)
         return to

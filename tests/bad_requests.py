@@ -143,7 +143,7 @@ ROUTES = {
     ),
     "unknown path": nowhere("GET", "/v1/nothing"),
     "unknown path, POST": nowhere("POST", "/v1/chat/completion"),
-    "unknown path, DELETE": nowhere("DELETE", "/v1/files/1"),
+    "unknown path, DELETE": nowhere("DELETE", "/v1/threads/1"),
     "below a known path": nowhere("POST", "/v1/chat/completions/more"),
     "a doubled slash": nowhere("POST", "/v1//chat/completions"),
     "an escape": nowhere("GET", "/v1/%00%ff%2e%2e/x"),

@@ -42,6 +42,9 @@ def test_it_goes_to_the_default_provider_or_to_the_only_one():
     with pytest.raises(BadRequest, match="x-gateway-provider") as refused:
         to(snapshot())
     assert refused.value.param == "model"
+    with pytest.raises(BadRequest, match="names no provider") as refused:
+        destination(snapshot(), model="", provider="", path="/v1/files", names_model=False)
+    assert refused.value.param == "provider"
 
 
 def test_it_leaves_out_who_does_not_speak_the_dialect():
