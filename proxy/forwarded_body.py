@@ -1,7 +1,8 @@
 """The body of a request that is passed on: whole in memory, or still arriving.
 
 A form (multipart) is sent on while it arrives. Only its beginning is kept: as far as the model's name, by
-which the request is routed, and which the vendor must read under its own name.
+which the request is routed, and which the vendor must read under its own name. What is kept can be sent to
+another upstream: all of a small form.
 """
 
 from collections.abc import AsyncIterator
@@ -93,20 +94,22 @@ class ArrivingForm:
     async def peek(self) -> bool:
         """Read as far as the model's name; return whether that settles which model is meant, if any.
 
-        Raises BadRequest.
+        A form that is small anyway is read to its end. Raises BadRequest.
         """
         scanner = self._scanner
-        if scanner is None:
-            return True
-        while scanner.model is None and not scanner.over and len(self._beginning) < PEEK_BYTES:
+        small = self._declared is not None and self._declared <= PEEK_BYTES
+        while small or (
+            scanner and not (scanner.model or scanner.over or len(self._beginning) >= PEEK_BYTES)
+        ):
             piece = await self._next()
             if not piece:
-                return True
+                break
             self._beginning += piece
-        if scanner.model is None:
-            return scanner.over
-        self.model = scanner.model.name
-        return True
+        if scanner is None:
+            return True
+        if scanner.model is not None:
+            self.model = scanner.model.name
+        return scanner.model is not None or scanner.over or self._incoming.over
 
     @property
     def repeatable(self) -> bool:
@@ -126,7 +129,10 @@ class ArrivingForm:
     async def rest(self) -> bytes:
         """Return the next piece behind the beginning; b"" at the end. Raises GatewayError."""
         piece = await self._next()
-        self._gone = self._gone or bool(piece)
+        if not self._gone and len(self._beginning) + len(piece) <= PEEK_BYTES:
+            self._beginning += piece
+        else:
+            self._gone = self._gone or bool(piece)
         return piece
 
     def _start(self, model: str) -> bytes:

@@ -143,10 +143,22 @@ async def test_it_stops_at_a_second_model_wherever_it_stands():
 
 
 async def test_it_sends_a_form_on_unread_where_no_model_matters():
-    form = arriving([b"no ", b"form at all"], scan=False, declared=14)
+    form = arriving([b"no form ", b"at all" * PEEK_BYTES], scan=False, declared=8 + 6 * PEEK_BYTES)
     assert await form.peek()
-    assert (form._taken, form.length("")) == (0, 14)
-    assert await sent(form, "") == b"no form at all"
+    assert (form._taken, form.length("")) == (0, 8 + 6 * PEEK_BYTES)
+    assert await sent(form, "") == b"no form " + b"at all" * PEEK_BYTES
+    assert not form.repeatable
+
+
+@pytest.mark.parametrize("declared", [len(FORM), None])
+async def test_it_can_send_a_small_form_again_though_it_comes_in_pieces(declared):
+    form = arriving(cut(FORM, 100), declared=declared)
+    assert await form.peek()
+    assert isinstance(form.content(""), bytes) is (declared is not None)
+    for name in (b"a", b"another"):
+        assert await sent(form, name.decode()) == FORM.replace(b"main/whisper-1", name)
+        assert form.repeatable
+    assert form.length("a") == len(FORM) - 13
 
 
 async def test_it_refuses_more_than_the_limit_at_once_or_as_soon_as_it_comes():
