@@ -121,6 +121,12 @@ class Provider(TrackedModel):
         default=False,
         help_text="Drop request parameters the vendor lacks instead of refusing the request with 400.",
     )
+    shares_stored = models.BooleanField(
+        "shares what it stores",
+        default=False,
+        help_text="Let every tenant list the files and batches of this account. Otherwise each finds its own "
+        "by the ids it was given: the vendor's lists do not tell tenants apart.",
+    )
     connect_timeout_s = models.FloatField(
         "connect timeout",
         default=5.0,

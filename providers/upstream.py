@@ -56,6 +56,7 @@ class Account:
     timeouts: Timeouts
     max_connections: int
     drop_unsupported_params: bool = False
+    shares_stored: bool = False
     path_template: str = "{path}"
     quirks: Quirks = NO_QUIRKS
     usable: bool = True

@@ -93,11 +93,12 @@ class Answering:
         )
         if self.call.stream:
             return await self._stream(attempting)
-        answer = enveloped(await self._first_success(attempting, attempting.answer), self.exchange.completion)
+        answer = await self._first_success(attempting, attempting.answer)
         self.exchange.take_answer(answer)
+        self.exchange.settle()
+        answer = enveloped(answer, self.exchange.completion)
         if self.policy.write and cache.storable(answer.finish_reasons):
             self._keep(cache.JSON, answer.body, answer.usage, wire=answer.wire)
-        self.exchange.settle()
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
         return JsonReply(body, self._headers(attempting))

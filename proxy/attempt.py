@@ -1,6 +1,6 @@
 """One try at one upstream: encode, open, and read the answer or a stream's first content.
 
-Raises UpstreamError when the upstream fails, BadRequest when the dialect cannot express the call.
+Raises UpstreamError when the upstream fails, Inexpressible when the dialect cannot say the call.
 Whatever happens, the connection is either read to its end or dropped.
 """
 
@@ -21,7 +21,7 @@ from providers.wires import COUNT_TOKENS
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
 from proxy.deadline import Deadline
-from proxy.errors import BadRequest
+from proxy.errors import Inexpressible
 from proxy.exchange import Exchange
 from proxy.replay import streamed
 from proxy.transport import Response, Transport
@@ -162,8 +162,8 @@ def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _refused(problem: UnsupportedParameter) -> BadRequest:
-    return BadRequest(problem.message, param=problem.param, code=problem.code)
+def _refused(problem: UnsupportedParameter) -> Inexpressible:
+    return Inexpressible(problem.message, param=problem.param, code=problem.code)
 
 
 def asked(call: Call, request: UpstreamRequest) -> Call:

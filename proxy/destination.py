@@ -71,6 +71,18 @@ def require_allowed(caller: Caller, to: Destination, model: str) -> None:
     )
 
 
+def require_shared(to: Destination) -> None:
+    """Check that what is stored in the vendor's account may be listed by anybody here. Raises Forbidden."""
+    account = to.upstreams[0].account
+    if not account.shares_stored:
+        raise Forbidden(
+            f"The account of provider {account.name!r} is shared, and a list would show what other tenants "
+            "have stored: ask for things by their ids. An operator may allow it (the provider's "
+            "'shares_stored').",
+            code="listing_not_allowed",
+        )
+
+
 def _named(snapshot: Snapshot, provider: str, model: str, path: str) -> Destination:
     account = snapshot.accounts.get(provider)
     if account is None:

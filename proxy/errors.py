@@ -2,6 +2,7 @@
 
 GatewayError                    status, type, code, param, retry_after_s, headers
 ├── BadRequest                  400 invalid_request_error: the request itself
+│   └── Inexpressible           the same, of one vendor: another might be able to say it
 ├── Unauthenticated             401 authentication_error: no key, or not one of ours
 ├── Forbidden                   403 permission_error: the key may not do this
 ├── NotFound                    404 not_found_error: no such path or model
@@ -67,6 +68,10 @@ class BadRequest(GatewayError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class Inexpressible(BadRequest):
+    """The vendor's format cannot say what the request asks for; the vendor has not been asked."""
 
 
 class Unauthenticated(GatewayError):

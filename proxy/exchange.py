@@ -7,6 +7,7 @@ the last byte goes out and hands the Completion to metrics, log and observers.
 import time
 from collections.abc import Callable, Sequence
 
+import orjson
 import structlog
 
 from providers import pricing
@@ -16,7 +17,7 @@ from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent, TextEvent
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
-from providers.wires import COUNT_TOKENS
+from providers.wires import COUNT_TOKENS, EMBEDDINGS
 from proxy.assemble import text_bytes
 from proxy.completion import Attempt, Completion
 from proxy.errors import GatewayError
@@ -126,7 +127,7 @@ class Exchange:
         self.usage = answer.usage or self.usage
         self.finish_reasons = list(answer.finish_reasons)
         if answer.usage is None:
-            self._content_bytes += len(answer.body)
+            self._content_bytes += _size(answer)
 
     def see(self, events: Sequence[Event]) -> None:
         """Take usage and finish reasons from stream events; usage is cumulative, never summed."""
@@ -210,3 +211,10 @@ class Exchange:
             observe(self.completion)
         except Exception:  # an observer is a guest: it never breaks an answer
             log.exception("completion_observer")
+
+
+def _size(answer: Answer) -> int:
+    """Return about how many bytes of text an answer has. Vectors are none: only their prompt costs."""
+    if answer.wire == EMBEDDINGS or "data" in answer.message:
+        return 0
+    return len(answer.body or orjson.dumps(answer.message))

@@ -25,7 +25,7 @@ from providers.upstream import Timeouts, Upstream
 from proxy import failover
 from proxy.answering import gateway_headers, wire_headers
 from proxy.attempt import upstream_ratelimits
-from proxy.destination import DIALECT, Destination, destination, require_allowed
+from proxy.destination import DIALECT, Destination, destination, require_allowed, require_shared
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
@@ -110,6 +110,8 @@ class Forwarding:
         )
         completion.route = to.route
         require_allowed(caller, to, body.model)
+        if self.target.lists and self.request.method == "GET":
+            require_shared(to)
         return to
 
     async def answer(self, to: Destination) -> HttpResponseBase:

@@ -110,6 +110,7 @@ def _providers() -> list[Row]:
             "extra_headers",
             "enabled",
             "drop_unsupported_params",
+            "shares_stored",
             "path_template",
             "quirks",
             "connect_timeout_s",

@@ -220,6 +220,7 @@ def _account(row: Mapping[str, Any], vault: Vault) -> Account:
         timeouts=_timeouts(row),
         max_connections=row["max_connections"],
         drop_unsupported_params=row["drop_unsupported_params"],
+        shares_stored=row.get("shares_stored", False),
         path_template=row.get("path_template") or "{path}",
         quirks=demo.QUIRKS if row["base_url"] == DEMO_URL else _quirks(row.get("quirks") or {}, name),
         usable=not why,

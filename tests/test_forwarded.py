@@ -220,6 +220,17 @@ def test_it_runs_batches(client: OpenAI, gateway: Gateway) -> None:
     assert (row["endpoint"], row["prompt_tokens"], row["cost_nanousd"]) == ("batches", None, None)
 
 
+@pytest.mark.parametrize("path", ["files", "batches"])
+def test_it_lists_nothing_that_other_tenants_may_have_stored(
+    gateway: Gateway, vendor: FileVendor, path: str
+) -> None:
+    before = len(vendor.requests)
+    refused = httpx.get(f"{gateway.url}/v1/{path}?provider=private", headers=gateway.headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "listing_not_allowed")
+    assert "shares_stored" in refused.json()["error"]["message"]
+    assert len(vendor.requests) == before
+
+
 def test_it_keeps_responses(client: OpenAI, vendor: FileVendor) -> None:
     assert client.responses.retrieve("resp_1").id == "resp_1"
     client.responses.cancel("resp_1")

@@ -92,7 +92,8 @@ def behind(vendor: FileVendor) -> dict[str, str]:
         "version": 1,
         "default_provider": "main",
         "providers": [
-            provider("main", f"{vendor.url}/v1"),
+            provider("main", f"{vendor.url}/v1", shares_stored=True),
+            provider("private", f"{vendor.url}/v1"),
             *named.values(),
             provider("closed", f"http://127.0.0.1:{free_port()}/v1"),
         ],

@@ -39,6 +39,7 @@ PROVIDER = (
     Field("base_url", "base_url", required=True),
     Field("auth_header", "auth_header", values.optional_text),
     Field("extra_headers", "extra_headers", values.headers, values.headers_written),
+    Field("shares_stored", "shares_stored", values.flag),
     Field("path_template", "path_template", values.optional_text),
     Field("quirks", "quirks", values.mapping, values.mapping_written),
     ENABLED,

@@ -14,7 +14,8 @@ class Forwarded:
     """An endpoint by its name in records. `names_model`: its requests do, and are routed by it.
 
     `metered`: its answers may tell the tokens that they cost (those that only repeat an earlier answer are
-    not counted again). `download`: its answer is somebody's file, of any type and size.
+    not counted again). `download`: its answer is somebody's file, of any type and size. `lists`: a GET
+    lists what is stored in the vendor's account, whoever stored it.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Forwarded:
     names_model: bool = False
     metered: bool = False
     download: bool = False
+    lists: bool = False
 
 
 def _routed(name: str) -> Forwarded:
@@ -37,10 +39,10 @@ FORWARDED: Mapping[str, Forwarded] = {
     "/audio/transcriptions": _routed("audio.transcriptions"),
     "/audio/translations": _routed("audio.translations"),
     "/rerank": _routed("rerank"),
-    "/files": Forwarded("files", ("GET", "POST")),
+    "/files": Forwarded("files", ("GET", "POST"), lists=True),
     "/files/*": Forwarded("files", ("GET", "DELETE")),
     "/files/*/content": Forwarded("files", ("GET",), download=True),
-    "/batches": Forwarded("batches", ("GET", "POST")),
+    "/batches": Forwarded("batches", ("GET", "POST"), lists=True),
     "/batches/*": Forwarded("batches", ("GET",)),
     "/batches/*/cancel": Forwarded("batches"),
     "/responses/*": Forwarded("responses", ("GET", "DELETE")),

@@ -94,8 +94,9 @@ def enveloped(answer: Answer, completion: Completion) -> Answer:
             "model": completion.model,
             **answer.message,
         }
-        if answer.usage is not None:
-            message["usage"] = answer.usage.to_openai()
+    usage = answer.usage or completion.usage  # what the vendor did not count is estimated by now
+    if usage is not None and "usage" not in message:
+        message["usage"] = usage.to_openai()
     return Answer(
         body=orjson.dumps(message),
         wire=wire,

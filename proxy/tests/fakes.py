@@ -58,6 +58,7 @@ def provider_row(name: str = "openai", **fields: Any) -> dict[str, Any]:
         "extra_headers": {},
         "enabled": True,
         "drop_unsupported_params": False,
+        "shares_stored": False,
         "path_template": "",
         "quirks": {},
         "connect_timeout_s": 5.0,

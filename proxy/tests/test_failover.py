@@ -6,6 +6,7 @@ import pytest
 from providers.errors import AUTH_FAILED, Owner, UpstreamError
 from providers.tests.samples import make_upstream
 from proxy import failover
+from proxy.errors import Inexpressible
 
 A, B, C = make_upstream("a"), make_upstream("b"), make_upstream("c")
 
@@ -24,6 +25,10 @@ def timed_out():
 
 def refused():
     return broken(owner=Owner.CREDENTIAL, status=401, code=AUTH_FAILED)
+
+
+def inexpressible(param="seed"):
+    return Inexpressible("The vendor cannot say it.", param=param)
 
 
 def mistaken():
@@ -199,3 +204,29 @@ async def test_it_takes_a_fault_of_ours_for_no_failure_of_theirs(vendors):
     with pytest.raises(ZeroDivisionError):
         await running.run(A, B)
     assert running.asked == ["a"]
+
+
+async def test_it_passes_over_a_target_that_cannot_be_asked_this(monkeypatch):
+    vendors = Vendors(monkeypatch, inexpressible(), broken())
+    assert await vendors.run(A, B, C, max_attempts=2) == "c"
+    assert (vendors.asked, vendors.pauses) == (["a", "b", "c"], [])
+
+
+async def test_it_says_what_the_first_target_cannot_be_asked_when_none_can(monkeypatch):
+    vendors = Vendors(monkeypatch, inexpressible("seed"), inexpressible("n"))
+    with pytest.raises(Inexpressible) as raised:
+        await vendors.run(A, B)
+    assert raised.value.param == "seed"
+
+
+async def test_it_goes_back_to_a_failed_target_past_one_that_cannot_be_asked(monkeypatch):
+    vendors = Vendors(monkeypatch, broken(), inexpressible())
+    assert await vendors.run(A, B) == "a"
+    assert vendors.asked == ["a", "b", "a"]
+
+
+async def test_it_tells_a_vendors_failure_rather_than_what_another_cannot_be_asked(monkeypatch):
+    vendors = Vendors(monkeypatch, timed_out(), inexpressible())
+    with pytest.raises(UpstreamError) as raised:
+        await vendors.run(A, B)
+    assert raised.value.timeout

@@ -25,13 +25,14 @@ from proxy.tests.test_multipart import BOUNDARY, END, FORM, part
 
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 ROUTES = [route_row("pair", "openai/a", "vllm/b")]
+SHARED = tuple(provider_row(name, shares_stored=True) for name in ("openai", "vllm"))
 
 
 @pytest.fixture
 def passing(serving):
     """Serve before a vendor; the default provider is openai."""
 
-    def passing(*script, caller=None, providers=("openai", "vllm"), **env):
+    def passing(*script, caller=None, providers=SHARED, **env):
         def snapshot(known):
             return make_snapshot(
                 *providers,
@@ -133,7 +134,7 @@ async def test_it_asks_whom_the_request_names_and_keeps_the_rest_of_its_query(pa
 )
 async def test_it_makes_the_path_as_the_providers_row_says(passing, path, body, place):
     template = "/openai/deployments/{model}{path}?v=1"
-    gateway = passing(ok(), providers=(provider_row("openai", path_template=template),))
+    gateway = passing(ok(), providers=(provider_row("openai", path_template=template, shares_stored=True),))
     await ask("GET" if body is None else "POST", path, body or b"", query="a=b")
     ((_, request, _),) = gateway.transport.forwarded
     assert request.path == place
@@ -323,6 +324,15 @@ async def test_it_checks_what_the_key_may_use(passing):
     assert (await ask("POST", "/v1/rerank", {"model": "other"})).status == 403
     assert (await ask("POST", "/v1/rerank", {"model": "whisper-1"})).status == 200
     assert len(gateway.transport.forwarded) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches/"])
+async def test_it_lists_nothing_that_other_tenants_may_have_stored(passing, path):
+    gateway = passing(ok(), providers=("openai",))
+    answer = await ask("GET", path)
+    assert (answer.status, answer.json["error"]["code"]) == (403, "listing_not_allowed")
+    assert gateway.transport.forwarded == []
+    assert (await ask("GET", f"{path.rstrip('/')}/some-id")).status == 200
 
 
 async def test_it_counts_against_the_limits(passing):
