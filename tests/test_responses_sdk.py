@@ -178,10 +178,10 @@ def test_it_leaves_stored_state_to_those_who_store_it(client: OpenAI, seen: Fake
     assert "stored at OpenAI" in caught.value.message
 
 
-def test_it_finds_no_stored_response(served: Gateway, client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as caught:
+def test_it_asks_for_a_stored_response_only_whom_the_request_names(served: Gateway, client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
         client.responses.retrieve("resp_1")
-    assert caught.value.code == "unknown_path"
+    assert (caught.value.code, caught.value.param) == ("provider_not_named", "provider")
     assert httpx.get(f"{served.url}/v1/responses", headers=served.headers).status_code == 405
 
 
