@@ -6,7 +6,8 @@
     json    parses
     text, ini  are only shown
 
-After a comment `<!-- parsed only: reason -->`, a block's syntax, files and make targets are checked instead.
+After a comment `<!-- parsed only: reason -->`, a block's syntax, files and make targets are checked instead;
+after `<!-- run by: a test -->`, another test runs it.
 """
 
 import json
@@ -28,7 +29,7 @@ from tests.servers import CHECKOUT
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 SHOWN_ONLY = {"text", "ini"}
 _BLOCK = re.compile(
-    r"(?:<!-- parsed only: (?P<reason>.+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"(?:<!-- parsed only: (?P<reason>.+?) -->\n|<!-- run by: (?P<runner>.+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
@@ -54,6 +55,9 @@ def blocks() -> list[Block]:
         text = path.read_text()
         for match in _BLOCK.finditer(text):
             line = text.count("\n", 0, match.start("code"))
+            if match["runner"]:
+                assert path.name in (CHECKOUT / match["runner"]).read_text()
+                continue
             block = Block(path.name, line, match["language"], match["code"], match["reason"] is not None)
             found.append(block)
     return found
