@@ -29,7 +29,8 @@ from tests.servers import CHECKOUT
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 SHOWN_ONLY = {"text", "ini"}
 _BLOCK = re.compile(
-    r"(?:<!-- parsed only: (?P<reason>.+?) -->\n|<!-- run by: (?P<runner>.+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"(?:<!-- (?:parsed only: (?P<reason>.+?)|run by: (?P<runner>.+?)) -->\n)?"
+    r"^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
