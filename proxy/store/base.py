@@ -6,7 +6,7 @@ it, if one does. Later limits, budgets and holds join the same round trip.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.cache import Entry
 
@@ -31,8 +31,7 @@ class Limit:
         object.__setattr__(self, "window_us", int(self.window_s * 1e6))
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """The store's answer. `refused_by` with `retry_after_s`, or admitted with a cache `entry` or None."""
 
     entry: Entry | None = None

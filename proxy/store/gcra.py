@@ -20,8 +20,11 @@ EMPTY = Bucket(0, 0)
 
 def decide(bucket: Bucket, *, now_us: int, amount: int, window_us: int) -> tuple[Bucket, int]:
     """Return (the bucket afterwards, 0) when let through, else (unchanged, microseconds to wait)."""
-    held = max(bucket.held - max(now_us - bucket.at_us, 0) * amount, 0)
+    held, at_us = bucket
+    if now_us > at_us:
+        held = max(held - (now_us - at_us) * amount, 0)
+        at_us = now_us
     over = held - window_us * (amount - 1)
     if over > 0:
         return bucket, -(-over // amount)
-    return Bucket(held + window_us, max(now_us, bucket.at_us)), 0
+    return Bucket(held + window_us, at_us), 0
