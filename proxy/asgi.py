@@ -16,6 +16,8 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 
+from proxy import lifecycle
+from proxy.encore import WireReply
 from proxy.errors import GatewayError
 from proxy.http import JsonReply, LaneRequest, StreamBroken, StreamReply, WireHeader, error_response
 from proxy.incoming import Incoming
@@ -83,6 +85,12 @@ async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
+def at_once(scope: Scope, body: bytes) -> WireReply | None:
+    """Answer a request that needs neither a view nor to wait, if it is one: for a server that can ask."""
+    gateway = lifecycle.running()
+    return None if gateway is None else gateway.encores.answer(gateway.snapshot, scope, body)
+
+
 class _Resumed:
     """Awaits a coroutine that has run up to its first wait already."""
 
@@ -148,6 +156,8 @@ async def _send_whole(request: LaneRequest, response: HttpResponseBase, send: Se
     body: bytes = response.content  # type: ignore[attr-defined]  # streams go another way
     headers = _headers(request, response)
     headers.append((b"content-length", b"%d" % len(body)))
+    if isinstance(response, JsonReply) and response.went_out is not None:
+        response.went_out(headers, body)
     await send(_head(response.status_code, headers))
     body = b"" if request.method == "HEAD" else body
     await send({"type": "http.response.body", "body": body, "more_body": False, LANE_KEY: True})

@@ -79,6 +79,11 @@ class Exchange:
         self._began = time.perf_counter()
         meter.in_flight += 1
 
+    @property
+    def observed(self) -> bool:
+        """Does somebody else hear of its end?"""
+        return bool(self._observers)
+
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the request arrived."""
         return (time.perf_counter() - self._began) * 1000

@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -24,15 +25,16 @@ from proxy.authentication import authenticate, recognised
 from proxy.cache import BYPASS, BrokenEntry, Entry, Policy
 from proxy.clients import client_ip
 from proxy.completion import Completion
+from proxy.encore import Encores, Terms
 from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import Forbidden, GatewayError, RateLimited, Unavailable
 from proxy.exchange import Exchange
 from proxy.forwarding import ForwardedExchange, Forwarding, recorded
-from proxy.http import LaneRequest, request_id_of
+from proxy.http import JsonReply, LaneRequest, request_id_of
 from proxy.metrics import Meter
 from proxy.prepared import NO_HEADERS, Prepared, Repeats, repeat_key
-from proxy.renderers import RendererFactory
+from proxy.renderers import Renderer, RendererFactory
 from proxy.routing import Resolved, resolve
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
@@ -70,7 +72,14 @@ class Gateway:
         self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
         self._prefix = f"{self.boot}-{worker}-"
         self._numbers = count(1)
-        self._repeats = Repeats()
+        self._repeats: Repeats[Prepared] = Repeats()
+        self.encores = Encores(
+            store=self.store,
+            spool=self.spool,
+            meter=self.meter,
+            log_request=self._log_request,
+            next_id=self._next_id,
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._limits = [Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0)] if env.rpm_limit else []
 
@@ -167,7 +176,7 @@ class Gateway:
     def _begin(
         self, request: LaneRequest, endpoint: Endpoint | Forwarded, kind: type[Exchange] = Exchange
     ) -> Exchange:
-        identity = self._prefix + format(next(self._numbers), "x")
+        identity = self._next_id()
         completion = Completion(
             id=identity,
             request_id=request_id_of(request) or identity,
@@ -231,13 +240,11 @@ class Gateway:
         if entry is not None:
             if known is None:
                 self._repeats.remember(snapshot, key, prepared)
-            try:
-                reply, assembled = replay(entry, call=call, exchange=exchange, renderer=renderer)
-            except BrokenEntry:  # it counts as a miss
-                completion.cache = "miss"
-            else:
-                if assembled is not None:
-                    self.store.put(policy.key, assembled, ttl_s=snapshot.cache_ttl_s)
+            terms = Terms(caller, policy, limits)
+            reply = self._replayed(
+                entry, request, exchange, snapshot=snapshot, call=call, terms=terms, renderer=renderer
+            )
+            if reply is not None:
                 return reply
         return await Answering(
             exchange=exchange,
@@ -251,6 +258,31 @@ class Gateway:
             env=self.env,
             spawn=self._spawn,
         ).answer()
+
+    def _replayed(
+        self,
+        entry: Entry,
+        request: LaneRequest,
+        exchange: Exchange,
+        *,
+        snapshot: Snapshot,
+        call: Call,
+        terms: Terms,
+        renderer: Renderer,
+    ) -> HttpResponseBase | None:
+        """Answer from the cache; None if its entry is broken, which is a miss."""
+        try:
+            reply, assembled = replay(entry, call=call, exchange=exchange, renderer=renderer)
+        except BrokenEntry:
+            exchange.completion.cache = "miss"
+            return None
+        if assembled is not None:
+            self.store.put(terms.policy.key, assembled, ttl_s=snapshot.cache_ttl_s)
+        elif isinstance(reply, JsonReply):
+            reply.went_out = partial(
+                self.encores.remember, snapshot, request, terms=terms, entry=entry, exchange=exchange
+            )
+        return reply
 
     def _prepared(
         self,
@@ -283,6 +315,9 @@ class Gateway:
             cache_control=cache_control.decode("latin-1"),
         )
         return Prepared(call, resolved, policy)
+
+    def _next_id(self) -> str:
+        return self._prefix + format(next(self._numbers), "x")
 
     def _limits_of_address(self, request: LaneRequest) -> Sequence[Limit]:
         if not self.env.anon_ip_rpm:

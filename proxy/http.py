@@ -72,6 +72,8 @@ class JsonReply(HttpResponse):
         self._body = body
         self.wire_headers = [_JSON_TYPE, *wire_headers]
         self.closed = False
+        # Is told what went out, when all who may add to it have done so.
+        self.went_out: Callable[[Sequence[WireHeader], bytes], None] | None = None
 
     @property
     def content(self) -> bytes:  # type: ignore[override]  # read-only here
@@ -142,8 +144,11 @@ _STREAM_HEADERS: Sequence[WireHeader] = (
 def request_id_of(request: LaneRequest) -> str:
     """Return the client's x-request-id if it is one we may echo, else the empty string."""
     sent = request.wire.get(b"x-request-id")
-    if sent is None:
-        return ""
+    return "" if sent is None else echoed(sent)
+
+
+def echoed(sent: bytes) -> str:
+    """Return what an x-request-id says if we may echo it, else the empty string."""
     text = sent.decode("latin-1")
     return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""
 

@@ -25,6 +25,11 @@ def gateway() -> Gateway:
     return _gateway
 
 
+def running() -> Gateway | None:
+    """Return the gateway if it has been started."""
+    return _gateway
+
+
 async def close() -> None:
     """Close the gateway if it was ever started."""
     global _gateway

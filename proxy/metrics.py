@@ -117,8 +117,8 @@ class _Spread:
         self._told_total_s = total_s
 
 
-class _Bound:
-    """Where one kind of Completion counts."""
+class Counts:
+    """Where one kind of Completion counts. `publish` is for any thread, the rest for the event loop."""
 
     __slots__ = (
         "cache",
@@ -147,7 +147,17 @@ class _Bound:
         self.cache_write = _Count(TOKENS.labels(*pair, "cache_write"))
         self.reasoning = _Count(TOKENS.labels(*pair, "reasoning"))
 
+    def add(self, latency_ms: float, *, overhead_ms: float | None) -> None:
+        """Count a finished exchange. Call it last: see `publish`."""
+        self.latency.add(latency_ms / 1000)
+        if overhead_ms is not None:
+            self.overhead.add(overhead_ms / 1000)
+        if self.cache is not None:
+            self.cache.n += 1
+        self.requests.n += 1
+
     def count_tokens(self, usage: Usage) -> None:
+        """Count what an answer cost."""
         self.prompt.n += usage.prompt
         self.completion.n += usage.completion
         if usage.cached:
@@ -162,7 +172,7 @@ class _Bound:
         if not self.requests.waits:
             return
         self.requests.publish()
-        for name in _Bound.__slots__:
+        for name in Counts.__slots__:
             counted: Any = getattr(self, name)
             if counted is not None and counted is not self.requests:
                 counted.publish()
@@ -176,7 +186,7 @@ class Meter:
         self.in_flight = 0
         self._pairs: set[tuple[str, str]] = set()
         self._codes: set[str] = set()
-        self._bound: dict[tuple[Any, ...], _Bound] = {}
+        self._bound: dict[tuple[Any, ...], Counts] = {}
         self._attempts: dict[tuple[str, str, str], _Count] = {}
         self._publishing = threading.Lock()
 
@@ -192,17 +202,9 @@ class Meter:
     def finished(self, completion: Completion) -> None:
         """Count one finished exchange."""
         provider, cache, usage = completion.provider, completion.cache, completion.usage
-        key = (completion.endpoint, provider, completion.model, completion.status, completion.outcome, cache)
-        bound = self._bound.get(key)
-        if bound is None:
-            bound = self._bind(key)
-        bound.latency.add(completion.latency_ms / 1000)
-        if completion.overhead_ms is not None:
-            bound.overhead.add(completion.overhead_ms / 1000)
+        bound = self.counts(completion)
         if completion.ttft_ms is not None:
             bound.ttft.add(completion.ttft_ms / 1000)
-        if bound.cache is not None:
-            bound.cache.n += 1
         for attempt in completion.attempts:
             counted = self._attempts.get((attempt.provider, attempt.model, attempt.outcome))
             if counted is None:
@@ -213,15 +215,27 @@ class Meter:
             ERRORS.labels(completion.endpoint, pair[0], self._code(completion.error_code)).inc()
         if usage is not None and cache != "hit":
             bound.count_tokens(usage)
-        bound.requests.n += 1  # last, see _Bound.publish
+        bound.add(completion.latency_ms, overhead_ms=completion.overhead_ms)
 
-    def _bind(self, key: tuple[Any, ...]) -> _Bound:
+    def counts(self, completion: Completion) -> Counts:
+        """Return where a Completion of this kind counts."""
+        key = (
+            completion.endpoint,
+            completion.provider,
+            completion.model,
+            completion.status,
+            completion.outcome,
+            completion.cache,
+        )
+        return self._bound.get(key) or self._bind(key)
+
+    def _bind(self, key: tuple[Any, ...]) -> Counts:
         endpoint, provider, model, *rest = key
         pair = self._pair(provider, model)
         key = (endpoint, *pair, *rest)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._bound[key] = _Bound(endpoint, pair, *rest)
+            bound = self._bound[key] = Counts(endpoint, pair, *rest)
         return bound
 
     def _attempt(self, attempt: Attempt) -> _Count:

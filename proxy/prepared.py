@@ -6,7 +6,7 @@ was read under, for callers who may use the same models.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from keys.caller import Caller
 from providers.call import Call
@@ -19,6 +19,8 @@ MAX_BODY_BYTES = 8192
 MAX_KNOWN = 512
 NO_HEADERS: Mapping[str, str] = {}
 
+Known = TypeVar("Known")
+
 
 class Prepared(NamedTuple):
     """A request read, routed and allowed, and what it may do with the cache."""
@@ -28,28 +30,28 @@ class Prepared(NamedTuple):
     policy: Policy
 
 
-class Repeats:
-    """The prepared form of bodies that have hit the cache. A newcomer takes the place of the oldest."""
+class Repeats(Generic[Known]):
+    """What is known of requests that have hit the cache. A newcomer takes the place of the oldest."""
 
     def __init__(self) -> None:
         """Know none."""
         self._snapshot: Snapshot | None = None
-        self._known: dict[tuple[Any, ...], Prepared] = {}
+        self._known: dict[tuple[Any, ...], Known] = {}
 
-    def get(self, snapshot: Snapshot, key: tuple[Any, ...]) -> Prepared | None:
+    def get(self, snapshot: Snapshot | None, key: tuple[Any, ...]) -> Known | None:
         """Return what was remembered under this very configuration."""
         return self._known.get(key) if key and snapshot is self._snapshot else None
 
-    def remember(self, snapshot: Snapshot, key: tuple[Any, ...], prepared: Prepared) -> None:
+    def remember(self, snapshot: Snapshot, key: tuple[Any, ...], known: Known) -> None:
         """Remember a request that has hit the cache."""
         if not key:
             return
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._known = {}
-        elif len(self._known) >= MAX_KNOWN:
+        elif len(self._known) >= MAX_KNOWN and key not in self._known:
             del self._known[next(iter(self._known))]
-        self._known[key] = prepared
+        self._known[key] = known
 
 
 def repeat_key(

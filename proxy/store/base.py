@@ -50,6 +50,9 @@ class Store(Protocol):
     def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission | None:
         """Do what `admit` does if that needs no waiting, else nothing: None."""
 
+    def peek(self, cache_key: bytes, now: float) -> Entry | None:
+        """Return the entry that `admit_now` would find. Nothing is taken, nobody waits."""
+
     async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
         """Take one request from all `limits` or from none, and look `cache_key` up (empty: do not)."""
 

@@ -37,6 +37,10 @@ class MemoryStore:
         entry = self._get(cache_key, now)
         return ADMITTED if entry is None else Admission(entry=entry)
 
+    def peek(self, cache_key: bytes, now: float) -> Entry | None:
+        """Look up alone."""
+        return self._get(cache_key, now)
+
     def put(self, cache_key: bytes, entry: Entry, *, ttl_s: float) -> None:
         """Keep an entry; one that fills more than a quarter of the store is not kept."""
         self._drop(cache_key)

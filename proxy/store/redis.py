@@ -82,6 +82,10 @@ class RedisStore:
         """Nothing is here."""
         return None
 
+    def peek(self, cache_key: bytes, now: float) -> Entry | None:  # noqa: ARG002 - the contract
+        """Nothing is here."""
+        return None
+
     async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
         """Take from all limits or none and look up."""
         wants_entry = bool(cache_key) and self._local is None

@@ -1,0 +1,180 @@
+"""Encores: a request that has hit the cache comes again, the same to the byte, and hits it again.
+
+Who sends it, what it asks for, whether it may, and what its answer, its record and its log line say
+follow from its bytes, the client's address and the configuration. All that is kept from the first hit
+on. What depends on the moment is asked each time: has the key run out, is there room for a record, is
+that answer still in the cache, is the request within the limits. Where one of them says no, nothing has
+happened yet: the request goes its usual way (gateway.py), which knows what to answer.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from keys.caller import ANONYMOUS, Caller
+from proxy.cache import Entry, Policy
+from proxy.completion import RecordForm, done_line
+from proxy.exchange import Exchange, RequestLog
+from proxy.http import ANTHROPIC_REQUEST_ID, MAX_REQUEST_ID, LaneRequest, WireHeader, echoed
+from proxy.metrics import Counts, Meter
+from proxy.prepared import Repeats
+from proxy.snapshot import Snapshot
+from proxy.spool import Spool
+from proxy.store.base import Limit, Store
+
+MAX_BYTES = 8192
+_CONTROLS = re.compile(rb"[\0\1\r\n]")
+# What proxies and tracers put into each request: no answer depends on it, and the id is read anew.
+_OF_EACH_REQUEST = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
+_ID, _AGE = b"\0", b"\1"  # stand for what each response has of its own; no header may hold them
+_OF_EACH_RESPONSE = {b"x-request-id": _ID, ANTHROPIC_REQUEST_ID.encode(): _ID, b"age": _AGE}
+
+
+class WireReply(NamedTuple):
+    """A response with status 200: its header lines, and its body."""
+
+    head: bytes
+    body: bytes
+
+
+class Terms(NamedTuple):
+    """On what a hit may be given again."""
+
+    caller: Caller
+    policy: Policy
+    limits: Sequence[Limit]
+
+
+class Encore(NamedTuple):
+    """What is known of one such request. `head`: the header lines, with places for the id and the age.
+
+    The answer itself stays where it is, in the cache, which knows when to let go of it.
+    """
+
+    terms: Terms
+    stored_at: float
+    length: int
+    record: RecordForm
+    prompt: str
+    counts: Counts
+    head: bytes
+
+    def is_of(self, entry: Entry) -> bool:
+        """Is this the answer that was given? No key is stored twice at one moment."""
+        return entry.stored_at == self.stored_at and len(entry.body) == self.length
+
+    def reply(self, entry: Entry, request_id: str, now: float) -> WireReply:
+        """Return the response."""
+        age_s = max(int(now - self.stored_at), 0)
+        head = self.head.replace(_ID, request_id.encode()).replace(_AGE, b"%d" % age_s)
+        return WireReply(head, entry.body)
+
+
+class Encores:
+    """Those of one gateway."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        spool: Spool,
+        meter: Meter,
+        log_request: RequestLog,
+        next_id: Callable[[], str],
+    ) -> None:
+        """Know none."""
+        self._known: Repeats[Encore] = Repeats()
+        self._store, self._spool, self._meter = store, spool, meter
+        self._log_request, self._next_id = log_request, next_id
+
+    def remember(
+        self,
+        snapshot: Snapshot,
+        request: LaneRequest,
+        headers: Sequence[WireHeader],
+        sent: bytes,
+        *,
+        terms: Terms,
+        entry: Entry,
+        exchange: Exchange,
+    ) -> None:
+        """Remember a hit that has just been answered with `headers` and, as `sent`, its entry's very bytes.
+
+        Not where the store must be waited for, nor of a large request, nor where somebody hears of each
+        Completion, nor without a key: whoever has none may be limited by address.
+        """
+        completion = exchange.completion
+        if sent is not entry.body or self._store.peek(terms.policy.key, completion.at) is not entry:
+            return
+        scope, body = request.scope, request.body
+        size = len(body) + sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > MAX_BYTES or exchange.observed or terms.caller is ANONYMOUS:
+            return
+        head = _head(headers)
+        if not head:
+            return
+        encore = Encore(
+            terms,
+            entry.stored_at,
+            len(entry.body),
+            RecordForm(completion),
+            exchange.prompt,
+            self._meter.counts(completion),
+            head,
+        )
+        self._known.remember(snapshot, _key(scope, body), encore)
+
+    def answer(self, snapshot: Snapshot | None, scope: Mapping[str, Any], body: bytes) -> WireReply | None:
+        """Answer, and record it. None: nothing has happened yet."""
+        began = time.perf_counter()
+        encore = self._known.get(snapshot, _key(scope, body)) if len(body) <= MAX_BYTES else None
+        if encore is None or self._spool.full:
+            return None
+        now = time.time()
+        entry = self._granted(encore, now)
+        if entry is None:
+            return None
+        identity = self._next_id()
+        request_id = _request_id(scope["headers"]) or identity
+        latency_ms = (time.perf_counter() - began) * 1000
+        record = encore.record.of(identity, request_id=request_id, at=now, latency_ms=latency_ms)
+        self._spool.append_done(identity, done_line(record))
+        encore.counts.add(latency_ms, overhead_ms=latency_ms)
+        self._log_request(record, 0, encore.prompt)
+        return encore.reply(entry, request_id, now)
+
+    def _granted(self, encore: Encore, now: float) -> Entry | None:
+        caller, policy, limits = encore.terms
+        if caller.expired(now):
+            return None
+        entry = self._store.peek(policy.key, now)
+        if entry is None or not encore.is_of(entry) or not policy.accepts(entry, now):
+            return None
+        admission = self._store.admit_now(cache_key=b"", limits=limits, now=now)
+        return entry if admission is not None and admission.refused_by is None else None
+
+
+def _key(scope: Mapping[str, Any], body: bytes) -> tuple[Any, ...]:
+    """Return all that a request comes with but for what each has of its own."""
+    headers = [
+        header
+        for header in scope["headers"]
+        if header[0] not in _OF_EACH_REQUEST or len(header[1]) > MAX_REQUEST_ID
+    ]
+    address = scope["client"]
+    return (body, *headers, scope["path"], scope["method"], scope["query_string"], address and address[0])
+
+
+def _request_id(headers: Sequence[WireHeader]) -> str:
+    for name, value in reversed(headers):
+        if name == b"x-request-id":
+            return echoed(value)
+    return ""
+
+
+def _head(headers: Sequence[WireHeader]) -> bytes:
+    """Return the header lines, with places. Empty where a value holds a line end: no server may send it."""
+    if any(_CONTROLS.search(value) for _, value in headers):
+        return b""
+    return b"".join([b"%b: %b\r\n" % (name, _OF_EACH_RESPONSE.get(name, value)) for name, value in headers])
