@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with a rule more, for pipelined requests, and a shorter way out, for the lane.
+"""uvicorn's HTTP/1.1 protocol with a rule more, for pipelined requests, and shorter ways, for the lane.
 
 While a pipelined request waits, uvicorn stops reading the connection, and then nothing tells that
 the client has left. So a pipelined request is answered with `Connection: close`: the client learns
@@ -7,13 +7,20 @@ to send its next ones on connections of their own.
 uvicorn searches every name and value of a response's headers with two regular expressions, and writes
 head and body apart. What the lane sends (it says so: LANE_KEY) is checked all at once and, where it is
 whole, written in one piece: a system call less, and a wake-up of the client.
+
+uvicorn starts the application, in a task, with the headers. Here a request is looked at when its body
+has come: one that the lane can answer at once (proxy.encore) needs no task.
 """
 
 from typing import Any
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from proxy.asgi import LANE_KEY
+from proxy.asgi import LANE_KEY, at_once
+from proxy.encore import WireReply
+
+log = structlog.get_logger()
 
 
 class LaneCycle(RequestResponseCycle):
@@ -36,11 +43,20 @@ class LaneCycle(RequestResponseCycle):
         else:
             self._finish(message["body"])
 
+    def answer(self, reply: WireReply) -> None:
+        """Write a whole response at once."""
+        ours = b"".join([b"%b: %b\r\n" % header for header in self.default_headers])
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.response_started = True
+        self.transport.write(b"%b%b%b%b%b" % (STATUS_LINE[200], ours, reply.head, end, reply.body))
+        self._over()
+        self.on_response = _nothing  # as uvicorn does at a task's end: it leads back to the connection
+
     def _start(self, message: Any) -> None:
         """Write a head whose names are lower-case and whose content-length, if any, comes last."""
         headers = message["headers"]
-        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
-        head = b"".join(lines)
+        lines = [b": ".join(header) for header in (*self.default_headers, *headers)]
+        head = b"\r\n".join([*lines, b""])
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             raise RuntimeError("a header of the response has a line end in it")
         self.response_started = True
@@ -61,6 +77,9 @@ class LaneCycle(RequestResponseCycle):
             self.transport.write(self._head + body)
         elif self.scope["method"] != "HEAD":
             self.transport.write(b"0\r\n\r\n" if not body else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        self._over()
+
+    def _over(self) -> None:
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
@@ -68,8 +87,14 @@ class LaneCycle(RequestResponseCycle):
         self.on_response()
 
 
+def _nothing() -> None:
+    """Be called when a response is over for the second time."""
+
+
 class PipelineClosingProtocol(HttpToolsProtocol):
-    """Answers what is pipelined, and closes after it."""
+    """Answers what is pipelined, and closes after it. A request that it can answer at once, it does."""
+
+    _awaits_body: Any = None  # the application that gets the request once its body is here
 
     def on_headers_complete(self) -> None:
         """Mark a request that had to queue."""
@@ -79,3 +104,40 @@ class PipelineClosingProtocol(HttpToolsProtocol):
             self.cycle.__class__ = LaneCycle
         if self.pipeline and self.pipeline[0][0] is self.cycle:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece; a body that is too large to be kept whole is handed over as it comes."""
+        super().on_body(body)
+        if self._awaits_body is not None and self.flow.read_paused:
+            app, self._awaits_body = self._awaits_body, None
+            super()._start_asgi_task(self.cycle, app)
+
+    def on_message_complete(self) -> None:
+        """Answer at once, or start the application."""
+        super().on_message_complete()
+        if self._awaits_body is not None:
+            app, self._awaits_body = self._awaits_body, None
+            if not self._answered_at_once():
+                super()._start_asgi_task(self.cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Wait for the body first, unless the client waits for us."""
+        if self.transport.is_closing():  # what came behind an answer that closes
+            return
+        if cycle.more_body and not cycle.waiting_for_100_continue:
+            self._awaits_body = app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _answered_at_once(self) -> bool:
+        cycle: Any = self.cycle
+        if self.flow.write_paused:
+            return False
+        try:
+            reply = at_once(cycle.scope, bytes(cycle.body))
+        except Exception:  # a fault of ours: the usual way may do without what failed, or tells the client
+            log.exception("at_once", path=cycle.scope["path"])
+            return False
+        if reply is not None:
+            cycle.answer(reply)
+        return reply is not None

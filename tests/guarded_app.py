@@ -67,12 +67,25 @@ def _forbidding_blocking(method: Callable[..., Any], what: str) -> Callable[...,
     return guard
 
 
+def _guarding(at_once: Callable[..., Any]) -> Callable[..., Any]:
+    def guard(scope: Any, body: bytes) -> Any:
+        _in_request.set(scope["path"])
+        try:
+            return at_once(scope, body)
+        finally:
+            _in_request.set("")
+
+    return guard
+
+
 def _on_audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event in BLOCKING_EVENTS:
         _forbid(f"{event}{arguments!r}"[:200])
 
 
 def _install() -> None:
+    from gatewaysite import http_protocol  # the application, imported above, sets Django up first
+
     for loop in (uvloop.Loop, asyncio.base_events.BaseEventLoop):
         loop.run_in_executor = _forbidding(  # type: ignore[method-assign]  # the guard
             loop.run_in_executor, "run_in_executor"
@@ -80,6 +93,7 @@ def _install() -> None:
     for name in SOCKET_METHODS:
         method = _forbidding_blocking(getattr(socket.socket, name), f"socket.{name}")
         setattr(socket.socket, name, method)
+    setattr(http_protocol, "at_once", _guarding(http_protocol.at_once))  # noqa: B010 - not its to export
     time.sleep = _forbidding(time.sleep, "time.sleep")
     sys.addaudithook(_on_audit)
 

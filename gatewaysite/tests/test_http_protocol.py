@@ -1,4 +1,7 @@
-"""What goes over the wire for what the lane sends. The pipelining rule is shown on a served gateway."""
+"""What goes over the wire for what the lane sends, and when the application gets a request.
+
+The pipelining rule is shown on a served gateway.
+"""
 
 import asyncio
 import logging
@@ -6,9 +9,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
 
-from gatewaysite.http_protocol import LaneCycle
+from gatewaysite import http_protocol as module
+from gatewaysite.http_protocol import LaneCycle, PipelineClosingProtocol
 from proxy.asgi import LANE_KEY
+from proxy.encore import WireReply
+from proxy.tests.fakes import Log
 
 
 class Wire:
@@ -26,6 +34,14 @@ class Wire:
 
     def is_closing(self):
         return self.closed
+
+    def get_extra_info(self, _):
+        return None
+
+    def pause_reading(self):
+        """There is nothing to read."""
+
+    resume_reading = pause_reading
 
 
 def cycle(method="POST", *, keep_alive=True):
@@ -116,3 +132,136 @@ async def test_it_writes_nothing_to_who_has_left():
     await sending.send(head((b"content-length", b"2")))
     await sending.send(body(b"ok"))
     assert sending.transport.writes == []
+
+
+# ---------------------------------------------------------------- at once, or by the application
+
+REPLY = WireReply(b"x-a: 1\r\ncontent-length: 2\r\n", b"ok")
+WHOLE = b"HTTP/1.1 200 OK\r\ndate: now\r\nx-a: 1\r\ncontent-length: 2\r\n\r\nok"
+
+
+class Served:
+    """A connection to a server: what `at_once` was asked, and what the application got."""
+
+    def __init__(self, *, answer=None):
+        self.asked = []
+        self.bodies = []
+        self.answer = answer
+        self.wire = Wire()
+        state = ServerState()
+        state.default_headers = [(b"date", b"now")]
+        config = Config(self.application, lifespan="off", log_config=None, interface="asgi3")
+        self.protocol = PipelineClosingProtocol(config, state, {})
+        self.protocol.connection_made(cast("Any", self.wire))
+
+    def at_once(self, scope, text):
+        self.asked.append((scope["path"], text))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def application(self, scope, receive, send):
+        assert scope["path"] == "/x"
+        message = await receive()
+        self.bodies.append((message["body"], message["more_body"]))
+        await send(head((b"content-length", b"4")))
+        await send(body(b"slow"))
+
+    async def gets(self, *pieces):
+        for piece in pieces:
+            self.protocol.data_received(piece)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return b"".join(self.wire.writes)
+
+
+@pytest.fixture
+async def served(monkeypatch):
+    made = []
+
+    def serve(**fields):
+        connected = Served(**fields)
+        monkeypatch.setattr(module, "at_once", connected.at_once)
+        made.append(connected)
+        return connected
+
+    yield serve
+    for connected in made:
+        connected.protocol.connection_lost(None)
+
+
+def post(text=b"{}", *headers, length=None):
+    lines = [b"POST /x HTTP/1.1", b"content-length: %d" % (len(text) if length is None else length), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + text
+
+
+async def test_it_answers_at_once_without_the_application(served):
+    connected = served(answer=REPLY)
+    for number in range(3):
+        await connected.gets(post(b"%d" % number))
+    assert connected.wire.writes == [WHOLE] * 3
+    assert connected.asked == [("/x", b"0"), ("/x", b"1"), ("/x", b"2")]
+    assert connected.bodies == []
+    assert connected.protocol.server_state.total_requests == 3
+
+
+async def test_it_answers_at_once_what_comes_together(served):
+    connected = served(answer=REPLY)
+    assert await connected.gets(post(b"1") + post(b"2")) == WHOLE * 2
+    assert not connected.wire.closed
+
+
+@pytest.mark.parametrize("cut", [1, 30, 40, 45])
+async def test_it_answers_at_once_what_comes_in_pieces(served, cut):
+    connected = served(answer=REPLY)
+    text = post(b"0123456789")
+    assert await connected.gets(text[:cut], text[cut:]) == WHOLE
+    assert connected.asked == [("/x", b"0123456789")]
+
+
+async def test_it_closes_after_an_answer_at_once_and_serves_nothing_behind_it(served):
+    connected = served(answer=REPLY)
+    text = await connected.gets(post(b"1", b"connection: close") + post(b"2"))
+    assert text == WHOLE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    assert connected.wire.closed
+    assert len(connected.asked) == 1
+    assert connected.bodies == []
+
+
+async def test_it_starts_the_application_with_the_whole_body(served):
+    connected = served()
+    text = post(b"0123456789")
+    assert (await connected.gets(text[:-3], text[-3:])).endswith(b"\r\n\r\nslow")
+    assert connected.bodies == [(b"0123456789", False)]
+
+
+async def test_it_hands_a_large_body_over_as_it_comes(served):
+    connected = served(answer=REPLY)
+    await connected.gets(post(b"x" * 70_000, length=100_000))
+    assert connected.asked == []
+    assert connected.bodies == [(b"x" * 70_000, True)]
+
+
+async def test_it_starts_the_application_where_the_client_waits_for_it(served):
+    connected = served(answer=REPLY)
+    text = await connected.gets(post(b"", b"expect: 100-continue", length=2))
+    assert text == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert (await connected.gets(b"{}")).endswith(b"slow")
+    assert connected.asked == []
+
+
+async def test_it_leaves_a_client_that_reads_slowly_to_the_application(served):
+    connected = served(answer=REPLY)
+    connected.protocol.pause_writing()
+    assert await connected.gets(post()) == b""
+    connected.protocol.resume_writing()
+    assert (await connected.gets(b"")).endswith(b"slow")
+    assert connected.asked == []
+
+
+async def test_it_serves_a_request_in_spite_of_a_fault_at_once(served, monkeypatch):
+    log = Log()
+    monkeypatch.setattr(module, "log", log)
+    connected = served(answer=ZeroDivisionError())
+    assert (await connected.gets(post())).endswith(b"slow")
+    assert log.problems == ["at_once"]
