@@ -220,6 +220,6 @@ class Exchange:
 
 def _size(answer: Answer) -> int:
     """Return about how many bytes of text an answer has. Vectors are none: only their prompt costs."""
-    if answer.wire == EMBEDDINGS or "data" in answer.message:
-        return 0
-    return len(answer.body or orjson.dumps(answer.message))
+    if answer.body:
+        return 0 if answer.wire == EMBEDDINGS else len(answer.body)
+    return 0 if "data" in answer.message else len(orjson.dumps(answer.message))
