@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.upstream import UPSTREAM_KEY
@@ -14,6 +15,11 @@ PATHS = {
     "mistral": "/mistral/v1",
     "ollama": "/ollama",
 }
+# Providers of the same dialects whose rows say to drop what cannot be expressed.
+DROPPING = "dropping-"
+
+EACH = pytest.mark.parametrize("dialect", PATHS)
+TRANSLATED = pytest.mark.parametrize("dialect", [name for name in PATHS if name != "openai"])
 
 
 def providers_at(url: str) -> list[dict[str, Any]]:
@@ -21,6 +27,14 @@ def providers_at(url: str) -> list[dict[str, Any]]:
     return [
         {"name": name, "dialect": name, "base_url": f"{url}{path}", "api_key": UPSTREAM_KEY}
         for name, path in PATHS.items()
+    ]
+
+
+def dropping_at(url: str) -> list[dict[str, Any]]:
+    """Return the same providers under the names of DROPPING."""
+    return [
+        {**each, "name": f"{DROPPING}{each['name']}", "drop_unsupported_params": True}
+        for each in providers_at(url)
     ]
 
 

@@ -8,27 +8,20 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.dialects import PATHS, all_dialects
-from tests.gateway import Gateway, running_gateway
+from tests.dialects import PATHS
+from tests.gateway import Gateway
 from tests.servers import CHECKOUT
-from tests.upstream import QUIET, FakeVendor
+from tests.upstream import FakeVendor
 
 CLIENTS = CHECKOUT / "tests" / "clients"
 PYTHON = CHECKOUT / ".venv-clients" / "bin" / "python"
 ANSWER = "It is sunny there"
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def every_dialect(vendor: FakeVendor) -> Iterator[Gateway]:
-    with running_gateway(QUIET, files=all_dialects(vendor.url)) as served:
-        yield served
 
 
 def command(program: str) -> list[str]:

@@ -13,6 +13,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -39,6 +41,7 @@ EXPIRED_KEY = "a-key-that-has-expired-01234567"
 LIMITED_KEY = "a-key-for-the-demo-alone-012345"
 
 _numbers = itertools.count(1)
+_IN_PATH = re.compile(r"/models/([^/]+):\w+$")  # as Gemini is asked
 
 
 def unique(model: str = "synthetic") -> str:
@@ -69,6 +72,11 @@ class FakeVendor:
         found: list[dict[str, Any]] = self._running.requests()
         return found
 
+    def learn(self, case: str, *, provider: str, status: int, body: str) -> None:
+        """Have it give one more answer, for the model `case`; `provider` is the vendor that it plays."""
+        answer = {"status": status, "headers": {"content-type": "application/json"}, "body": body}
+        self._running.state.cases[case] = {"id": case, "provider": provider, "kind": "", "response": answer}
+
     def wait_for_outcome(self, model: str, outcome: str, *, within_s: float = 10) -> dict[str, Any]:
         """Wait until the last request for `model` has ended with `outcome`."""
 
@@ -80,6 +88,9 @@ class FakeVendor:
 
 
 def _model_of(entry: Mapping[str, Any]) -> str:
+    named = _IN_PATH.search(entry["path"])
+    if named is not None:
+        return unquote(named[1])
     body = entry.get("body")
     return str(body.get("model")) if isinstance(body, dict) else ""
 
