@@ -15,7 +15,7 @@ from providers.dialects.conversation import chosen_name, invalid, output_limit, 
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.mistral_messages import messages_of
 from providers.dialects.params import canonical, dropped, unsupported
-from providers.dialects.reasoning import budget_asked, effort_of
+from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS
 
@@ -85,9 +85,11 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
         sent["service_tier"] = body["service_tier"]
     _put(sent, "max_tokens", output_limit(body))
     _put(sent, "random_seed", body.get("seed"))
-    if body.get("thinking") is not None and "reasoning_effort" not in sent:
-        budget = budget_asked(body)
-        _put(sent, "reasoning_effort", None if budget is None else effort_of(budget))
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict) and (thinking.get("type") == "disabled" or thinking.get("budget_tokens")):
+        # Its reasoning models take "high" and "none", few of them more, whatever a budget comes nearest to:
+        # https://docs.mistral.ai/capabilities/reasoning/adjustable
+        sent["reasoning_effort"] = "high" if budget_asked(body) else "none"
     tools = tools_in(body, upstream)
     if tools:
         sent["tools"] = tools

@@ -57,7 +57,13 @@ def test_it_says_no_more_than_was_asked():
         ({"stream": True, "stream_options": {"include_usage": True}}, {"stream": True}),
         ({"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
         ({"thinking": {"type": "disabled"}}, {"reasoning_effort": "none"}),
-        ({"thinking": {"type": "enabled", "budget_tokens": 8192}}, {"reasoning_effort": "medium"}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"reasoning_effort": "high"}),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}, "reasoning_effort": "low"},
+            {"reasoning_effort": "high"},
+        ),
+        ({"thinking": {"type": "adaptive"}, "reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+        ({"thinking": {"type": "adaptive"}}, {}),
         ({"thinking": {"type": "adaptive"}}, {}),
         ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
         (
