@@ -1,7 +1,7 @@
 """The Anthropic dialect: the Messages API, for clients of OpenAI's format and for those of its own.
 
 https://platform.claude.com/docs/en/api/messages. A request in Anthropic's own format is sent on as it came
-but for the model's name, and so is its answer.
+but for the model's name and other vendors' thoughts, and so is its answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ import orjson
 from providers.call import Call
 from providers.dialects.anthropic_answer import canonical_answer, stop_of, usage_of
 from providers.dialects.anthropic_errors import error_inside, read_error
+from providers.dialects.anthropic_history import without_foreign_thoughts
 from providers.dialects.anthropic_passed import MessagesStream
 from providers.dialects.anthropic_request import request_of
 from providers.dialects.anthropic_stream import AnthropicStream
@@ -73,10 +74,12 @@ class Anthropic:
         if not native:
             request, dropped = request_of(canonical(call), upstream, stream=call.stream)
             body = orjson.dumps(request)
-        elif call.verbatim and call.sent.get("model") == upstream.model:
-            body = call.raw
         else:
-            body = orjson.dumps({**call.sent, "model": upstream.model})
+            sent, dropped = without_foreign_thoughts(call.sent, call.raw, upstream.model)
+            if sent is call.sent and call.verbatim and sent.get("model") == upstream.model:
+                body = call.raw
+            else:
+                body = orjson.dumps({**sent, "model": upstream.model})
         version, beta = (
             call.headers.get("anthropic-version") or VERSION,
             call.headers.get("anthropic-beta") or "",

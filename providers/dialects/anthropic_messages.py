@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from providers.dialects.anthropic_content import Block, blocks_of, cached, invalid
+from providers.dialects.anthropic_history import is_own
 from providers.dialects.toolcalls import arguments_of
 from providers.errors import UnsupportedParameter
 
@@ -107,20 +108,15 @@ def _thoughts(message: Mapping[str, Any]) -> Iterator[Block]:
     for thought in thoughts if isinstance(thoughts, list) else ():
         if not isinstance(thought, dict):
             continue
-        if thought.get("type") == "thinking" and _is_own(thought.get("signature")):
+        if thought.get("type") == "thinking" and is_own(thought.get("signature")):
             text = thought.get("thinking")
             yield {
                 "type": "thinking",
                 "thinking": text if isinstance(text, str) else "",
                 "signature": thought["signature"],
             }
-        elif thought.get("type") == "redacted_thinking" and _is_own(thought.get("data")):
+        elif thought.get("type") == "redacted_thinking" and is_own(thought.get("data")):
             yield {"type": "redacted_thinking", "data": thought["data"]}
-
-
-def _is_own(signature: Any) -> bool:
-    # Anthropic's is base64. Another vendor's has that vendor's name and a colon before it.
-    return isinstance(signature, str) and bool(signature) and ":" not in signature
 
 
 def _call(call: Any, where: str) -> Block:

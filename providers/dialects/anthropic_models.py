@@ -25,7 +25,8 @@ class Traits:
     `max_tokens`: the most it writes, and what it may write when the client says nothing (Anthropic has no
     default). `thinks` at all; with a budget of tokens (`budgets`) or as it sees fit (`adaptive`, with an
     effort, of which `xhigh` may be one); `by_default` or `always`. `sampling`: temperature, top_p, top_k.
-    `schemas`: structured outputs and strict tools.
+    `schemas`: structured outputs and strict tools. `signs`: it takes no thoughts
+    back but those that it has signed.
     """
 
     max_tokens: int = _UNKNOWN_MAX_TOKENS
@@ -37,6 +38,7 @@ class Traits:
     always: bool = False
     sampling: bool = True
     schemas: bool = False
+    signs: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -66,6 +68,7 @@ def _traits(family: str, version: tuple[int, int]) -> Traits:
         always=always,
         sampling=version < (4, 7),
         schemas=version >= (4, 5) or (family, version) == ("opus", (4, 1)),
+        signs=True,
     )
 
 
