@@ -18,6 +18,23 @@ PATHS = {
 # Providers of the same dialects whose rows say to drop what cannot be expressed.
 DROPPING = "dropping-"
 
+# Models of the fake vendor's that call two tools, having thought where they do, and
+# models that go on from there. Made-up answers in Gemini's format are not signed; recorded ones are.
+CALLING = {
+    "openai": "synthetic~tool=2",
+    "anthropic": "claude-sonnet-4-5~tool=2~reasoning=3",
+    "gemini": "gemini-generate-d14-partools-tool",
+    "mistral": "synthetic~tool=2~reasoning=3",
+    "ollama": "synthetic~tool=2~reasoning=3",
+}
+GOING_ON = {
+    "openai": "synthetic",
+    "anthropic": "claude-sonnet-4-5",
+    "gemini": "gemini-3-pro",
+    "mistral": "synthetic",
+    "ollama": "synthetic",
+}
+
 EACH = pytest.mark.parametrize("dialect", PATHS)
 TRANSLATED = pytest.mark.parametrize("dialect", [name for name in PATHS if name != "openai"])
 

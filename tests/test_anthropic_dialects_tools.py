@@ -6,9 +6,9 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
-from tests.dialects import DROPPING, EACH
+from tests.dialects import CALLING, DROPPING, EACH, GOING_ON, PATHS
 from tests.upstream import FakeVendor, unique
-from tests.vendor_forms import signatures_in, thoughts_in, tool_calls, tool_results, tool_schemas
+from tests.vendor_forms import own_only, signatures_in, thoughts_in, tool_calls, tool_results, tool_schemas
 
 HELLO: Any = [{"role": "user", "content": "Hello there"}]
 SCHEMA: Any = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -60,6 +60,52 @@ def test_it_goes_round_with_parallel_tool_uses(
     (asked,) = vendor.asked(second)
     made = tool_calls(dialect, asked["body"])
     assert tool_results(dialect, asked["body"]) == [(made[0][0], "sunny"), (made[1][0], "broken")]
+
+
+@EACH
+def test_it_goes_on_with_another_vendor(anthropic_sdk: Anthropic, vendor: FakeVendor, dialect: str) -> None:
+    """Each vendor is told of the calls in its own way, and shown no signature but its own."""
+    more: Any = {"tools": BOTH, "thinking": THINKING}
+    message = message_of(anthropic_sdk, f"{dialect}/{unique(CALLING[dialect])}", **more)
+    calls = [block for block in message.content if block.type == "tool_use"]
+    results: Any = [
+        {"type": "tool_result", "tool_use_id": call.id, "content": text}
+        for call, text in zip(calls, ["sunny", "noon"], strict=True)
+    ]
+    turns = [
+        *HELLO,
+        {"role": "assistant", "content": message.content},
+        {"role": "user", "content": results},
+    ]
+    for other in PATHS:
+        model = unique(GOING_ON[other])
+        final = message_of(anthropic_sdk, f"{other}/{model}", messages=turns, **more)
+        assert final.stop_reason == "end_turn"
+        (asked,) = vendor.asked(model)
+        made, told = tool_calls(other, asked["body"]), tool_results(other, asked["body"])
+        assert [named for named, _ in made] == [named for named, _ in told]
+        assert [text for _, text in told] == ["sunny", "noon"]
+        if other in ("anthropic", "gemini"):
+            assert bool(own_only(signatures_in(other, asked["body"]))) is (other == dialect)
+
+
+# Anthropic is asked to keep the conversation itself, which the fake one does not.
+@pytest.mark.parametrize("dialect", [name for name in PATHS if name != "anthropic"])
+def test_it_lets_the_sdk_run_tools(anthropic_sdk: Anthropic, dialect: str) -> None:
+    cities = []
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        cities.append(city)
+        return f"sunny in {city}"
+
+    model = f"{dialect}/{unique('synthetic~tool=1')}"
+    runner = anthropic_sdk.beta.messages.tool_runner(
+        model=model, max_tokens=100, messages=HELLO, tools=[weather], max_iterations=2
+    )
+    assert [message.stop_reason for message in runner] == ["tool_use", "tool_use"]
+    assert cities[0] == CITY["city"]
 
 
 @EACH

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
 from openai import OpenAI
+from pydantic import BaseModel
 
-from tests.dialects import DROPPING, EACH
+from tests.dialects import CALLING, DROPPING, EACH, GOING_ON, PATHS
 from tests.upstream import FakeVendor, unique
-from tests.vendor_forms import signatures_in, thoughts_in, tool_calls, tool_results, tool_schemas
+from tests.vendor_forms import own_only, signatures_in, thoughts_in, tool_calls, tool_results, tool_schemas
 
 HELLO: Any = [{"role": "user", "content": "What is the weather?"}]
 SCHEMA: Any = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -76,6 +77,68 @@ def test_it_goes_round_with_parallel_tool_calls(
     told = tool_results(dialect, asked["body"])
     assert told == [(made[0][0], "sunny"), (made[1][0], "noon")]
     assert len({called for called, _ in told}) == 2
+
+
+@EACH
+def test_it_goes_on_with_another_vendor(openai_sdk: OpenAI, vendor: FakeVendor, dialect: str) -> None:
+    """Each vendor is told of the calls in its own way, and shown no signature but its own."""
+    model = f"{dialect}/{unique(CALLING[dialect])}"
+    message = answer_of(openai_sdk, model, reasoning_effort="low").message
+    messages = answered(message, ["sunny", "noon"])
+    for other in PATHS:
+        model = unique(GOING_ON[other])
+        final = answer_of(openai_sdk, f"{other}/{model}", messages=messages, reasoning_effort="low")
+        assert final.finish_reason == "stop"
+        (asked,) = vendor.asked(model)
+        made, told = tool_calls(other, asked["body"]), tool_results(other, asked["body"])
+        assert [named for named, _ in made] == [named for named, _ in told]
+        assert [text for _, text in told] == ["sunny", "noon"]
+        if other in ("anthropic", "gemini"):
+            assert bool(own_only(signatures_in(other, asked["body"]))) is (other == dialect)
+
+
+@EACH
+@STREAMED
+@pytest.mark.parametrize(
+    "more", [{}, {"parameters": {}}, {"parameters": {"type": "object", "properties": {}}}]
+)
+def test_it_calls_tools_without_arguments(
+    openai_sdk: OpenAI, *, dialect: str, more: dict[str, Any], streamed: bool
+) -> None:
+    fields: Any = {"tools": [{"type": "function", "function": {"name": "now", **more}}]}
+    model = f"{dialect}/{unique('synthetic~tool=2')}"
+    message = answer_of(openai_sdk, model, streamed=streamed, **fields).message
+    assert [call.function.arguments for call in message.tool_calls] == ["{}", "{}"]
+    messages = answered(message, ["", ""])
+    assert answer_of(openai_sdk, f"{dialect}/{unique()}", messages=messages, **fields).message.content
+
+
+class Place(BaseModel):
+    """Where to look."""
+
+    city: str
+    country: Literal["fr", "jp"] | None
+
+
+class Forecast(BaseModel):
+    """Tells the weather."""
+
+    places: list[Place]
+    days: int
+
+
+@EACH
+def test_it_parses_the_arguments_of_tools(openai_sdk: OpenAI, dialect: str) -> None:
+    model = f"{dialect}/{unique('synthetic~tool=1')}"
+    tools = [openai.pydantic_function_tool(Forecast)]
+    made = openai_sdk.chat.completions.parse(model=model, messages=HELLO, tools=tools)
+    with openai_sdk.chat.completions.stream(model=model, messages=HELLO, tools=tools) as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_completion()
+    assert "tool_calls.function.arguments.done" in kinds
+    for completion in (made, streamed):
+        calls = completion.choices[0].message.tool_calls or []
+        assert [type(call.function.parsed_arguments) for call in calls] == [Forecast]
 
 
 @EACH

@@ -73,6 +73,11 @@ def signatures_in(dialect: str, body: Body) -> list[str]:
     return [part["thoughtSignature"] for part in _parts(body) if "thoughtSignature" in part]
 
 
+def own_only(signatures: list[str]) -> list[str]:
+    """Return them without what tells Gemini that a call is another vendor's."""
+    return [each for each in signatures if each != "skip_thought_signature_validator"]
+
+
 def thoughts_in(dialect: str, body: Body) -> str:
     """Return what the model thought before, of a vendor that wants it back without a signature."""
     if dialect == "ollama":
