@@ -21,6 +21,7 @@ from providers.wires import COUNT_TOKENS
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
 from proxy.deadline import Deadline
+from proxy.endpoints.naming import client_name
 from proxy.errors import Inexpressible
 from proxy.exchange import Exchange
 from proxy.replay import streamed
@@ -98,7 +99,7 @@ class Attempting:
         try:
             count = tokens_of(canonical(self.call))
         except UnsupportedParameter as problem:
-            raise _refused(problem) from None
+            raise _refused(problem, self.call) from None
         self.exchange.target(upstream)
         self.headers["x-gateway-estimated"] = "true"
         return Answer(
@@ -111,9 +112,10 @@ class Attempting:
         try:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
-            raise _refused(problem) from None
+            raise _refused(problem, self.call) from None
         if request.dropped_params:
-            self.headers["x-gateway-dropped-params"] = ", ".join(request.dropped_params)
+            names = [client_name(self.call, name) for name in request.dropped_params]
+            self.headers["x-gateway-dropped-params"] = ", ".join(names)
         return dialect, request, self.exchange.open_attempt(upstream)
 
     async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:
@@ -162,8 +164,10 @@ def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _refused(problem: UnsupportedParameter) -> Inexpressible:
-    return Inexpressible(problem.message, param=problem.param, code=problem.code)
+def _refused(problem: UnsupportedParameter, call: Call) -> Inexpressible:
+    name = client_name(call, problem.param)
+    message = problem.message.replace(f"'{problem.param}'", f"'{name}'")
+    return Inexpressible(message, param=name, code=problem.code)
 
 
 def asked(call: Call, request: UpstreamRequest) -> Call:

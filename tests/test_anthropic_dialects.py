@@ -164,6 +164,19 @@ def test_it_names_what_only_anthropic_knows(anthropic_sdk: Anthropic, dialect: s
     assert "tools[0]" in error.message
 
 
+@pytest.mark.parametrize("system", [[], "Be brief."])
+def test_it_names_what_a_vendor_cannot_be_shown_as_the_client_does(
+    anthropic_sdk: Anthropic, system: Any
+) -> None:
+    """A system prompt is a message to others, a document's title a part: the places are not the same."""
+    paper = {"type": "document", "title": "Paper", "source": {"type": "url", "url": "https://x.test/a.pdf"}}
+    turns = [{"role": "user", "content": [paper, {"type": "text", "text": "What is this?"}]}]
+    error = refusal(
+        anthropic_sdk, "ollama/synthetic", anthropic.BadRequestError, system=system, messages=turns
+    )
+    assert "'messages[0].content'" in error.message
+
+
 @EACH
 @STREAMED
 @pytest.mark.parametrize(

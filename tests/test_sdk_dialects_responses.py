@@ -152,6 +152,16 @@ def test_it_stores_nothing(openai_sdk: OpenAI, dialect: str) -> None:
     assert caught.value.param == "previous_response_id"
 
 
+def test_it_names_what_a_vendor_cannot_be_shown_as_the_client_does(openai_sdk: OpenAI) -> None:
+    paper: Any = {"type": "input_file", "file_url": "https://x.test/a.pdf"}
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_sdk.responses.create(
+            model="ollama/synthetic", instructions="Be brief.", input=[{"role": "user", "content": [paper]}]
+        )
+    assert caught.value.param == "input[0]"
+    assert "'input[0]'" in caught.value.message
+
+
 @EACH
 def test_it_says_that_a_response_broke(openai_sdk: OpenAI, dialect: str) -> None:
     model = f"{dialect}/{unique('synthetic~tokens=60~end=4000')}"

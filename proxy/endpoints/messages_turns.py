@@ -22,8 +22,7 @@ def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Mess
     turns = body.get("messages")
     if not isinstance(turns, list) or not turns:
         raise wrong("messages", "must be a list with at least one message")
-    system = body.get("system")
-    messages = [] if system is None or system in ("", []) else [_system(system, "system", native)]
+    messages = [_system(body["system"], "system", native)] if _says(body.get("system")) else []
     for index, turn in enumerate(turns):
         where = f"messages[{index}]"
         if not isinstance(turn, dict):
@@ -39,6 +38,20 @@ def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Mess
         else:
             raise wrong(f"{where}.role", "must be 'user', 'assistant' or 'system'")
     return messages
+
+
+def places_in_turns(body: Mapping[str, Any]) -> list[str]:
+    """Return of each message of `canonical_messages` what the client calls it: "system", "messages[2]"."""
+    places = ["system"] if _says(body.get("system")) else []
+    for index, turn in enumerate(body["messages"]):
+        named = f"messages[{index}]"
+        is_user = turn["role"] == "user"
+        places += [named] * (len(_user(turn.get("content"), named, NativeOnly())) if is_user else 1)
+    return places
+
+
+def _says(system: Any) -> bool:
+    return system is not None and system not in ("", [])
 
 
 def _system(content: Any, where: str, native: NativeOnly) -> Message:

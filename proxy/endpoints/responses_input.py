@@ -17,39 +17,53 @@ _ROLES = frozenset({"user", "assistant", "system", "developer"})
 
 def messages_of(sent: Mapping[str, Any], native: NativeOnly) -> list[dict[str, Any]]:
     """Return the messages that `instructions` and `input` say. Raises BadRequest."""
+    return _read(sent, native).all()
+
+
+def places_in_input(sent: Mapping[str, Any]) -> list[str]:
+    """Return of each of those messages what the client calls it: "instructions", "input[2]"."""
+    turns = _read(sent, NativeOnly())
+    turns.all()
+    return turns.places
+
+
+def _read(sent: Mapping[str, Any], native: NativeOnly) -> "_Turns":
     turns = _Turns(native)
     instructions, items = sent.get("instructions"), sent.get("input")
     if instructions is not None and not isinstance(instructions, str):
         raise wrong("instructions", "must be a string")
     if instructions:
-        turns.say({"role": "system", "content": instructions})
+        turns.say({"role": "system", "content": instructions}, "instructions")
     if isinstance(items, str):
-        turns.say({"role": "user", "content": items})
+        turns.say({"role": "user", "content": items}, "input")
     elif isinstance(items, list) and items:
         for index, item in enumerate(items):
             turns.add(item, f"input[{index}]")
     elif items is not None or native.found is None:  # a stored prompt or conversation needs no input
         raise wrong("input", "must be a string or a list that is not empty")
-    return turns.all()
+    return turns
 
 
 class _Turns:
-    """The messages so far, and the assistant's turn that may go on."""
+    """The messages so far, each one's place in the request, and the assistant's turn that may go on."""
 
     def __init__(self, native: NativeOnly) -> None:
         self._native = native
+        self.places: list[str] = []
         self._messages: list[dict[str, Any]] = []
         self._turn: dict[str, Any] = {}
+        self._turn_place = ""
 
     def all(self) -> list[dict[str, Any]]:
         """Return the messages, the last turn included."""
         self._end_turn()
         return self._messages
 
-    def say(self, message: dict[str, Any]) -> None:
+    def say(self, message: dict[str, Any], where: str) -> None:
         """Add the message of somebody else than the assistant."""
         self._end_turn()
         self._messages.append(message)
+        self.places.append(where)
 
     def add(self, item: Any, where: str) -> None:
         """Add an item. Raises BadRequest."""
@@ -60,6 +74,12 @@ class _Turns:
             kind = "message" if "role" in item else "item_reference"
         if not isinstance(kind, str):
             raise wrong(f"{where}.type", "must be a string")
+        before = self._turn or None
+        self._add(kind, item, where)
+        if self._turn and self._turn is not before:
+            self._turn_place = where
+
+    def _add(self, kind: str, item: Mapping[str, Any], where: str) -> None:
         if kind == "message":
             self._add_message(item, where)
         elif kind == "function_call":
@@ -82,7 +102,7 @@ class _Turns:
             return
         content = content_of(item.get("content"), f"{where}.content", self._native)
         if role != "assistant":
-            self.say({"role": role, "content": content})
+            self.say({"role": role, "content": content}, where)
             return
         if "content" not in self._turn:
             self._turn["content"] = content
@@ -102,7 +122,7 @@ class _Turns:
 
     def _add_output(self, item: Mapping[str, Any], where: str) -> None:
         content = content_of(item.get("output"), f"{where}.output", self._native)
-        self.say({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": content})
+        self.say({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": content}, where)
 
     def _add_reasoning(self, item: Mapping[str, Any], where: str) -> None:
         try:
@@ -122,6 +142,7 @@ class _Turns:
         turn, self._turn = self._turn, {}
         if "content" in turn or "tool_calls" in turn:
             self._messages.append({"role": "assistant", "content": None, **turn})
+            self.places.append(self._turn_place)
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:
