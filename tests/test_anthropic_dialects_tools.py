@@ -182,8 +182,11 @@ def test_it_signs_the_thinking_that_goes_back(
 def test_it_hands_thinking_back_that_needs_no_signature(
     anthropic_sdk: Anthropic, vendor: FakeVendor, dialect: str, *, streamed: bool
 ) -> None:
-    model = f"{dialect}/{unique('synthetic~reasoning=3')}"
-    message = message_of(anthropic_sdk, model, thinking=THINKING, streamed=streamed)
+    first = unique("synthetic~reasoning=3")
+    message = message_of(anthropic_sdk, f"{dialect}/{first}", thinking=THINKING, streamed=streamed)
+    (asked,) = vendor.asked(first)
+    told = {"reasoning_effort": "high"} if dialect == "mistral" else {"think": "low"}
+    assert told.items() <= asked["body"].items()
     thought = message.content[0].thinking
     assert thought == "thinking step 0 thinking step 1 thinking step 2"
     second = unique()
