@@ -8,7 +8,7 @@ from providers.dialects.anthropic_messages import conversation_of
 from providers.dialects.anthropic_models import traits_of
 from providers.dialects.anthropic_thinking import Thinking, sampling_of, thinking_of, with_room
 from providers.dialects.anthropic_tools import Refuse, tools_of
-from providers.dialects.params import dropped, unsupported
+from providers.dialects.params import IS_ERROR, STRICT, dropped, unsupported
 from providers.upstream import Upstream
 
 _KNOWN = frozenset(
@@ -26,6 +26,8 @@ _KNOWN = frozenset(
         "tools",
         "top_k",
         "top_p",
+        IS_ERROR,
+        STRICT,  # by schema: tools_of tells
     }
 )
 # https://platform.claude.com/docs/en/api/service-tiers: "auto" is what OpenAI calls priority, where there is

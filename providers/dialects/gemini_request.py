@@ -11,6 +11,7 @@ from typing import Any
 from providers.dialects.gemini_contents import Conversation
 from providers.dialects.gemini_schema import cleaned
 from providers.dialects.gemini_thinking import is_gemini_3, thinking_config
+from providers.dialects.params import IS_ERROR
 from providers.errors import UnsupportedParameter
 
 _NUMBERS = {
@@ -34,7 +35,7 @@ _OTHERS = (
     *("stop", "logprobs", "top_logprobs", "response_format", "modalities"),
     *("reasoning_effort", "thinking", "tools", "tool_choice"),
 )
-KNOWN = frozenset((*_NUMBERS, *_OWN, *_OTHERS))
+KNOWN = frozenset((*_NUMBERS, *_OWN, *_OTHERS, IS_ERROR))
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _MODALITIES = ("text", "image")
 

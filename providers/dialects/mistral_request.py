@@ -14,7 +14,7 @@ from providers.canonical import text_in
 from providers.dialects.conversation import chosen_name, invalid, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.mistral_messages import messages_of
-from providers.dialects.params import canonical, dropped, unsupported
+from providers.dialects.params import DETAIL, STRICT, canonical, dropped, unsupported
 from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS
@@ -48,7 +48,7 @@ _AS_THEY_ARE = (
     "top_prompt_logprobs",
 )
 _TRANSLATED = frozenset({"max_tokens", "max_completion_tokens", "seed", "tools", "tool_choice", "thinking"})
-_KNOWN = _TRANSLATED.union(_AS_THEY_ARE)
+_KNOWN = _TRANSLATED.union(_AS_THEY_ARE, (DETAIL, STRICT))
 _SERVICE_TIERS = ("auto", "standard_only")
 _FIM_AS_THEY_ARE = (
     "prompt",

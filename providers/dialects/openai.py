@@ -16,7 +16,7 @@ from providers.call import Call
 from providers.carried import without_carried
 from providers.dialects.base import StreamDecoder
 from providers.dialects.openai_errors import error_in_body, read_error
-from providers.dialects.openai_plain import plain
+from providers.dialects.openai_plain import plain, unsaid
 from providers.dialects.openai_quirks import fitted, path_for
 from providers.dialects.openai_responses import ResponsesStream, responses_answer
 from providers.dialects.openai_shapes import (
@@ -101,7 +101,7 @@ class OpenAI:
             path=path_for(_PATHS[wire], upstream),
             body=call.raw if verbatim else orjson.dumps({**body, **changes}),
             headers=_JSON,
-            dropped_params=dropped,
+            dropped_params=dropped if native else (*unsaid(call.body), *dropped),
             wire=wire,
         )
 

@@ -7,6 +7,8 @@ OpenAI chat is the client's own, extensions and all.
 from collections.abc import Mapping
 from typing import Any
 
+from providers.dialects.params import IS_ERROR, objects_in
+
 _OF_REQUEST = frozenset({"thinking"})
 _OF_MESSAGE = frozenset({"cache_control", "is_error", "reasoning_content", "thinking_blocks"})
 _OF_PART = frozenset({"cache_control", "citations"})
@@ -26,6 +28,17 @@ def plain(body: Mapping[str, Any], *, thoughts: bool = False) -> dict[str, Any]:
     if isinstance(body.get("tools"), list):
         request["tools"] = [_without(tool, _OF_TOOL) for tool in body["tools"]]
     return request
+
+
+def unsaid(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what `plain` leaves out of a canonical request although it means something, for the caller."""
+    thinking = body.get("thinking")
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    # "adaptive" is what a reasoning model does anyway, and an effort says the rest.
+    lost = [] if kind in (None, "adaptive") or body.get("reasoning_effort") else ["thinking"]
+    if any(message.get("is_error") is True for message in objects_in(body.get("messages"))):
+        lost.append(IS_ERROR)
+    return tuple(lost)
 
 
 def _message(message: Mapping[str, Any], beyond: frozenset[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Never an error: what does not shape the answer, and a parameter that asks for what happens anyway.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from providers.call import Call
@@ -20,10 +20,16 @@ HINTS = frozenset(
         "store",
         "service_tier",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
+        "cache_control",
     }
 )
+# The same inside of messages and tools, by the names that a caller is told of: who of several speaks, how
+# closely to look, that a tool failed (which its words say, too), and that a call must fit its schema.
+NAME, DETAIL = "messages.name", "messages.image_url.detail"
+IS_ERROR, STRICT = "messages.is_error", "tools.function.strict"
 # OpenAI's documented defaults: https://platform.openai.com/docs/api-reference/chat/create
 _DEFAULTS: Mapping[str, Any] = {
     "n": 1,
@@ -40,6 +46,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "best_of": 1,
     "echo": False,
     "stop": [],
+    "verbosity": "medium",
     "encoding_format": "float",
 }
 
@@ -64,6 +71,7 @@ def dropped(body: Mapping[str, Any], known: Collection[str], upstream: Upstream)
         if name not in HINTS and not upstream.account.drop_unsupported_params:
             raise unsupported(name, upstream)
         left_out.append(name)
+    left_out += [name for name in dict.fromkeys(_hints_inside(body)) if name not in known]
     return tuple(left_out)
 
 
@@ -76,3 +84,25 @@ def unsupported(param: str, upstream: Upstream, why: str = "") -> UnsupportedPar
     """Return the refusal of a parameter that `upstream` cannot express; `why` adds a sentence."""
     message = f"Provider {upstream.account.name!r} ({upstream.account.dialect}) does not support {param!r}."
     return UnsupportedParameter(param, f"{message} {why}".rstrip())
+
+
+def _hints_inside(body: Mapping[str, Any]) -> Iterator[str]:
+    for message in objects_in(body.get("messages")):
+        if message.get("name") and message.get("role") != "tool":  # there it is the function's
+            yield NAME
+        if message.get("is_error") is True:
+            yield IS_ERROR
+        for part in objects_in(message.get("content")):
+            image = part.get("image_url")
+            if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
+                yield DETAIL
+    for tool in objects_in(body.get("tools")):
+        function = tool.get("function")
+        if isinstance(function, dict) and function.get("strict") is True:
+            yield STRICT
+
+
+def objects_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of what should be a list of them."""
+    if isinstance(value, list):
+        yield from (each for each in value if isinstance(each, dict))
