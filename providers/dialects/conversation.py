@@ -3,7 +3,7 @@
 What a client sends is only lightly checked before: a field of the wrong type is refused here by its name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from providers.canonical import reasoning_in
@@ -100,14 +100,26 @@ def calls_in(message: Mapping[str, Any], where: str, upstream: Upstream) -> list
     return [_call(call, f"{where}.tool_calls[{index}]", upstream) for index, call in enumerate(calls)]
 
 
-def tools_in(body: Mapping[str, Any], upstream: Upstream) -> list[dict[str, Any]]:
-    """Return the function tools as OpenAI documents them, nothing else in them."""
+def tools_in(body: Mapping[str, Any], upstream: Upstream, *, strict: bool) -> list[dict[str, Any]]:
+    """Return the function tools as OpenAI documents them, nothing else in them.
+
+    `strict`: the vendor knows tools whose calls must fit their schema.
+    """
     tools = body.get("tools")
     if tools is None:
         return []
     if not isinstance(tools, list):
         raise invalid("tools", "must be a list")
-    return [_tool(tool, f"tools[{index}]", upstream) for index, tool in enumerate(tools)]
+    kept = ("description", "strict") if strict else ("description",)
+    return [_tool(tool, f"tools[{index}]", upstream, kept=kept) for index, tool in enumerate(tools)]
+
+
+def choice_in(body: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> Any:
+    """Return `tool_choice`; what is to be called must be given."""
+    choice = body.get("tool_choice")
+    if not tools and choice not in (None, "auto", "none"):
+        raise invalid("tool_choice", "is only allowed when 'tools' are given")
+    return choice
 
 
 def chosen_name(choice: Any) -> str | None:
@@ -138,7 +150,7 @@ def _call(call: Any, where: str, upstream: Upstream) -> ToolCall:
     return ToolCall(id=identity or "", name=function["name"], source=call, where=where)
 
 
-def _tool(tool: Any, where: str, upstream: Upstream) -> dict[str, Any]:
+def _tool(tool: Any, where: str, upstream: Upstream, *, kept: Sequence[str]) -> dict[str, Any]:
     if not isinstance(tool, dict):
         raise invalid(where, "must be an object")
     if tool.get("type") not in (None, "function"):
@@ -149,10 +161,8 @@ def _tool(tool: Any, where: str, upstream: Upstream) -> dict[str, Any]:
     parameters = function.get("parameters")
     if not isinstance(parameters, (dict, type(None))):
         raise invalid(f"{where}.function.parameters", "must be an object")
-    kept: dict[str, Any] = {"name": function["name"]}
-    for name in ("description", "strict"):
-        if function.get(name) is not None:
-            kept[name] = function[name]
+    said: dict[str, Any] = {"name": function["name"]}
+    said |= {name: function[name] for name in kept if function.get(name) is not None}
     # Optional at OpenAI, required by others: a function without parameters.
-    kept["parameters"] = {"type": "object", "properties": {}} if parameters is None else parameters
-    return {"type": "function", "function": kept}
+    said["parameters"] = {"type": "object", "properties": {}} if parameters is None else parameters
+    return {"type": "function", "function": said}

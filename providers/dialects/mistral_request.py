@@ -11,7 +11,7 @@ import orjson
 
 from providers.call import Call
 from providers.canonical import text_in
-from providers.dialects.conversation import chosen_name, invalid, output_limit, tools_in
+from providers.dialects.conversation import choice_in, chosen_name, invalid, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.mistral_messages import messages_of
 from providers.dialects.params import DETAIL, STRICT, canonical, dropped, unsupported
@@ -90,10 +90,11 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
         # Its reasoning models take "high" and "none", few of them more, whatever a budget comes nearest to:
         # https://docs.mistral.ai/capabilities/reasoning/adjustable
         sent["reasoning_effort"] = "high" if budget_asked(body) else "none"
-    tools = tools_in(body, upstream)
+    tools = tools_in(body, upstream, strict=True)
+    choice = choice_in(body, tools)
     if tools:
         sent["tools"] = tools
-        _put(sent, "tool_choice", _choice(body.get("tool_choice"), upstream))
+        _put(sent, "tool_choice", _choice(choice, upstream))
     if call.stream:
         sent["stream"] = True
     return UpstreamRequest("/chat/completions", orjson.dumps(sent), _JSON, left_out)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from providers.call import Call
-from providers.dialects.conversation import invalid, output_limit, tools_in
+from providers.dialects.conversation import choice_in, invalid, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.ollama_messages import messages_of
 from providers.dialects.params import HINTS, canonical, dropped, is_default, unsupported
@@ -57,8 +57,9 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
         "stream": call.stream,
         **_settings(body),
     }
-    tools, choice = tools_in(body, upstream), body.get("tool_choice")
-    if choice not in (None, "auto", "none") and tools:
+    tools = tools_in(body, upstream, strict=False)
+    choice = choice_in(body, tools)
+    if choice not in (None, "auto", "none"):
         if not upstream.account.drop_unsupported_params:
             raise unsupported("tool_choice", upstream, "It has none but auto and none.")
         left_out = (*left_out, "tool_choice")

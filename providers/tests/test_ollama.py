@@ -84,7 +84,6 @@ def test_it_always_says_whether_to_stream(stream):
         ({"logprobs": False, "top_logprobs": None}, {}),
         ({"tools": [WEATHER], "tool_choice": "auto"}, {"tools": [WEATHER]}),
         ({"tools": [WEATHER], "tool_choice": "none"}, {}),
-        ({"tools": [], "tool_choice": "required"}, {}),
         ({"n": 1, "user": "u", "parallel_tool_calls": True, "stream_options": {}}, {}),
     ],
 )

@@ -70,6 +70,12 @@ def test_it_tells_of_hints_inside_that_a_vendor_has_not(dialect, body, told, say
     assert encode(dialect, **body).dropped_params == (() if dialect in says else (told,))
 
 
+def test_it_sends_no_strictness_to_those_who_have_none():
+    assert b'"strict"' in encode("mistral", **STRICT).body
+    for dialect in ("gemini", "ollama"):
+        assert b'"strict"' not in encode(dialect, **STRICT).body
+
+
 @pytest.mark.parametrize("dialect", list(DIALECTS))
 @pytest.mark.parametrize("hint", ["cache_control", "prompt_cache_options"])
 def test_it_refuses_no_hint_of_where_to_cache(dialect, hint):
@@ -102,3 +108,17 @@ def test_it_tells_what_of_another_format_openai_does_not_hear():
     assert by_effort.dropped_params == ()
     usual = encode("openai", wire=MESSAGES, thinking={"type": "adaptive"})
     assert usual.dropped_params == ()
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "mistral", "ollama"])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_it_chooses_no_tool_that_is_not_there(dialect, choice):
+    with pytest.raises(UnsupportedParameter) as refused:
+        encode(dialect, tool_choice=choice)
+    assert (refused.value.param, refused.value.code) == ("tool_choice", "invalid_value")
+
+
+def test_it_names_tokens_only_where_their_logprobs_are_asked_for():
+    with pytest.raises(UnsupportedParameter) as refused:
+        encode("gemini", top_logprobs=2)
+    assert refused.value.param == "top_logprobs"
