@@ -66,6 +66,20 @@ def test_it_answers_the_python_sdk_script(gateway: Gateway) -> None:
     assert "provider: demo" in printed
 
 
+def test_it_answers_the_curl_script_of_anthropics_format(gateway: Gateway) -> None:
+    message, stream = run(gateway, [str(EXAMPLES / "messages.sh")]).split("\n", 1)
+    assert json.loads(message)["content"] == [{"type": "text", "text": "Hello, gateway!"}]
+    names = [line.removeprefix("event: ") for line in stream.splitlines() if line.startswith("event: ")]
+    assert (names[0], names[-1]) == ("message_start", "message_stop")
+
+
+def test_it_answers_the_anthropic_sdk_script(gateway: Gateway) -> None:
+    printed = run(gateway, [sys.executable, str(EXAMPLES / "messages.py")])
+    assert "answer: Hello, gateway!" in printed
+    assert "stream: Hello, stream!" in printed
+    assert "provider: demo" in printed
+
+
 def test_it_answers_the_fetch_script(gateway: Gateway) -> None:
     printed = run(gateway, [node(), str(EXAMPLES / "chat.mjs")])
     assert printed.splitlines() == ["answer: Hello, gateway!", "stream: Hello, stream!"]

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewaysite.config_file.fields import PROVIDER
 from gatewaysite.environment import Environment
 from tests.gateway import Gateway
 from tests.servers import CHECKOUT
@@ -136,6 +137,12 @@ def test_it_documents_every_variable_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \|\s*`?([^`|]*?)`?\s*\|", text, re.MULTILINE))
     defaults = {spec.metadata["name"]: spec.metadata["default"] for spec in fields(Environment)}
     assert {name: default.strip() for name, default in rows.items()} == defaults
+
+
+def test_it_documents_every_field_of_a_provider() -> None:
+    text = (CHECKOUT / "docs" / "configuration.md").read_text().partition("### A provider's fields")[2]
+    rows = re.findall(r"^\| `([a-z_]+)` \|", text.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(rows) == sorted({"api_key", "timeouts", *(field.name for field in PROVIDER)})
 
 
 def test_it_names_only_commands_and_variables_that_exist() -> None:
