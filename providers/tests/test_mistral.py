@@ -64,7 +64,6 @@ def test_it_says_no_more_than_was_asked():
         ),
         ({"thinking": {"type": "adaptive"}, "reasoning_effort": "low"}, {"reasoning_effort": "low"}),
         ({"thinking": {"type": "adaptive"}}, {}),
-        ({"thinking": {"type": "adaptive"}}, {}),
         ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
         (
             {"prediction": {"type": "content", "content": "x"}},

@@ -21,6 +21,7 @@ _STORED = {
     "previous_response_id": "It names an answer stored at OpenAI; send the whole conversation as 'input'.",
     "conversation": "It names a conversation stored at OpenAI; send the whole of it as 'input'.",
     "prompt": "It names a prompt stored at OpenAI; send its text as 'instructions' or 'input'.",
+    "store": "Only OpenAI stores answers; leave it out, or say false.",
     "background": "An answer in the background is stored at OpenAI; ask for a stream instead.",
 }
 
@@ -31,6 +32,7 @@ def parse_responses(raw: bytes) -> Call:
     model = model_of(sent)
     stream = flag(sent, "stream")
     flag(sent, "background")
+    flag(sent, "store")
     native = NativeOnly()
     for name, why in _STORED.items():
         if sent.get(name):

@@ -237,7 +237,6 @@ def test_it_translates_settings():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"store": True},
         {"store": False, "metadata": {"a": "b"}, "truncation": "disabled", "background": False},
         {"include": ["reasoning.encrypted_content"], "max_tool_calls": 3, "top_logprobs": 0},
         {"text": {"format": {"type": "text"}}, "reasoning": {}, "tools": [], "tool_choice": "auto"},
@@ -270,6 +269,7 @@ def test_it_asks_for_logprobs_by_include():
     ("fields", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"store": True}, "store"),
         ({"conversation": {"id": "conv_1"}}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}, "input": None}, "prompt"),
         ({"background": True}, "background"),
