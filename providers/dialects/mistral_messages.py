@@ -3,7 +3,7 @@
 https://docs.mistral.ai/api/endpoint/chat
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -32,14 +32,32 @@ _OWN_PARTS: Mapping[str, tuple[str, ...]] = {
 
 def messages_of(body: Mapping[str, Any], upstream: Upstream) -> list[dict[str, Any]]:
     """Return all messages. Raises UnsupportedParameter."""
-    messages = [
+    messages = _in_order(
         _message(role, message, where, upstream) for where, role, message in messages_in(body, upstream)
-    ]
+    )
     if messages and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
         # Any other assistant's message at the end is refused: "Expected last role User or Tool (or Assistant
         # with prefix True)". https://docs.mistral.ai/studio-api/conversations/chat-completion
         messages[-1]["prefix"] = True
     return messages
+
+
+def _in_order(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages in an order that Mistral takes.
+
+    "Unexpected role 'system' after role 'assistant'" (or 'tool'): such instructions go to the first ones.
+    https://github.com/mistralai/mistral-common (protocol/instruct/validator.py)
+    """
+    late: list[dict[str, Any]] = []
+    ordered: list[dict[str, Any]] = []
+    for message in messages:
+        before = ordered[-1]["role"] if ordered else ""
+        if message["role"] == "system" and before in ("assistant", "tool"):
+            late.append(message)
+        else:
+            ordered.append(message)
+    first = next((at for at, message in enumerate(ordered) if message["role"] != "system"), len(ordered))
+    return [*ordered[:first], *late, *ordered[first:]]
 
 
 def _message(role: str, message: Mapping[str, Any], where: str, upstream: Upstream) -> dict[str, Any]:

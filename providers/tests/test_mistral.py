@@ -190,6 +190,17 @@ def test_it_gives_a_call_and_its_result_the_same_fitting_id():
     assert messages[2]["tool_call_id"] == fitted
 
 
+def test_it_puts_late_instructions_where_mistral_takes_them():
+    contents = [("system", "a"), ("user", "b"), ("system", "c"), ("assistant", "d"), ("system", "e")]
+    messages = sent(
+        messages=[
+            *({"role": role, "content": text} for role, text in contents),
+            {"role": "user", "content": "f"},
+        ]
+    )["messages"]
+    assert [message["content"] for message in messages] == ["a", "e", "b", "c", "d", "f"]
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [
