@@ -21,6 +21,7 @@ from providers.errors import UnsupportedParameter
 _USER, _MODEL, _TOOL = "user", "model", "tool"
 _ROLES = {_USER: "user", _MODEL: "model", _TOOL: "user"}
 Part = dict[str, Any]
+_NO_TEXT: Part = {"text": ""}
 
 
 @dataclass(slots=True)
@@ -38,7 +39,8 @@ class _Turn:
             in_order = sorted(range(len(self.parts)), key=lambda at: self.places[at])
             parts = [*(self.parts[at] for at in in_order), *self.beside]
         else:
-            parts = self.parts
+            # Vertex AI refuses an empty text ("must have a text parameter"); beside others it says nothing.
+            parts = [part for part in self.parts if part != _NO_TEXT] or self.parts[:1]
         return {"role": _ROLES[self.kind], "parts": parts}
 
 
@@ -188,12 +190,12 @@ def _system_parts(content: Any, where: str) -> list[Part]:
 
 def _user_parts(content: Any, where: str) -> list[Part]:
     parts = [_text_part(part, at) or media_part(part, at) for at, part in _parts(content, where)]
-    return parts or [{"text": ""}]
+    return parts or [_NO_TEXT]
 
 
 def _answer_parts(message: Mapping[str, Any], where: str) -> list[Part]:
     content = message.get("content")
-    parts = _user_parts(content, f"{where}.content") if content else []
+    parts = [part for part in _user_parts(content, f"{where}.content") if part != _NO_TEXT]
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         parts.append({"text": message["refusal"]})
     for place, image in enumerate(_listed(message.get("images"), f"{where}.images")):

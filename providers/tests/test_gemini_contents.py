@@ -80,9 +80,9 @@ def test_it_joins_successive_messages_of_one_role():
     ]
 
 
-def test_it_leaves_out_an_answer_without_anything_but_not_an_empty_question():
+def test_it_leaves_out_what_is_empty_beside_something_else():
     assert turns(user(""), {"role": "assistant", "content": None}, user("b")) == [
-        {"role": "user", "parts": [{"text": ""}, {"text": "b"}]}
+        {"role": "user", "parts": [{"text": "b"}]}
     ]
 
 
@@ -339,3 +339,12 @@ def test_it_refuses_by_name(message, param, code):
     with pytest.raises(UnsupportedParameter) as raised:
         talk(message)
     assert (raised.value.param, raised.value.code) == (param, code)
+
+
+def test_it_leaves_out_empty_parts_but_not_the_only_one():
+    empty = [{"type": "text", "text": ""}]
+    said = turns(
+        user([*empty, {"type": "text", "text": "a"}]), {"role": "assistant", "content": empty}, user("")
+    )
+    assert said == [{"role": "user", "parts": [{"text": "a"}]}]
+    assert turns(user("")) == [{"role": "user", "parts": [{"text": ""}]}]
