@@ -20,6 +20,7 @@ from providers.dialects.gemini_errors import error_in_body, read_error
 from providers.dialects.gemini_stream import GeminiStream
 from providers.dialects.openai_shapes import broken, parsed_object
 from providers.dialects.params import canonical, dropped
+from providers.dialects.toolcalls import at_most_one
 from providers.dialects.translated import expected_shape
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer
@@ -86,14 +87,14 @@ class Gemini:
         message = parsed_object(body)
         with expected_shape():
             if call.wire != EMBEDDINGS:
-                return answer_of(message)
+                return answer_of(message, one_call=at_most_one(call.body))
             if message.get("error"):
                 raise error_in_body(message["error"])
             return gemini_embeddings.embeddings_of(message, call)
 
     def stream(self, call: Call) -> StreamDecoder:
         """Return the decoder of one stream."""
-        return GeminiStream()
+        return GeminiStream(one_call=at_most_one(call.body))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Classify by status and the details of Google's error model."""

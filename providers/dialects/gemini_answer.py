@@ -53,9 +53,10 @@ class CallIds:
 class Candidate:
     """One candidate while it comes: gives the deltas, keeps the reason of its end."""
 
-    def __init__(self, ids: CallIds) -> None:
-        """`ids` are shared by the candidates of an answer."""
+    def __init__(self, ids: CallIds, *, one_call: bool) -> None:
+        """`ids` are shared by the candidates of an answer; `one_call`: read one tool call at most."""
         self.reason: str | None = None
+        self._one_call = one_call
         self._ids = ids
         self._calls = 0
         self._thinking = ""  # thoughts that no signature has closed yet
@@ -107,6 +108,8 @@ class Candidate:
             yield self._block(signature)
 
     def _call(self, call: Mapping[str, Any], signature: str, response_id: Any) -> Iterator[Delta]:
+        if self._one_call and self._calls:
+            return
         name, arguments = call.get("name"), call.get("args")
         if not isinstance(name, str) or not name or not isinstance(arguments, (dict, type(None))):
             raise broken("a function call has no name or no arguments")
@@ -131,15 +134,18 @@ class Candidate:
         return {"thinking_blocks": [block]}
 
 
-def answer_of(message: Mapping[str, Any]) -> Answer:
-    """Return a whole answer. Raises as Candidate.read."""
+def answer_of(message: Mapping[str, Any], *, one_call: bool) -> Answer:
+    """Return a whole answer, with one tool call a choice at most if `one_call`. Raises as Candidate.read."""
     if message.get("error"):
         raise error_in_body(message["error"])
     candidates = message.get("candidates") or ()
     if not isinstance(candidates, (list, tuple)):
         raise broken("its candidates have the wrong shape")
     ids = CallIds()
-    choices = [_choice(each, place, message, ids) for place, each in enumerate(candidates)]
+    choices = [
+        _choice(Candidate(ids, one_call=one_call), each, place, message)
+        for place, each in enumerate(candidates)
+    ]
     if not choices and isinstance(message.get("promptFeedback"), dict):
         # A blocked prompt has no candidates: https://ai.google.dev/api/generate-content#PromptFeedback
         choices = [blocked_choice()]
@@ -172,9 +178,8 @@ def logprobs_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _choice(
-    candidate: Mapping[str, Any], place: int, message: Mapping[str, Any], ids: CallIds
+    reader: Candidate, candidate: Mapping[str, Any], place: int, message: Mapping[str, Any]
 ) -> dict[str, Any]:
-    reader = Candidate(ids)
     deltas = list(reader.read(candidate, message.get("responseId")))
     return {
         "index": place,

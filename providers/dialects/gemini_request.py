@@ -34,6 +34,7 @@ _OWN = {
 _OTHERS = (
     *("stop", "logprobs", "top_logprobs", "response_format", "modalities"),
     *("reasoning_effort", "thinking", "tools", "tool_choice"),
+    "parallel_tool_calls",  # kept to by who reads the answer
 )
 KNOWN = frozenset((*_NUMBERS, *_OWN, *_OTHERS, IS_ERROR))
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}

@@ -20,9 +20,10 @@ from providers.usage import Usage, count
 class GeminiStream(TranslatedStream):
     """The events of `streamGenerateContent?alt=sse`."""
 
-    def __init__(self) -> None:
-        """Start before the first piece."""
+    def __init__(self, *, one_call: bool) -> None:
+        """Start before the first piece; `one_call`: of a candidate's tool calls, pass one on at most."""
         super().__init__()
+        self._one_call = one_call
         self._ids = CallIds()
         self._candidates: dict[int, Candidate] = {}
         self._usage: Usage | None = None
@@ -63,7 +64,7 @@ class GeminiStream(TranslatedStream):
         index = count(candidate.get("index"))
         reader = self._candidates.get(index)
         if reader is None:
-            reader = self._candidates[index] = Candidate(self._ids)
+            reader = self._candidates[index] = Candidate(self._ids, one_call=self._one_call)
         for delta in reader.read(candidate, response_id):
             text = delta.get("content")
             events.append(TextEvent(text) if text and not index else delta_event(delta, index=index))

@@ -16,6 +16,7 @@ from providers.dialects.ollama_errors import error_in_line, read_error
 from providers.dialects.ollama_request import chat_request, completes, embed_request, generate_request
 from providers.dialects.openai import OpenAI
 from providers.dialects.openai_shapes import broken, parsed_object
+from providers.dialects.toolcalls import at_most_one
 from providers.dialects.translated import expected_shape
 from providers.dialects.vectors import embeddings_answer
 from providers.errors import UpstreamError
@@ -65,7 +66,7 @@ class Ollama:
         message = parsed_object(body)
         with expected_shape():
             if call.wire != EMBEDDINGS:
-                return whole_answer(message)
+                return whole_answer(message, one_call=at_most_one(call.body))
             if message.get("error"):
                 raise error_in_line(message["error"])
             tokens = message.get("prompt_eval_count")
@@ -74,7 +75,7 @@ class Ollama:
 
     def stream(self, call: Call) -> StreamDecoder:
         """Return the decoder of one stream."""
-        return OllamaStream()
+        return OllamaStream(one_call=at_most_one(call.body))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Classify by status and words."""

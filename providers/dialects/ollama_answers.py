@@ -19,12 +19,16 @@ from providers.ndjson import LineSplitter
 from providers.usage import Usage
 
 
-def whole_answer(body: Mapping[str, Any]) -> Answer:
-    """Return a whole answer. Raises UpstreamError, or what a misshapen body makes of reading it."""
+def whole_answer(body: Mapping[str, Any], *, one_call: bool) -> Answer:
+    """Return a whole answer, with one tool call at most if `one_call`.
+
+    Raises UpstreamError, or what a misshapen body makes of reading it.
+    """
     _raise_error(body)
     if body.get("done") is not True:
         raise broken("it is not done")
     text, thought, calls = _said(body)
+    calls = calls[:1] if one_call else calls
     message: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text}
     if thought:
         message["reasoning_content"] = thought
@@ -45,9 +49,10 @@ def whole_answer(body: Mapping[str, Any]) -> Answer:
 class OllamaStream(TranslatedStream):
     """The lines of /api/chat and of /api/generate."""
 
-    def __init__(self) -> None:
-        """Start before the first byte."""
+    def __init__(self, *, one_call: bool) -> None:
+        """Start before the first byte; `one_call`: of its tool calls, pass one on at most."""
         super().__init__()
+        self._one_call = one_call
         self._calls = 0
         self._done = False
         self._usage: Usage | None = None
@@ -73,6 +78,8 @@ class OllamaStream(TranslatedStream):
         elif text:
             events.append(TextEvent(text))
         for call in calls:
+            if self._one_call and self._calls:
+                break
             whole = {"index": self._calls, **_call(call, payload, self._calls)}
             events.append(delta_event({"tool_calls": [whole]}))
             self._calls += 1

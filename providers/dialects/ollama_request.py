@@ -14,7 +14,7 @@ from providers.dialects.conversation import choice_in, invalid, output_limit, to
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.ollama_messages import messages_of
 from providers.dialects.params import HINTS, canonical, dropped, is_default, unsupported
-from providers.dialects.reasoning import budget_asked, effort_of
+from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS
 
@@ -32,6 +32,7 @@ _CHAT_KNOWN = _OPTION_NAMES | {
     "thinking",
     "logprobs",
     "top_logprobs",
+    "parallel_tool_calls",  # kept to by who reads the answer
 }
 # `echo` is done by who writes the answer for the client.
 _GENERATE_KNOWN = _OPTION_NAMES | {"model", "prompt", "suffix", "stream", "stream_options", "raw", "echo"}
@@ -147,20 +148,23 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _think(body: Mapping[str, Any]) -> Any:
-    """Return true, false, or how much: https://docs.ollama.com/capabilities/thinking."""
+    """Return false, or how much; None for the model's own way: https://docs.ollama.com/capabilities/thinking.
+
+    A model that can think does so unless it is told not to; any other is an error when it is told to. Coding
+    agents ask every model to think (`thinking`), so that is not said, nor the effort beside it.
+    """
     if body.get("think") is not None:
         return body["think"]
-    thinking, effort = body.get("thinking"), body.get("reasoning_effort")
-    budget = budget_asked(body)
-    if budget == 0:
+    effort = body.get("reasoning_effort")
+    if budget_asked(body) == 0:
         return False
+    if isinstance(body.get("thinking"), dict):
+        return None
     if effort is not None:
         if not isinstance(effort, str) or effort not in _LEVELS:
             raise invalid("reasoning_effort", f"must be one of {', '.join(_LEVELS)}")
         return _LEVELS[effort]
-    if not isinstance(thinking, dict):
-        return None
-    return True if budget is None else _LEVELS[effort_of(budget)]
+    return None
 
 
 def _format(wanted: Any, upstream: Upstream) -> Any:

@@ -33,3 +33,12 @@ def arguments_text(value: Any) -> str:
     if value is None or value == "":
         return "{}"
     return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def at_most_one(body: Mapping[str, Any]) -> bool:
+    """May the answer to this canonical request call one tool only?
+
+    A vendor that cannot be told so is kept to it: the calls after the first are left out of its answer. The
+    model asks for them again once it has the first one's result.
+    """
+    return body.get("parallel_tool_calls") is False

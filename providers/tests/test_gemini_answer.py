@@ -6,6 +6,7 @@ import pytest
 from providers.dialects.gemini import Gemini
 from providers.errors import Owner, UpstreamError
 from providers.events import Kind, TextEvent
+from providers.tests.decoding import decoded
 from providers.tests.samples import make_call
 from providers.usage import Usage
 from proxy.assemble import assemble
@@ -350,3 +351,14 @@ def test_it_reads_nothing_after_the_end():
         Kind.FINISH,
         Kind.DONE,
     ]
+
+
+def test_it_passes_one_call_on_where_the_client_takes_no_more():
+    body = reply(candidate(*({"functionCall": {"name": name, "args": {}}} for name in "ab")))
+    call = make_call(parallel_tool_calls=False)
+    whole = GEMINI.decode(orjson.dumps(body), call).message["choices"][0]
+    assert [each["function"]["name"] for each in whole["message"]["tool_calls"]] == ["a"]
+    assert whole["finish_reason"] == "tool_calls"
+    piece = b"data: " + orjson.dumps(body) + b"\n\n"
+    named = [each["tool_calls"][0]["function"]["name"] for each in deltas(decoded(GEMINI, [piece], call))]
+    assert named == ["a"]

@@ -197,7 +197,6 @@ def test_it_sends_ids_of_calls_to_the_gemini_api_alone():
     ("fields", "param", "code"),
     [
         ({"logit_bias": {"1": 5}}, "logit_bias", "unsupported_parameter"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls", "unsupported_parameter"),
         ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
         ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
         ({"modalities": [["text"]]}, "modalities", "unsupported_parameter"),

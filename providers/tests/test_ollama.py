@@ -77,8 +77,8 @@ def test_it_always_says_whether_to_stream(stream):
         ({"reasoning_effort": "high"}, {"think": "high"}),
         ({"reasoning_effort": "xhigh"}, {"think": "max"}),
         ({"thinking": {"type": "disabled"}, "reasoning_effort": "high"}, {"think": False}),
-        ({"thinking": {"type": "adaptive"}}, {"think": True}),
-        ({"thinking": {"type": "enabled", "budget_tokens": 8192}}, {"think": "medium"}),
+        ({"thinking": {"type": "adaptive"}, "reasoning_effort": "high"}, {}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 8192}, "reasoning_effort": "medium"}, {}),
         ({"think": True}, {"think": True}),
         ({"logprobs": True, "top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
         ({"logprobs": False, "top_logprobs": None}, {}),
@@ -107,7 +107,6 @@ def test_it_cannot_force_a_tool(choice):
     [
         ({"n": 2}, "n"),
         ({"logit_bias": {"1": 1}}, "logit_bias"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"prediction": {}}, "prediction"),
         ({"response_format": {"type": "grammar"}}, "response_format"),
         ({"response_format": "json_schema"}, "response_format"),

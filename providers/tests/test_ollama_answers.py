@@ -266,3 +266,13 @@ def test_it_tells_of_a_base_url_with_a_path():
 @given(st.binary())
 def test_it_reads_an_error_from_any_bytes(body):
     assert OLLAMA.error(500, {}, body).message
+
+
+def test_it_passes_one_call_on_where_the_client_takes_no_more():
+    call = make_call(parallel_tool_calls=False)
+    lines = [line(called("a", {})), line(called("b", {})), last_line()]
+    named = [each["tool_calls"][0]["function"]["name"] for each in deltas(decoded(OLLAMA, lines, call))]
+    assert named == ["a"]
+    both = {"tool_calls": [*called("a", {})["tool_calls"], *called("b", {})["tool_calls"]]}
+    whole = OLLAMA.decode(last_line(message=both), call).message["choices"][0]
+    assert [each["function"]["name"] for each in whole["message"]["tool_calls"]] == ["a"]
