@@ -48,6 +48,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "stop": [],
     "verbosity": "medium",
     "encoding_format": "float",
+    "verbosity": "medium",
 }
 
 

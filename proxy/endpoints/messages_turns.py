@@ -14,6 +14,9 @@ from proxy.endpoints.messages_parts import Part, parts_of
 from proxy.endpoints.messages_reading import NativeOnly, blocks_at, string_at, wrong
 
 Message = dict[str, Any]
+# A line that Claude Code puts before its system prompt, other words in each request: it is for Anthropic's
+# servers, and would keep every other vendor's prompt cache, and ours, from ever hitting.
+BILLING = "x-anthropic-billing-header:"
 SHOWN_BELOW = "(The result is shown in the next message.)"
 
 
@@ -22,7 +25,8 @@ def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Mess
     turns = body.get("messages")
     if not isinstance(turns, list) or not turns:
         raise wrong("messages", "must be a list with at least one message")
-    messages = [_system(body["system"], "system", native)] if _says(body.get("system")) else []
+    system = body.get("system")
+    messages = [] if system is None else _system(system, "system", native)
     for index, turn in enumerate(turns):
         where = f"messages[{index}]"
         if not isinstance(turn, dict):
@@ -34,7 +38,7 @@ def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Mess
         elif role == "assistant":
             messages.append(_assistant(content, named, native))
         elif role == "system":
-            messages.append(_system(content, named, native))
+            messages += _system(content, named, native)
         else:
             raise wrong(f"{where}.role", "must be 'user', 'assistant' or 'system'")
     return messages
@@ -42,7 +46,8 @@ def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Mess
 
 def places_in_turns(body: Mapping[str, Any]) -> list[str]:
     """Return of each message of `canonical_messages` what the client calls it: "system", "messages[2]"."""
-    places = ["system"] if _says(body.get("system")) else []
+    system = body.get("system")
+    places = [] if system is None else ["system"] * len(_system(system, "system", NativeOnly()))
     for index, turn in enumerate(body["messages"]):
         named = f"messages[{index}]"
         is_user = turn["role"] == "user"
@@ -50,13 +55,13 @@ def places_in_turns(body: Mapping[str, Any]) -> list[str]:
     return places
 
 
-def _says(system: Any) -> bool:
-    return system is not None and system not in ("", [])
-
-
-def _system(content: Any, where: str, native: NativeOnly) -> Message:
+def _system(content: Any, where: str, native: NativeOnly) -> list[Message]:
     parts = [part for block, at in blocks_at(content, where) for part in parts_of(block, at, native)]
-    return {"role": "system", "content": _content(parts)}
+    for part in parts:
+        if part.get("text", "").startswith(BILLING):
+            part["text"] = part["text"].partition("\n")[2]
+    told = [part for part in parts if part.get("text") != ""]
+    return [{"role": "system", "content": _content(told)}] if told else []
 
 
 def _user(content: Any, where: str, native: NativeOnly) -> list[Message]:

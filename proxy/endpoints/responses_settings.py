@@ -17,6 +17,7 @@ _READ = frozenset(
         "tool_choice",
         "parallel_tool_calls",
         "background",
+        "client_metadata",
         "conversation",
         "previous_response_id",
         "prompt",

@@ -485,3 +485,17 @@ def test_it_reads_or_refuses_whatever_comes(fields):
     for parse in (parse_messages, parse_count_tokens):
         with contextlib.suppress(BadRequest):
             assert orjson.dumps(parse(raw).body)
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        ([text("x-anthropic-billing-header: cc_version=2.1; cch=1a;"), text("a")], ["a"]),
+        ([text("x-anthropic-billing-header: cch=2;\nb")], ["b"]),
+        ("x-anthropic-billing-header: cch=3;", []),
+        ("", []),
+    ],
+)
+def test_it_leaves_out_what_a_coding_agent_says_to_anthropics_servers_alone(system, expected):
+    said = turns(user(text("hi")), system=system)
+    assert [message["content"] for message in said if message["role"] == "system"] == expected

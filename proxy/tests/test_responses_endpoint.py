@@ -237,6 +237,7 @@ def test_it_translates_settings():
 @pytest.mark.parametrize(
     "fields",
     [
+        {"client_metadata": {"x-codex-installation-id": "a"}},
         {"store": False, "metadata": {"a": "b"}, "truncation": "disabled", "background": False},
         {"include": ["reasoning.encrypted_content"], "max_tool_calls": 3, "top_logprobs": 0},
         {"text": {"format": {"type": "text"}}, "reasoning": {}, "tools": [], "tool_choice": "auto"},
