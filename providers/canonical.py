@@ -27,6 +27,8 @@ from typing import Any
 
 # OpenAI's finish reasons.
 STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER = "stop", "length", "tool_calls", "content_filter"
+# What a tool says whose whole result is an image, where tools say texts alone.
+SHOWN_BELOW = "(The result is shown in the next message.)"
 
 
 def text_in(content: Any) -> str:

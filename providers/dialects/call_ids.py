@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 import orjson
 
+MAX_LENGTH = 40
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NINE = re.compile(r"[a-zA-Z0-9]{9}", re.ASCII)
 
@@ -16,6 +17,16 @@ _NINE = re.compile(r"[a-zA-Z0-9]{9}", re.ASCII)
 def made_id(*marks: object) -> str:
     """Return an id for a call that came without one; `marks` tell it from all others, as far as they do."""
     return f"call_{blake2b(orjson.dumps(marks), digest_size=12).hexdigest()}"
+
+
+def short(identity: str) -> str:
+    """Return an id as OpenAI's chat takes it: one of at most 40 characters as it is, any other as a digest.
+
+    "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum length 40".
+    """
+    if len(identity) <= MAX_LENGTH:
+        return identity
+    return f"call_{blake2b(identity.encode(errors='replace'), digest_size=16).hexdigest()}"
 
 
 def nine_letters(identity: str) -> str:

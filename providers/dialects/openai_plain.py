@@ -4,9 +4,11 @@ Needed where a request came in another format (Anthropic's messages, OpenAI's re
 OpenAI chat is the client's own, extensions and all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from providers.canonical import SHOWN_BELOW
+from providers.dialects.call_ids import short
 from providers.dialects.params import IS_ERROR, objects_in
 
 _OF_REQUEST = frozenset({"thinking"})
@@ -24,7 +26,7 @@ def plain(body: Mapping[str, Any], *, thoughts: bool = False) -> dict[str, Any]:
     """
     request: dict[str, Any] = _without(body, _OF_REQUEST)
     beyond = _OF_MESSAGE - {"reasoning_content"} if thoughts else _OF_MESSAGE
-    request["messages"] = [_message(message, beyond) for message in body["messages"]]
+    request["messages"] = _messages(body["messages"], beyond)
     if isinstance(body.get("tools"), list):
         request["tools"] = [_without(tool, _OF_TOOL) for tool in body["tools"]]
     return request
@@ -41,12 +43,42 @@ def unsaid(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(lost)
 
 
+def _messages(messages: Sequence[Mapping[str, Any]], beyond: frozenset[str]) -> list[dict[str, Any]]:
+    """Return the messages. What tools show besides texts follows them, in a message of the user's.
+
+    "Image URLs are only allowed for messages with role 'user'", and files likewise.
+    """
+    made: list[dict[str, Any]] = []
+    shown: list[Any] = []
+    for message in messages:
+        if shown and message.get("role") != "tool":
+            made.append({"role": "user", "content": shown})
+            shown = []
+        copied = _message(message, beyond)
+        content = copied.get("content")
+        if message.get("role") == "tool" and isinstance(content, list):
+            texts = [part for part in content if not isinstance(part, dict) or part.get("type") == "text"]
+            shown += [part for part in content if part not in texts]
+            copied["content"] = _flat(texts) if texts else SHOWN_BELOW if content else ""
+        made.append(copied)
+    return [*made, {"role": "user", "content": shown}] if shown else made
+
+
 def _message(message: Mapping[str, Any], beyond: frozenset[str]) -> dict[str, Any]:
     copied: dict[str, Any] = _without(message, beyond)
+    if isinstance(message.get("tool_call_id"), str):
+        copied["tool_call_id"] = short(message["tool_call_id"])
     if isinstance(message.get("content"), list):
         copied["content"] = _flat([_without(part, _OF_PART) for part in message["content"]])
     if isinstance(message.get("tool_calls"), list):
-        copied["tool_calls"] = [_without(call, _OF_CALL) for call in message["tool_calls"]]
+        copied["tool_calls"] = [_call(call) for call in message["tool_calls"]]
+    return copied
+
+
+def _call(call: Any) -> Any:
+    copied = _without(call, _OF_CALL)
+    if isinstance(copied, dict) and isinstance(copied.get("id"), str):
+        copied["id"] = short(copied["id"])
     return copied
 
 

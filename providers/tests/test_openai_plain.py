@@ -41,3 +41,35 @@ def test_it_sends_texts_as_one(role):
 )
 def test_it_sends_the_rest_as_parts(content, sent):
     assert content_of(content) == sent
+
+
+def test_it_shortens_the_ids_of_a_call_and_its_result_alike():
+    known, long = "toolu_01A09q90qw90lq917835lq9", "functions.search_the_archive:0" + "x" * 20
+    calls = [{"id": each, "type": "function", "function": {"name": "f"}} for each in (known, long)]
+    results = [{"role": "tool", "tool_call_id": each, "content": "r"} for each in (known, long)]
+    body = {"messages": [{"role": "assistant", "tool_calls": calls}, *results]}
+    before = deepcopy(body)
+    asked, *answered = plain(body)["messages"]
+    assert body == before
+    ids = [call["id"] for call in asked["tool_calls"]]
+    assert ids == [message["tool_call_id"] for message in answered]
+    assert ids[0] == known
+    assert len(ids[1]) <= 40
+
+
+def test_it_shows_what_a_tool_shows_after_all_results():
+    def result(content):
+        return {"role": "tool", "tool_call_id": "c", "content": content}
+
+    follow = {"role": "user", "content": "and?"}
+    results = [result(content) for content in ([text("a"), IMAGE], [IMAGE], [text("b")], [])]
+    asked = {"messages": [*results, follow]}
+    assert plain(asked)["messages"] == [
+        result("a"),
+        result("(The result is shown in the next message.)"),
+        result("b"),
+        result(""),
+        {"role": "user", "content": [IMAGE, IMAGE]},
+        follow,
+    ]
+    assert plain({"messages": [result([IMAGE])]})["messages"][1] == {"role": "user", "content": [IMAGE]}

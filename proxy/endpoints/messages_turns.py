@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from providers.canonical import SHOWN_BELOW
 from proxy.endpoints.messages_parts import Part, parts_of
 from proxy.endpoints.messages_reading import NativeOnly, blocks_at, string_at, wrong
 
@@ -17,7 +18,6 @@ Message = dict[str, Any]
 # A line that Claude Code puts before its system prompt, other words in each request: it is for Anthropic's
 # servers, and would keep every other vendor's prompt cache, and ours, from ever hitting.
 BILLING = "x-anthropic-billing-header:"
-SHOWN_BELOW = "(The result is shown in the next message.)"
 
 
 def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Message]:
