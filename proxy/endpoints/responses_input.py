@@ -121,8 +121,22 @@ class _Turns:
         self._turn.setdefault("tool_calls", []).append(call)
 
     def _add_output(self, item: Mapping[str, Any], where: str) -> None:
+        """Add a call's output behind its call and the other outputs, whatever was said in the meantime.
+
+        OpenAI takes responses in any order; in a chat the results follow their calls at once.
+        """
         content = content_of(item.get("output"), f"{where}.output", self._native)
-        self.say({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": content}, where)
+        call_id = _text(item, "call_id", where)
+        self._end_turn()
+        at = len(self._messages)
+        while at and call_id not in _called_in(self._messages[at - 1]):
+            at -= 1
+        while at < len(self._messages) and self._messages[at]["role"] == "tool":
+            at += 1
+        result = {"role": "tool", "tool_call_id": call_id, "content": content}
+        at = at or len(self._messages)
+        self._messages.insert(at, result)
+        self.places.insert(at, where)
 
     def _add_reasoning(self, item: Mapping[str, Any], where: str) -> None:
         try:
@@ -143,6 +157,10 @@ class _Turns:
         if "content" in turn or "tool_calls" in turn:
             self._messages.append({"role": "assistant", "content": None, **turn})
             self.places.append(self._turn_place)
+
+
+def _called_in(message: Mapping[str, Any]) -> list[str]:
+    return [call["id"] for call in message.get("tool_calls") or ()]
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:

@@ -407,3 +407,29 @@ def test_it_reads_any_json_or_names_what_is_wrong(fields):
         call = parse(**fields)
         assert isinstance(call.body["messages"], list)
         assert orjson.dumps(call.body)
+
+
+def test_it_puts_an_output_behind_its_call_whatever_was_said_between():
+    def call(name):
+        return {"type": "function_call", "call_id": name, "name": "f", "arguments": "{}"}
+
+    def output(name):
+        return {"type": "function_call_output", "call_id": name, "output": name}
+
+    said = parse(
+        input=[
+            call("a"),
+            call("b"),
+            output("a"),
+            {"role": "user", "content": "wait"},
+            output("b"),
+            output("z"),
+        ]
+    ).body["messages"]
+    assert [message.get("tool_call_id") or message["role"] for message in said] == [
+        "assistant",
+        "a",
+        "b",
+        "user",
+        "z",
+    ]
