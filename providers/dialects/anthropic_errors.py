@@ -31,7 +31,11 @@ _BY_WORDS = (
         Owner.CALLER,
         CONTEXT_EXCEEDED,
     ),
-    (re.compile(r"credit balance is too low", re.IGNORECASE), Owner.CREDENTIAL, QUOTA_EXHAUSTED),
+    (
+        re.compile(r"credit balance is too low|reached your specified .{0,20}usage limit", re.IGNORECASE),
+        Owner.CREDENTIAL,
+        QUOTA_EXHAUSTED,
+    ),
     (re.compile(r"organization has been disabled", re.IGNORECASE), Owner.CREDENTIAL, AUTH_FAILED),
 )
 
@@ -50,6 +54,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
                 kind=error.kind,
                 retry_after_s=error.retry_after_s,
             )
+    if status == 404 and error.message.startswith("model:"):
+        error.code = openai_errors.MODEL_NOT_FOUND
     return error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from providers.canonical import CONTENT_FILTER
 from providers.errors import (
     AUTH_FAILED,
     CONTEXT_EXCEEDED,
@@ -17,16 +18,42 @@ from providers.errors import (
 )
 
 _AUTH_CODES = frozenset({"invalid_api_key", "account_deactivated", "invalid_authentication"})
+# xAI says so with 400, and quotes the key: https://docs.x.ai/docs/key-information/debugging
+_AUTH_WORDS = re.compile(
+    r"(?:incorrect|invalid|expired|missing|no|wrong) (?:api|x-api|authentication)[ -](?:key|token)",
+    re.IGNORECASE,
+)
+# https://platform.openai.com/docs/guides/error-codes
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+# xAI: "used all available credits or reached its monthly spending limit", "doesn't have any credits".
+_QUOTA_WORDS = re.compile(
+    r"(?:all available|(?:not|n't) have any|out of|insufficient) (?:credits?|balance|funds)", re.IGNORECASE
+)
+# 403 of the request, not of our key: OpenRouter's "requires moderation and your input was flagged", xAI's
+# "Content violates usage guidelines"; and of the model: OpenAI's "does not have access to model".
+_BLOCKED_WORDS = re.compile(
+    r"input was flagged|violates? (?:our |the )?usage (?:guideline|polic)", re.IGNORECASE
+)
 # llama.cpp: exceed_context_size_error (tools/server); OpenAI: context_length_exceeded.
 _CONTEXT_CODES = frozenset({CONTEXT_EXCEEDED, "exceed_context_size_error", "context_window_exceeded"})
 # vLLM, TGI and others tell it in words only: "This model's maximum context length is 4096 tokens".
 _CONTEXT_WORDS = re.compile(
     r"maximum context length"
     r"|context (?:length|window|size) (?:is |was |has been )?(?:exceeded|of )"
-    r"|exceeds? the (?:available |model's )?(?:maximum )?context",
+    r"|exceeds? (?:the )?(?:available |model's )?(?:maximum )?context"
+    r"|prompt is too long|input is too long for requested model"  # Claude, at OpenAI-compatible servers
+    r"|maximum prompt length is \d"  # xAI
+    r"|reduce the length of the messages"  # Groq, Cerebras
+    r"|longer than the maximum model length"  # vLLM
+    r"|`inputs` tokens \+ `max_new_tokens` must be"  # TGI
+    r"|greater than the context length"  # LM Studio
+    r"|exceeded model token limit"  # Moonshot
+    r"|prompt exceeds max length",  # Z.AI
     re.IGNORECASE,
 )
 _FIRST_SERVER_ERROR = 500
+_NO_FLEX_CAPACITY = 498  # https://console.groq.com/docs/errors
+MODEL_NOT_FOUND = "model_not_found"
 # Codes of a response that failed after its head was 200, and the status they would have had:
 # https://platform.openai.com/docs/api-reference/responses/object#responses/object-error
 _STATUS_OF_CODE = {
@@ -92,11 +119,15 @@ def _owner_and_code(status: int, message: str, fields: Mapping[str, str | None])
     code, kind = fields["code"], fields["type"]
     if code in _CONTEXT_CODES or kind in _CONTEXT_CODES or _CONTEXT_WORDS.search(message):
         return Owner.CALLER, CONTEXT_EXCEEDED
-    if status == 402 or "insufficient_quota" in (code, kind):
+    told = status in (403, 429) and _QUOTA_WORDS.search(message)
+    if status == 402 or code in _QUOTA_CODES or kind in _QUOTA_CODES or told:
         return Owner.CREDENTIAL, QUOTA_EXHAUSTED
-    if status in (401, 403) or code in _AUTH_CODES:
+    blocked = _BLOCKED_WORDS.search(message)
+    if status == 403 and (blocked or code == MODEL_NOT_FOUND):
+        return Owner.CALLER, CONTENT_FILTER if blocked else code
+    if status in (401, 403) or code in _AUTH_CODES or (status < 429 and _AUTH_WORDS.search(message)):
         return Owner.CREDENTIAL, AUTH_FAILED
-    if status == 429:
+    if status in (429, _NO_FLEX_CAPACITY):
         return Owner.CAPACITY, code
     if status == 408 or status >= _FIRST_SERVER_ERROR or status < 400:
         return Owner.HEALTH, code

@@ -41,6 +41,25 @@ def body(message="no", **fields):
         (400, body("the request exceeds the available context size"), CALLER, CONTEXT_EXCEEDED),
         (400, body("context window exceeded"), CALLER, CONTEXT_EXCEEDED),
         (400, body("no such context"), CALLER, None),
+        (400, body("prompt is too long: 201234 tokens > 200000 maximum"), CALLER, CONTEXT_EXCEEDED),
+        (400, body("This model's maximum prompt length is 131072 but ..."), CALLER, CONTEXT_EXCEEDED),
+        (400, body("Please reduce the length of the messages or completion."), CALLER, CONTEXT_EXCEEDED),
+        (400, body("longer than the maximum model length of 4096"), CALLER, CONTEXT_EXCEEDED),
+        (422, body("`inputs` tokens + `max_new_tokens` must be <= 4097"), CALLER, CONTEXT_EXCEEDED),
+        (400, body("Your request exceeded model token limit: 8192"), CALLER, CONTEXT_EXCEEDED),
+        # Our account, in whichever status.
+        (400, b'{"code": "invalid", "error": "Incorrect API key provided: xa***"}', CREDENTIAL, AUTH_FAILED),
+        (400, body("the tool said: no API"), CALLER, None),
+        (429, body("out of credits"), CREDENTIAL, QUOTA_EXHAUSTED),
+        (403, body("Your newly created team doesn't have any credits yet."), CREDENTIAL, QUOTA_EXHAUSTED),
+        (400, body(code="billing_hard_limit_reached"), CREDENTIAL, QUOTA_EXHAUSTED),
+        (429, body(code="billing_not_active"), CREDENTIAL, QUOTA_EXHAUSTED),
+        # The request or its model, although the status says our key.
+        (403, body("The model requires moderation and your input was flagged"), CALLER, "content_filter"),
+        (403, body("Content violates usage guidelines."), CALLER, "content_filter"),
+        (403, body("no access to model", code="model_not_found"), CALLER, "model_not_found"),
+        (400, body(code="content_filter"), CALLER, "content_filter"),
+        (498, body(), CAPACITY, None),
     ],
 )
 def test_it_decides_whose_fault_it_is(status, content, owner, code):
