@@ -71,13 +71,19 @@ def from_openai(usage: Any) -> Usage | None:
     completion_details = usage.get("completion_tokens_details")
     prompt_details = prompt_details if isinstance(prompt_details, dict) else {}
     completion_details = completion_details if isinstance(completion_details, dict) else {}
+    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    reasoning = count(completion_details.get("reasoning_tokens"))
+    # xAI leaves the thoughts out of the completion that it bills them with; then the total says so.
+    # https://docs.x.ai/docs/guides/reasoning#reasoning-tokens
+    if reasoning and count(usage.get("total_tokens")) == prompt + completion + reasoning:
+        completion += reasoning
     return Usage(
-        prompt=count(usage.get("prompt_tokens")),
-        completion=count(usage.get("completion_tokens")),
+        prompt=prompt,
+        completion=completion,
         # DeepSeek says prompt_cache_hit_tokens: https://api-docs.deepseek.com/guides/kv_cache
         cached=count(prompt_details.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens")),
         cache_write=count(prompt_details.get("cache_write_tokens")),
-        reasoning=count(completion_details.get("reasoning_tokens")),
+        reasoning=reasoning,
     )
 
 

@@ -20,17 +20,28 @@ _FINISH_REASONS: Mapping[str, str] = {
 
 
 def usage_of(usage: Any) -> Usage | None:
-    """Read Anthropic's usage, whose input leaves out what the cache had and got; None when there is none."""
+    """Read Anthropic's usage, whose input leaves out what the cache had and got; None when there is none.
+
+    A conversation that was shortened on the way (compaction) is counted, and billed, beside the rest:
+    https://platform.claude.com/docs/en/build-with-claude/compaction#understanding-usage
+    """
     if not isinstance(usage, dict) or ("input_tokens" not in usage and "output_tokens" not in usage):
         return None
-    cached, written = (
-        count(usage.get("cache_read_input_tokens")),
-        count(usage.get("cache_creation_input_tokens")),
-    )
+    iterations = usage.get("iterations")
+    beside = [
+        each
+        for each in (iterations if isinstance(iterations, list) else ())
+        if isinstance(each, dict) and each.get("type") == "compaction"
+    ]
+
+    def total(name: str) -> int:
+        return count(sum(count(each.get(name)) for each in (usage, *beside)))
+
+    cached, written = total("cache_read_input_tokens"), total("cache_creation_input_tokens")
     details = usage.get("output_tokens_details")
     return Usage(
-        prompt=count(count(usage.get("input_tokens")) + cached + written),
-        completion=count(usage.get("output_tokens")),
+        prompt=count(total("input_tokens") + cached + written),
+        completion=total("output_tokens"),
         cached=cached,
         cache_write=written,
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,

@@ -160,6 +160,25 @@ def test_it_knows_a_clients_tool_of_that_name():
             },
             Usage(prompt=325, completion=7, cached=20, cache_write=300, reasoning=4),
         ),
+        (
+            {
+                "input_tokens": 23,
+                "output_tokens": 10,
+                "cache_read_input_tokens": 2,
+                "iterations": [
+                    {
+                        "type": "compaction",
+                        "input_tokens": 180,
+                        "output_tokens": 35,
+                        "cache_read_input_tokens": 5,
+                    },
+                    {"type": "message", "input_tokens": 23, "output_tokens": 10},
+                    7,
+                ],
+            },
+            Usage(prompt=210, completion=45, cached=7),
+        ),
+        ({"input_tokens": 1, "output_tokens": 1, "iterations": 3}, Usage(1, 1)),
         ({"input_tokens": -5, "output_tokens": "7", "output_tokens_details": 3}, Usage()),
     ],
 )

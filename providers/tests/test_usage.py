@@ -35,6 +35,20 @@ def test_it_reads_openais_usage():
     assert usage.total == 120
 
 
+@pytest.mark.parametrize(("completion", "total"), [(5, 115), (105, 115), (5, None), (5, 1015)])
+def test_it_counts_thoughts_as_completion_where_the_total_says_that_they_are_not(completion, total):
+    usage = from_openai(
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": completion,
+            "total_tokens": total,
+            "completion_tokens_details": {"reasoning_tokens": 100},
+        }
+    )
+    counted = 105 if total == 115 else 5
+    assert usage == Usage(prompt=10, completion=counted, reasoning=100)
+
+
 def test_it_reads_deepseeks_cache_hits():
     usage = from_openai({"prompt_tokens": 100, "completion_tokens": 1, "prompt_cache_hit_tokens": 90})
     assert usage == Usage(prompt=100, completion=1, cached=90)
