@@ -17,6 +17,7 @@ from providers.dialects.params import canonical
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
+from providers.usage import Usage
 from providers.wires import COUNT_TOKENS
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
@@ -38,6 +39,10 @@ class OpenStream:
     first: Sequence[Event]
     response: Response
     decoder: StreamDecoder | None
+
+    def counted(self) -> Usage | None:
+        """Return the vendor's counts so far."""
+        return None if self.decoder is None else self.decoder.so_far()
 
 
 @dataclass(slots=True)

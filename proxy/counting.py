@@ -6,12 +6,17 @@ from typing import Any
 import orjson
 
 from providers.canonical import parts_in
-from providers.usage import tokens_in
+from providers.usage import BYTES_PER_TOKEN, tokens_in
 
 # Anthropic: width x height / 750, at most about 1,600 after scaling.
 # https://platform.claude.com/docs/en/build-with-claude/vision#calculate-image-costs
 TOKENS_PER_IMAGE = 1500
 TOKENS_PER_MESSAGE = 4  # a role, and the marks around it
+# A body of no more bytes is taken for text: no image in it could make much of a difference.
+_SMALL_BODY = 65_536
+_LEAST_MEDIA = 2048
+_PROBE = slice(256, 512)  # behind the head of a data URL
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
 
 
 def tokens_of(body: Mapping[str, Any]) -> int:
@@ -22,6 +27,18 @@ def tokens_of(body: Mapping[str, Any]) -> int:
         if body.get(name):
             count += tokens_in(len(orjson.dumps(body[name])))
     return count
+
+
+def prompt_bytes(raw: bytes) -> int:
+    """Return about how many bytes of a request's body are text: what is inline base64 counts as one image."""
+    if len(raw) <= _SMALL_BODY:
+        return len(raw)
+    media = [piece for piece in raw.split(b'"') if len(piece) >= _LEAST_MEDIA and _is_base64(piece)]
+    return len(raw) - sum(map(len, media)) + len(media) * TOKENS_PER_IMAGE * BYTES_PER_TOKEN
+
+
+def _is_base64(text: bytes) -> bool:
+    return not text[_PROBE].translate(None, _BASE64)
 
 
 def _tokens_of_message(message: Mapping[str, Any]) -> int:

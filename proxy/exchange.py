@@ -20,6 +20,7 @@ from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
 from providers.wires import COUNT_TOKENS, EMBEDDINGS
 from proxy.assemble import text_bytes
 from proxy.completion import Attempt, Completion
+from proxy.counting import prompt_bytes
 from proxy.errors import GatewayError
 from proxy.metrics import Meter
 from proxy.spool import Spool
@@ -27,6 +28,7 @@ from proxy.spool import Spool
 log = structlog.get_logger()
 
 CLIENT_LEFT = 499
+_BROKEN = frozenset({"error", "cancelled"})  # outcomes
 Observer = Callable[[Completion], None]
 # Takes the record and the number of attempts, and the prompt where prompts are logged.
 RequestLog = Callable[[bytes, int, str], None]
@@ -37,11 +39,13 @@ class Exchange:
 
     __slots__ = (
         "_began",
+        "_begun",
         "_content_bytes",
         "_log_request",
         "_meter",
         "_observers",
         "_prompt_bytes",
+        "_raw",
         "_settled",
         "_spool",
         "completion",
@@ -73,7 +77,9 @@ class Exchange:
         self.finish_reasons: list[str] = []
         self.waited_ms = 0.0
         self._content_bytes = 0
-        self._prompt_bytes = 0
+        self._raw = b""
+        self._prompt_bytes: int | None = None
+        self._begun: Usage | None = None
         self._spool, self._meter, self._observers = spool, meter, observers
         self._log_request = log_request
         self._began = time.perf_counter()
@@ -92,7 +98,7 @@ class Exchange:
         """Note what the client asks for."""
         self.completion.requested_model = call.model
         self.completion.stream = call.stream
-        self._prompt_bytes = len(call.raw)
+        self._raw = call.raw
         if call.wire == COUNT_TOKENS:
             self.usage = Usage()  # https://platform.claude.com/docs/en/build-with-claude/token-counting: free
 
@@ -110,7 +116,7 @@ class Exchange:
         line = completion.open_line(
             provider=upstream.account.name,
             model=upstream.model,
-            prompt_estimate=tokens_in(self._prompt_bytes),
+            prompt_estimate=tokens_in(self._prompt_size()),
         )
         self._spool.append_open(completion.id, line)
         return attempt
@@ -150,6 +156,10 @@ class Exchange:
                 self.usage = event.usage
             if event.finish_reasons:
                 self.finish_reasons += event.finish_reasons
+
+    def so_far(self, usage: Usage | None) -> None:
+        """Take the counts that the vendor has told of a stream which breaks off."""
+        self._begun = usage
 
     def end_ok(self) -> None:
         """The whole answer is in hand."""
@@ -197,8 +207,9 @@ class Exchange:
             completion.usage, completion.cost_nanousd = self.usage, 0
             return
         usage = self.usage
-        if usage is None and self._produced():
-            usage = usages.estimate(prompt_bytes=self._prompt_bytes, completion_bytes=self._content_bytes)
+        broke_off = completion.outcome in _BROKEN and not (usage is not None and self.finish_reasons)
+        if self._produced() and (usage is None or (broke_off and self._content_bytes)):
+            usage = self._estimated(usage or self._begun)
         completion.usage = usage
         if usage is None or self.upstream is None:
             return
@@ -206,6 +217,22 @@ class Exchange:
         if rates is not None:
             completion.price_id = rates.price_id
             completion.cost_nanousd = pricing.cost_nanousd(usage, rates)
+
+    def _estimated(self, told: Usage | None) -> Usage:
+        """Return a guess; what was `told` is true of the prompt, and the least of what was said since."""
+        guess = usages.estimate(prompt_bytes=self._prompt_size(), completion_bytes=self._content_bytes)
+        if told is None:
+            return guess
+        return told._replace(
+            prompt=told.prompt or guess.prompt,
+            completion=max(told.completion, guess.completion),
+            estimated=True,
+        )
+
+    def _prompt_size(self) -> int:
+        if self._prompt_bytes is None:
+            self._prompt_bytes = prompt_bytes(self._raw)
+        return self._prompt_bytes
 
     def _produced(self) -> bool:
         attempts = self.completion.attempts

@@ -54,6 +54,7 @@ async def relay(
     except (asyncio.CancelledError, GeneratorExit):
         if not exchange.ended:
             stream.response.close()
+            exchange.so_far(stream.counted())
             exchange.end_cancelled()
         raise
     except Exception:  # a fault of ours: the client still gets the truth about its stream
@@ -97,6 +98,7 @@ class _Passing:
 
 def _failed(exchange: Exchange, stream: OpenStream, renderer: Renderer, error: UpstreamError) -> bytes:
     stream.response.close()
+    exchange.so_far(stream.counted())
     failure = upstream_failed(error, provider=exchange.completion.provider)
     if exchange.completion.attempts:
         exchange.completion.attempts[-1].fail(error)

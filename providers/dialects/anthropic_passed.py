@@ -18,6 +18,7 @@ from providers.dialects.translated import expected_shape
 from providers.errors import UpstreamError
 from providers.events import Event, Kind, PassedEvent
 from providers.sse import EventSplitter, data_of
+from providers.usage import Usage
 from providers.wires import MESSAGES
 
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -64,6 +65,10 @@ class MessagesStream:
         if not self._ended:
             events.append(self._end(STOP))
         return events
+
+    def so_far(self) -> Usage | None:
+        """Return the counts of the start: they are the prompt's."""
+        return usage_of(self._usage)
 
     def _events_in(self, block: bytes) -> list[Event]:
         """Return the events of `block`; deltas in a row are one, however many they are."""

@@ -25,6 +25,7 @@ from providers.dialects.openai_shapes import broken
 from providers.dialects.toolcalls import arguments_text
 from providers.dialects.translated import TranslatedStream
 from providers.events import Event, Kind, TextEvent, delta_event, usage_event
+from providers.usage import Usage
 
 _DELTA = b"event: content_block_delta\ndata: "
 _TEXT = b'"type":"text_delta","text":"'
@@ -62,6 +63,10 @@ class AnthropicStream(TranslatedStream):
     def finished(self) -> bool:
         """Has a stop reason come?"""
         return self._finished
+
+    def so_far(self) -> Usage | None:
+        """Return the counts of the start: they are the prompt's."""
+        return usage_of(self._usage)
 
     def last(self) -> Sequence[Event]:
         """Return the usage, once all of it is known."""

@@ -16,6 +16,7 @@ from providers.call import Call
 from providers.errors import UpstreamError
 from providers.events import Answer, Event
 from providers.upstream import Upstream, UpstreamRequest
+from providers.usage import Usage
 
 
 class StreamDecoder(Protocol):
@@ -29,6 +30,9 @@ class StreamDecoder(Protocol):
 
     def close(self) -> Sequence[Event]:
         """Return what the end of the bytes completes: DONE, or ERROR when a choice had not finished."""
+
+    def so_far(self) -> Usage | None:
+        """Return the counts told so far and in no event yet: the prompt's of a stream that breaks off."""
 
 
 class Dialect(Protocol):

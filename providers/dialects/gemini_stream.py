@@ -51,6 +51,10 @@ class GeminiStream(TranslatedStream):
             return self._blocked
         return self._cut_off or all(candidate.reason for candidate in self._candidates.values())
 
+    def so_far(self) -> Usage | None:
+        """Return the counts of the last piece."""
+        return self._usage
+
     def last(self) -> Sequence[Event]:
         """Return the finish of every choice, then the usage."""
         reasons = {

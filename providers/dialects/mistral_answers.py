@@ -71,6 +71,10 @@ class MistralStream(TranslatedStream):
         """Has every choice that was seen a finish reason?"""
         return bool(self._finished) and self._finished.issuperset(self._numbers)
 
+    def so_far(self) -> Usage | None:
+        """Return the counts, should they have come before the end."""
+        return self._usage
+
     def last(self) -> Sequence[Event]:
         """Return the usage."""
         return [] if self._usage is None else [usage_event(self._usage)]

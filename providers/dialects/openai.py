@@ -31,6 +31,7 @@ from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent
 from providers.sse import EventSplitter, data_of
 from providers.upstream import NO_QUIRKS, Quirks, Upstream, UpstreamRequest
+from providers.usage import Usage
 from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 DONE = b"data: [DONE]\n\n"
@@ -180,6 +181,10 @@ class OpenAIStream:
         if not self._ended:
             events.append(self._end(DONE))
         return events
+
+    def so_far(self) -> Usage | None:
+        """Return nothing: each count is told in its event."""
+        return None
 
     def _guarded(self, raw: bytes) -> Event:
         try:

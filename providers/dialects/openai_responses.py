@@ -15,6 +15,7 @@ from providers.dialects.openai_shapes import broken, parsed_object
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent
 from providers.sse import EventSplitter, data_of
+from providers.usage import Usage
 from providers.wires import RESPONSES
 
 # As many deltas as stand in a row, framed as OpenAI frames them.
@@ -68,6 +69,10 @@ class ResponsesStream:
         if not self._ended:
             self._fail(broken("the stream ended without a completed response"), events)
         return events
+
+    def so_far(self) -> Usage | None:
+        """Return nothing: the only counts come with the end."""
+        return None
 
     def _take_block(self, block: bytes, events: list[Event]) -> None:
         """Take whole events, lines ending in LF; deltas in a row are one event, however many they are."""

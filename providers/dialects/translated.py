@@ -13,6 +13,7 @@ from providers.dialects.openai_shapes import broken, parsed_object
 from providers.errors import UpstreamError
 from providers.events import Event, done_event, failed_event
 from providers.sse import EventSplitter, data_of
+from providers.usage import Usage
 
 # What reading a field of an unexpected type ends in.
 _MISSHAPEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -64,6 +65,10 @@ class TranslatedStream:
     def last(self) -> Sequence[Event]:
         """Return what is still to be said before DONE: the usage, as a rule."""
         return ()
+
+    def so_far(self) -> Usage | None:
+        """Return the counts told so far, where the vendor tells some before the end."""
+        return None
 
     def feed(self, chunk: bytes) -> Sequence[Event]:
         """Return the events completed by `chunk`; nothing after the end."""

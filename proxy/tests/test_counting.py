@@ -1,8 +1,9 @@
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.counting import TOKENS_PER_IMAGE, TOKENS_PER_MESSAGE, tokens_of
+from proxy.counting import TOKENS_PER_IMAGE, TOKENS_PER_MESSAGE, prompt_bytes, tokens_of
 
 
 def message(content, **fields):
@@ -41,3 +42,11 @@ def test_it_counts_tools_and_calls():
 @given(st.text())
 def test_it_counts_bytes_not_characters(text):
     assert tokens_of(message(text)) == TOKENS_PER_MESSAGE + -(-len(text.encode()) // 4)
+
+
+def test_it_takes_no_image_for_text():
+    image, words = "A1+/" * 50_000, "word and " * 20_000
+    raw = orjson.dumps({"image": f"data:image/png;base64,{image}", "text": words, "minified": "f(x);" * 9000})
+    size = prompt_bytes(raw)
+    assert abs(size - len(words) - 5 * 9000 - TOKENS_PER_IMAGE * 4) < 200
+    assert prompt_bytes(raw[:1000]) == 1000

@@ -280,6 +280,38 @@ def test_it_bills_what_was_produced_before_it_broke_off(end):
     assert running.completion.cost_nanousd
 
 
+@pytest.mark.parametrize(
+    ("early", "begun", "expected"),
+    [
+        (Usage(0, 0), None, (True, 2, 0)),  # some servers count each chunk, with zeros until the end
+        (Usage(90, 1), None, (90, 2, 0)),
+        (Usage(90, 7), None, (90, 7, 0)),
+        (None, Usage(900, 1, cached=800), (900, 2, 800)),
+        (Usage(90, 1), Usage(900, 1), (90, 2, 0)),
+    ],
+)
+def test_it_does_not_take_an_early_count_for_the_whole(early, begun, expected):
+    running = Running()
+    running.take(make_call())
+    answered(running)
+    running.see([content(), Event(Kind.CONTENT, raw=b"x", usage=early)])
+    running.so_far(begun)
+    running.end_cancelled()
+    usage = running.completion.usage
+    prompt, completion, cached = expected
+    if prompt is True:
+        prompt = -(-len(make_call().raw) // 4)
+    assert usage == Usage(prompt, completion, cached=cached, estimated=True)
+
+
+def test_it_keeps_the_whole_count_when_the_client_leaves_at_the_end():
+    running = Running()
+    answered(running)
+    running.see([content(), Event(Kind.FINISH, usage=Usage(10, 5), finish_reasons=["stop"])])
+    running.end_cancelled()
+    assert running.completion.usage == Usage(10, 5)
+
+
 def test_it_bills_the_prompt_of_a_call_whose_client_left_while_the_vendor_thought():
     running = Running()
     running.take(make_call())

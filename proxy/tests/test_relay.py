@@ -6,6 +6,7 @@ import pytest
 from providers.dialects import DIALECTS
 from providers.errors import Owner, UpstreamError
 from providers.tests.samples import DONE, TEXT_STREAM, chunk, make_call, make_upstream, sse, usage_chunk
+from providers.wires import MESSAGES
 from proxy import relay as module
 from proxy.attempt import OpenStream
 from proxy.exchange import Exchange
@@ -30,7 +31,7 @@ class Relaying:
         self.exchange.close_attempt(self.attempt, status=200)
         self.response = streams(*rest) if rest else streams(b"")
         decoder = DIALECTS["openai"].stream(make_call(stream=True))
-        stream = OpenStream(decoder.feed(first), self.response, decoder)
+        stream = self.stream = OpenStream(decoder.feed(first), self.response, decoder)
         options = {"wants_usage": wants_usage} if renderer is ChatRenderer else {}
         self.pieces = relay(
             stream,
@@ -200,3 +201,24 @@ async def test_it_keeps_nothing_where_nothing_is_to_be_kept():
 
 async def test_it_replays_in_one_piece():
     assert [piece async for piece in replayed(TEXT_STREAM)] == [TEXT_STREAM]
+
+
+async def test_it_bills_the_prompt_as_the_vendor_counted_it_when_the_client_leaves():
+    events: list[dict[str, object]] = [
+        {
+            "type": "message_start",
+            "message": {"usage": {"input_tokens": 40, "cache_read_input_tokens": 900, "output_tokens": 1}},
+        },
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello there"}},
+    ]
+    said = b"".join(b"event: %b\n" % str(each["type"]).encode() + sse(each) for each in events)
+    for call in (make_call(stream=True), make_call(stream=True, wire=MESSAGES)):
+        decoder = DIALECTS["anthropic"].stream(call)
+        relaying = Relaying(HELLO, END)
+        decoder.feed(said)
+        relaying.stream.decoder = decoder
+        await anext(relaying.pieces)
+        await relaying.pieces.aclose()
+        usage = relaying.spool.done["usage"]
+        assert (usage["prompt"], usage["cached"], usage["estimated"]) == (940, 900, True)
