@@ -112,7 +112,8 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
         elif isinstance(value, str) and name != "role":
             message[name] = (message.get(name) or "") + value
         elif isinstance(value, list):
-            message[name] = [*(message.get(name) or []), *value]
+            entries = [_without_index(entry) if isinstance(entry, dict) else entry for entry in value]
+            message[name] = [*(message.get(name) or []), *entries]
         else:
             message[name] = value
 

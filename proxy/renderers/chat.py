@@ -12,6 +12,10 @@ from proxy.completion import Completion
 from proxy.errors import GatewayError
 from proxy.renderers.base import sse
 
+# Lists whose entries come over several deltas. OpenAI's SDK adds up lists by an `index` in each entry, and
+# raises where there is none.
+_LISTS = ("thinking_blocks", "annotations", "images")
+
 
 class ChatRenderer:
     """Writes the canonical form. What it writes of a stream can be read again as OpenAI's own stream."""
@@ -22,6 +26,7 @@ class ChatRenderer:
         self._wants_usage = wants_usage
         self._around_text: tuple[bytes, bytes] | None = None
         self._opened: set[int] = set()
+        self._entries: dict[tuple[int, str], int] = {}  # of each choice's lists so far
 
     def answer(self, answer: Answer) -> bytes:
         """Pass the body on: the vendor's own, or the canonical form (`enveloped`)."""
@@ -57,7 +62,8 @@ class ChatRenderer:
         return before, after
 
     def _chunk(self, event: Event) -> dict[str, Any]:
-        chunk = {**self._envelope(), "choices": [self._opening(choice) for choice in event.choices]}
+        choices = [self._opening(self._numbered(choice)) for choice in event.choices]
+        chunk = {**self._envelope(), "choices": choices}
         if event.usage is not None and self._wants_usage:
             chunk["usage"] = event.usage.to_openai()
         return chunk
@@ -69,6 +75,21 @@ class ChatRenderer:
             return choice
         self._opened.add(index)
         return {**choice, "delta": {"role": "assistant", **(choice.get("delta") or {})}}
+
+    def _numbered(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        delta = choice.get("delta") or {}
+        lists = {name: delta[name] for name in _LISTS if isinstance(delta.get(name), list)}
+        if not lists:
+            return choice
+        for name, entries in lists.items():
+            key = (choice.get("index") or 0, name)
+            first = self._entries.get(key, 0)
+            self._entries[key] = first + len(entries)
+            lists[name] = [
+                {**entry, "index": number} if isinstance(entry, dict) else entry
+                for number, entry in enumerate(entries, first)
+            ]
+        return {**choice, "delta": {**delta, **lists}}
 
     def _envelope(self) -> dict[str, Any]:
         return {

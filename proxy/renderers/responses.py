@@ -52,7 +52,7 @@ class ResponsesRenderer:
                 self._sent,
                 output=output.to_json(),
                 finish_reason=reason,
-                usage=answer.usage,
+                usage=answer.usage or self._completion.usage,
             )
         )
 
@@ -103,6 +103,6 @@ class ResponsesRenderer:
             self._sent,
             output=self._output.to_json(),
             finish_reason=self._finish_reason,
-            usage=self._usage,
+            usage=self._usage or self._completion.usage,
         )
         self._writer.write(f"response.{status}", response=whole)

@@ -1,11 +1,14 @@
 import orjson
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from providers.dialects import DIALECTS
-from providers.events import Answer, Event, Kind
+from providers.events import Answer, Event, Kind, delta_event, finish_event
 from providers.tests.samples import DONE, TEXT_STREAM, answer, chunk, make_call, sse, usage_chunk
 from providers.usage import Usage
 from providers.wires import CHAT
 from proxy import renderers
+from proxy.assemble import assemble
 from proxy.errors import RateLimited
 from proxy.renderers import ChatRenderer, SimpleRenderer
 from proxy.tests.fakes import make_completion
@@ -141,3 +144,23 @@ def test_it_makes_one_renderer_per_answer():
     completion = make_completion()
     assert isinstance(renderers.chat(completion, make_call()), ChatRenderer)
     assert isinstance(renderers.simple(completion, make_call()), SimpleRenderer)
+
+
+def test_it_numbers_what_the_sdk_adds_up():
+    pieces = [
+        {"thinking_blocks": [{"type": "thinking", "thinking": "a", "signature": "s"}]},
+        {"annotations": [{"type": "url_citation", "url_citation": {"url": "https://a.test"}}]},
+        {"thinking_blocks": [{"type": "redacted_thinking", "data": "d"}]},
+        {"content": "b"},
+    ]
+    renderer = chat(wants_usage=False)
+    state = ChatCompletionStreamState()
+    said = renderer.events([*(delta_event(piece) for piece in pieces), finish_event("stop")])
+    for payload in said.split(b"\n\n")[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(payload.removeprefix(b"data: ")))
+    message = state.get_final_completion().choices[0].message.model_dump()
+    assert [block["type"] for block in message["thinking_blocks"]] == ["thinking", "redacted_thinking"]
+    again = assemble(decoded(said + DONE), id="x", created=1, model="m")["choices"][0]["message"]
+    blocks = [block for piece in pieces for block in piece.get("thinking_blocks", ())]
+    assert again["thinking_blocks"] == blocks
+    assert again["annotations"] == pieces[1]["annotations"]
