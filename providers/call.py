@@ -5,10 +5,14 @@ from typing import Any, NamedTuple
 
 
 class Untranslatable(NamedTuple):
-    """What of a request no other format can say: the parameter, and why."""
+    """What of a request no other format can say: the parameter, and why.
+
+    `extras`: all of that, where the request makes sense without it; a provider's row may say to drop it.
+    """
 
     param: str
     message: str
+    extras: tuple[str, ...] = ()
 
 
 class Call(NamedTuple):

@@ -13,7 +13,7 @@ import orjson
 from providers.call import Call
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect, StreamDecoder
-from providers.dialects.params import canonical
+from providers.dialects.params import canonical, extras_of
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
@@ -102,7 +102,7 @@ class Attempting:
         """Guess what the vendor does not count; it is not asked, and nothing is spent."""
         self.headers.clear()
         try:
-            count = tokens_of(canonical(self.call))
+            count = tokens_of(canonical(self.call, upstream))
         except UnsupportedParameter as problem:
             raise _refused(problem, self.call) from None
         self.exchange.target(upstream)
@@ -118,9 +118,11 @@ class Attempting:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
             raise _refused(problem, self.call) from None
-        if request.dropped_params:
-            names = [client_name(self.call, name) for name in request.dropped_params]
-            self.headers["x-gateway-dropped-params"] = ", ".join(names)
+        dropped = [client_name(self.call, name) for name in request.dropped_params]
+        if request.wire != self.call.wire:
+            dropped += extras_of(self.call)
+        if dropped:
+            self.headers["x-gateway-dropped-params"] = ", ".join(dropped)
         return dialect, request, self.exchange.open_attempt(upstream)
 
     async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:

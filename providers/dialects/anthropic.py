@@ -72,7 +72,7 @@ class Anthropic:
         dropped: tuple[str, ...] = ()
         native = call.wire in _PATHS
         if not native:
-            request, dropped = request_of(canonical(call), upstream, stream=call.stream)
+            request, dropped = request_of(canonical(call, upstream), upstream, stream=call.stream)
             body = orjson.dumps(request)
         else:
             sent, dropped = without_foreign_thoughts(call.sent, call.raw, upstream.model)

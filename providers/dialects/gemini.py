@@ -65,7 +65,7 @@ class Gemini:
 
     def encode(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Write generateContent's request, or batchEmbedContents' for embeddings."""
-        body = canonical(call)
+        body = canonical(call, upstream)
         model, base_url = upstream.model, upstream.account.base_url
         if call.wire == EMBEDDINGS:
             left_out = dropped(body, gemini_embeddings.KNOWN, upstream)

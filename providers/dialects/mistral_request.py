@@ -71,7 +71,7 @@ _EMBEDDINGS_KNOWN = frozenset(
 
 def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     """Return the chat request. Raises UnsupportedParameter."""
-    body = canonical(call)
+    body = canonical(call, upstream)
     known: frozenset[str] = _KNOWN
     if body.get("service_tier") in _SERVICE_TIERS:  # OpenAI's others are a hint that Mistral would refuse
         known = known | {"service_tier"}

@@ -50,7 +50,7 @@ _LEVELS: Mapping[str, bool | str] = {
 
 def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     """Return the chat request. Raises UnsupportedParameter."""
-    body = canonical(call)
+    body = canonical(call, upstream)
     left_out = dropped(body, _CHAT_KNOWN, upstream)
     sent: dict[str, Any] = {
         "model": upstream.model,

@@ -88,7 +88,7 @@ class OpenAI:
         native = wire == call.wire
         source = call.sent or call.body
         if not native:
-            source = plain(canonical(call), thoughts=quirks.reasoning_content)
+            source = plain(canonical(call, upstream), thoughts=quirks.reasoning_content)
         body = without_carried(source, call.raw) if wire == RESPONSES else source
         body, dropped = fitted(body, upstream) if quirks is not NO_QUIRKS else (body, ())
         changes: dict[str, Any] = {}

@@ -52,11 +52,20 @@ _DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def canonical(call: Call) -> Mapping[str, Any]:
-    """Return the call's canonical request. Raises UnsupportedParameter when that is not all of it."""
-    if call.only_native is not None:
-        raise UnsupportedParameter(call.only_native.param, call.only_native.message)
+def canonical(call: Call, upstream: Upstream) -> Mapping[str, Any]:
+    """Return the call's canonical request.
+
+    Raises UnsupportedParameter when that is not all of it, unless the rest may be dropped (`extras_of`).
+    """
+    beyond = call.only_native
+    if beyond is not None and not (beyond.extras and upstream.account.drop_unsupported_params):
+        raise UnsupportedParameter(beyond.param, beyond.message)
     return call.body
+
+
+def extras_of(call: Call) -> tuple[str, ...]:
+    """Return what a call is without in its canonical form, for the caller to be told."""
+    return () if call.only_native is None else call.only_native.extras
 
 
 def dropped(body: Mapping[str, Any], known: Collection[str], upstream: Upstream) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from providers.call import Call
 from providers.dialects.reasoning import effort_of
 from providers.wires import COUNT_TOKENS, MESSAGES
 from proxy.endpoints.base import Endpoint
-from proxy.endpoints.messages_reading import NativeOnly, object_at, wrong
+from proxy.endpoints.messages_reading import object_at
 from proxy.endpoints.messages_tools import tool_fields
 from proxy.endpoints.messages_turns import canonical_messages
+from proxy.endpoints.native_only import NativeOnly, wrong
 from proxy.endpoints.reading import flag, is_verbatim, model_of, object_in
 
 MAX_USER_LENGTH = 64
@@ -70,7 +71,7 @@ def parse_messages(raw: bytes) -> Call:
         wants_usage=stream,
         verbatim=is_verbatim(raw, body),
         sent=body,
-        only_native=native.first,
+        only_native=native.found,
     )
 
 
@@ -87,7 +88,7 @@ def parse_count_tokens(raw: bytes) -> Call:
         raw=raw,
         verbatim=is_verbatim(raw, body),
         sent=body,
-        only_native=native.first,
+        only_native=native.found,
     )
 
 
@@ -103,7 +104,7 @@ def _canonical(body: Mapping[str, Any], native: NativeOnly) -> dict[str, Any]:
     request |= _about_the_client(body)
     for name, value in body.items():
         if name not in _TRANSLATED and name not in _HINTS and not _asks_nothing(name, value):
-            native.note(name, f"{name!r} is known to Anthropic's own API alone.")
+            native.note_extra(name, f"{name!r} is known to Anthropic's own API alone.")
     return request
 
 
@@ -124,7 +125,9 @@ def _reasoning(body: Mapping[str, Any], native: NativeOnly) -> dict[str, Any]:
             # No effort beside it: OpenAI's models before GPT-5.1 refuse "none", those without reasoning any.
             fields = {"thinking": {"type": kind}}
         else:
-            native.note("thinking.type", f"Thinking of the type {kind!r} is known to Anthropic's API alone.")
+            native.note_extra(
+                "thinking.type", f"Thinking of the type {kind!r} is known to Anthropic's API alone."
+            )
     effort = config.get("effort")
     if effort is not None:
         if not isinstance(effort, str):
@@ -138,7 +141,9 @@ def _output(body: Mapping[str, Any], native: NativeOnly) -> dict[str, Any]:
     config = object_at(body, "output_config") or {}
     for name in config:
         if name not in ("effort", "format"):
-            native.note(f"output_config.{name}", f"'output_config.{name}' is known to Anthropic's API alone.")
+            native.note_extra(
+                f"output_config.{name}", f"'output_config.{name}' is known to Anthropic's API alone."
+            )
     name = "output_config.format" if config.get("format") is not None else "output_format"
     asked = config.get("format") if config.get("format") is not None else body.get("output_format")
     if asked is None:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.endpoints.messages_reading import NativeOnly, blocks_at, string_at, wrong
+from proxy.endpoints.messages_reading import blocks_at, string_at
+from proxy.endpoints.native_only import NativeOnly, wrong
 
 Part = dict[str, Any]
 PDF = "application/pdf"
@@ -48,7 +49,7 @@ def _document(block: Mapping[str, Any], where: str, native: NativeOnly) -> list[
     source, kind = _source(block, where)
     citations = block.get("citations")
     if isinstance(citations, dict) and citations.get("enabled"):
-        native.note(f"{where}.citations", f"'{where}.citations': only Anthropic's API cites documents.")
+        native.note_extra(f"{where}.citations", f"'{where}.citations': only Anthropic's API cites documents.")
     heading = "\n".join(each for each in (block.get("title"), block.get("context")) if isinstance(each, str))
     if kind == "text":
         text = string_at(source, "data", f"{where}.source")
@@ -73,7 +74,9 @@ def _search_result(block: Mapping[str, Any], where: str, native: NativeOnly) -> 
         lines += [part["text"] for part in parts_of(each, at, native) if "text" in part]
     citations = block.get("citations")
     if isinstance(citations, dict) and citations.get("enabled"):
-        native.note(f"{where}.citations", f"'{where}.citations': only Anthropic's API cites search results.")
+        native.note_extra(
+            f"{where}.citations", f"'{where}.citations': only Anthropic's API cites search results."
+        )
     return [text_part("\n".join(lines))]
 
 

@@ -1,28 +1,9 @@
-"""What the readers of Anthropic's request share: refusals, and the note of what no other format can say."""
+"""Reads the fields of Anthropic's blocks, refusing by name what has another type."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from providers.call import Untranslatable
-from proxy.errors import BadRequest
-
-
-class NativeOnly:
-    """The first thing found in a request that only Anthropic's own format can say."""
-
-    def __init__(self) -> None:
-        """Nothing so far."""
-        self.first: Untranslatable | None = None
-
-    def note(self, param: str, message: str) -> None:
-        """Note one thing; `param` names it."""
-        if self.first is None:
-            self.first = Untranslatable(param, message)
-
-
-def wrong(param: str, rule: str) -> BadRequest:
-    """Return the refusal of a field that breaks a rule ("must be a string")."""
-    return BadRequest(f"'{param}' {rule}.", param=param)
+from proxy.endpoints.native_only import wrong
 
 
 def object_at(body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

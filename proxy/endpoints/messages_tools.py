@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.endpoints.messages_reading import NativeOnly, object_at, string_at, wrong
+from proxy.endpoints.messages_reading import object_at, string_at
+from proxy.endpoints.native_only import NativeOnly, wrong
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -14,9 +15,10 @@ def tool_fields(body: Mapping[str, Any], native: NativeOnly) -> dict[str, Any]:
     if listed is not None and not isinstance(listed, list):
         raise wrong("tools", "must be a list")
     fields: dict[str, Any] = {}
-    tools = [_tool(tool, f"tools[{index}]", native) for index, tool in enumerate(listed or ())]
+    read = [_tool(tool, f"tools[{index}]", native) for index, tool in enumerate(listed or ())]
+    tools = [tool for tool in read if tool is not None]
     if tools:
-        fields["tools"] = [tool for tool in tools if tool is not None]
+        fields["tools"] = tools
     choice = object_at(body, "tool_choice")
     if choice is not None:
         fields["tool_choice"] = _choice(choice)
@@ -31,7 +33,7 @@ def _tool(tool: Any, where: str, native: NativeOnly) -> dict[str, Any] | None:
     kind = tool.get("type")
     if kind not in (None, "custom"):
         # Run by Anthropic (web search, code execution), or known to its models without a schema (bash).
-        native.note(where, f"'{where}': tools of the type {kind!r} are known to Anthropic's API alone.")
+        native.note_extra(where, f"'{where}': tools of the type {kind!r} are known to Anthropic's API alone.")
         return None
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):

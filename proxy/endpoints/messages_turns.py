@@ -12,7 +12,8 @@ import orjson
 
 from providers.canonical import SHOWN_BELOW
 from proxy.endpoints.messages_parts import Part, parts_of
-from proxy.endpoints.messages_reading import NativeOnly, blocks_at, string_at, wrong
+from proxy.endpoints.messages_reading import blocks_at, string_at
+from proxy.endpoints.native_only import NativeOnly, wrong
 
 Message = dict[str, Any]
 # A line that Claude Code puts before its system prompt, other words in each request: it is for Anthropic's

@@ -10,9 +10,9 @@ from typing import Any
 from providers.call import Call
 from providers.wires import RESPONSES
 from proxy.endpoints.base import Endpoint
+from proxy.endpoints.native_only import NativeOnly
 from proxy.endpoints.reading import check_depth, flag, is_verbatim, model_of, object_in
 from proxy.endpoints.responses_input import messages_of
-from proxy.endpoints.responses_native import NativeOnly
 from proxy.endpoints.responses_settings import settings_of
 from proxy.endpoints.responses_tools import tools_of
 
@@ -25,6 +25,10 @@ _STORED = {
     "background": "An answer in the background is stored at OpenAI; ask for a stream instead.",
 }
 
+_ONLY_THERE = (
+    "'{param}' cannot be translated. {why} Only a provider with OpenAI's own Responses API can answer that."
+)
+
 
 def parse_responses(raw: bytes) -> Call:
     """Read an OpenAI Responses request. Raises BadRequest."""
@@ -33,7 +37,7 @@ def parse_responses(raw: bytes) -> Call:
     stream = flag(sent, "stream")
     flag(sent, "background")
     flag(sent, "store")
-    native = NativeOnly()
+    native = NativeOnly(_ONLY_THERE)
     for name, why in _STORED.items():
         if sent.get(name):
             native.note(name, why)

@@ -9,7 +9,7 @@ from typing import Any
 
 from providers.canonical import text_in
 from providers.carried import EXTRA, carried
-from proxy.endpoints.responses_native import NativeOnly, wrong
+from proxy.endpoints.native_only import NativeOnly, wrong
 from proxy.endpoints.responses_parts import content_of
 
 _ROLES = frozenset({"user", "assistant", "system", "developer"})

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.endpoints.responses_native import NativeOnly, wrong
+from proxy.endpoints.native_only import NativeOnly, wrong
 
 Part = Mapping[str, Any]
 _DETAILS = (None, "auto", "low", "high")
@@ -58,7 +58,7 @@ def _image(part: Part, where: str, native: NativeOnly) -> dict[str, Any] | None:
     image = {"url": _string(part, "image_url", where)}
     detail = part.get("detail")
     if detail not in _DETAILS:
-        native.note(f"{where}.detail", f"The detail {detail!r} is known to OpenAI alone.")
+        native.note_extra(f"{where}.detail", f"The detail {detail!r} is known to OpenAI alone.")
     elif detail is not None:
         image["detail"] = detail
     return {"type": "image_url", "image_url": image}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.endpoints.responses_native import NativeOnly, wrong
+from proxy.endpoints.native_only import NativeOnly, wrong
 
 # Read elsewhere, said in the answer, or without meaning where OpenAI neither stores nor runs tools.
 _READ = frozenset(
@@ -70,7 +70,7 @@ def settings_of(sent: Mapping[str, Any], native: NativeOnly) -> dict[str, Any]:
             raise wrong("max_output_tokens", "must be a whole number above 0")
         asked["max_completion_tokens"] = limit
     if sent.get("truncation") not in (None, "disabled"):
-        native.note("truncation", "Nobody else shortens what does not fit the model.")
+        native.note_extra("truncation", "Nobody else shortens what does not fit the model.")
     return asked | _text(sent, native) | _reasoning(sent) | _logprobs(sent)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.endpoints.responses_native import NativeOnly, wrong
+from proxy.endpoints.native_only import NativeOnly, wrong
 
 _CHOICES = ("auto", "none", "required")
 _FIELDS: Mapping[str, type] = {"description": str, "parameters": dict, "strict": bool}
@@ -15,10 +15,11 @@ def tools_of(sent: Mapping[str, Any], native: NativeOnly) -> dict[str, Any]:
     listed = sent.get("tools")
     if listed is not None and not isinstance(listed, list):
         raise wrong("tools", "must be a list")
-    made = [_tool(tool, f"tools[{index}]", native) for index, tool in enumerate(listed or ())]
+    read = [_tool(tool, f"tools[{index}]", native) for index, tool in enumerate(listed or ())]
+    made = [tool for tool in read if tool is not None]
     asked: dict[str, Any] = {}
     if made:
-        asked["tools"] = [tool for tool in made if tool is not None]
+        asked["tools"] = made
     choice = _choice(sent.get("tool_choice"), native)
     # Chat takes neither without tools; what happens without them is what these two ask for.
     if choice is not None and (made or choice not in ("auto", "none")):
@@ -35,7 +36,7 @@ def _tool(tool: Any, where: str, native: NativeOnly) -> dict[str, Any] | None:
     if not isinstance(kind, str):
         raise wrong(f"{where}.type", "must be a string")
     if kind != "function":
-        native.note(f"{where}.type", f"Tools of type {kind!r} are OpenAI's own.")
+        native.note_extra(f"{where}.type", f"Tools of type {kind!r} are OpenAI's own.")
         return None
     if not isinstance(tool.get("name"), str):
         raise wrong(f"{where}.name", "must be a string")
@@ -56,7 +57,7 @@ def _choice(choice: Any, native: NativeOnly) -> Any:
     if not isinstance(choice, dict):
         raise wrong("tool_choice", f"must be one of {', '.join(_CHOICES)}, or an object")
     if choice.get("type") != "function":
-        native.note("tool_choice", f"A choice of type {choice.get('type')!r} is known to OpenAI alone.")
+        native.note_extra("tool_choice", f"A choice of type {choice.get('type')!r} is known to OpenAI alone.")
         return None
     if not isinstance(choice.get("name"), str):
         raise wrong("tool_choice.name", "must be a string")

@@ -3,13 +3,15 @@ import asyncio
 import orjson
 import pytest
 
+from providers.call import Untranslatable
 from providers.dialects import DIALECTS
 from providers.errors import Owner, UnsupportedParameter, UpstreamError
 from providers.events import Kind
 from providers.tests.samples import DONE, TEXT_STREAM, answer, chunk, make_call, make_upstream, sse
-from providers.upstream import Timeouts, UpstreamRequest
+from providers.upstream import Quirks, Timeouts, UpstreamRequest
+from providers.wires import RESPONSES
 from proxy.attempt import Attempting
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, Inexpressible
 from proxy.exchange import Exchange
 from proxy.tests.fakes import (
     FakeMeter,
@@ -283,3 +285,20 @@ async def test_it_refuses_a_call_that_the_dialect_cannot_express(monkeypatch, st
     assert (raised.value.param, raised.value.code) == ("logit_bias", "unsupported_parameter")
     assert trying.vendor.requests == []
     assert trying.outcomes == []
+
+
+async def test_it_leaves_out_what_the_row_says_to_drop_and_tells():
+    extras = ("tools[0].type", "truncation")
+    call = make_call(wire=RESPONSES)._replace(only_native=Untranslatable("tools[0].type", "no", extras))
+    quirks = Quirks(responses=False)
+    trying = Trying(says("Hi."), call=call)
+    await trying.answer(make_upstream(quirks=quirks, drop_unsupported_params=True))
+    assert trying.headers["x-gateway-dropped-params"] == "tools[0].type, truncation"
+    with pytest.raises(Inexpressible) as refused:
+        await Trying(says("Hi."), call=call).answer(make_upstream(quirks=quirks))
+    assert refused.value.param == "tools[0].type"
+    needed = call._replace(only_native=Untranslatable("previous_response_id", "no"))
+    with pytest.raises(Inexpressible):
+        await Trying(says("Hi."), call=needed).answer(
+            make_upstream(quirks=quirks, drop_unsupported_params=True)
+        )

@@ -1,3 +1,5 @@
+from typing import Any
+
 import orjson
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
@@ -147,7 +149,7 @@ def test_it_makes_one_renderer_per_answer():
 
 
 def test_it_numbers_what_the_sdk_adds_up():
-    pieces = [
+    pieces: list[dict[str, Any]] = [
         {"thinking_blocks": [{"type": "thinking", "thinking": "a", "signature": "s"}]},
         {"annotations": [{"type": "url_citation", "url_citation": {"url": "https://a.test"}}]},
         {"thinking_blocks": [{"type": "redacted_thinking", "data": "d"}]},

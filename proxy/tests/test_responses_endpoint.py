@@ -433,3 +433,14 @@ def test_it_puts_an_output_behind_its_call_whatever_was_said_between():
         "user",
         "z",
     ]
+
+
+def test_it_notes_apart_what_the_request_makes_sense_without():
+    search = {"type": "web_search", "external_web_access": False}
+    call = parse(input="hi", tools=[search], tool_choice="auto", truncation="auto", parallel_tool_calls=False)
+    assert call.only_native is not None
+    assert set(call.only_native.extras) == {"tools[0].type", "truncation"}
+    assert call.body == {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
+    stored = parse(input="hi", tools=[search], previous_response_id="resp_1").only_native
+    assert stored is not None
+    assert (stored.param, stored.extras) == ("previous_response_id", ())
