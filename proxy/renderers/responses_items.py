@@ -216,8 +216,17 @@ class FunctionCall(Item):
         self._extra = call.get(EXTRA) or self._extra
         piece = (call.get("function") or {}).get("arguments")
         if isinstance(piece, str) and piece:
-            self._pieces.append(piece)
-            self.writer.write_text(self._frame, piece)
+            self._say(piece)
+
+    def end(self, status: str) -> None:
+        """Write that the call is whole; the arguments of one without any are an object all the same."""
+        if status == "completed" and not self._pieces:
+            self._say("{}")
+        super().end(status)
+
+    def _say(self, piece: str) -> None:
+        self._pieces.append(piece)
+        self.writer.write_text(self._frame, piece)
 
     def end_part(self) -> None:
         """End the arguments."""

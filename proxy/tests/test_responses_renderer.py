@@ -411,7 +411,7 @@ MESSAGE: dict[str, Any] = {
     "annotations": [],
     "tool_calls": [
         {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
-        {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": ""}},
+        {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
     ],
 }
 
@@ -433,7 +433,7 @@ def test_it_writes_a_whole_answer():
     assert message["content"][0]["text"] == "I look."
     assert [(call["call_id"], call["name"], call["arguments"]) for call in (first, second)] == [
         ("call_a", "f", '{"a":1}'),
-        ("call_b", "g", ""),
+        ("call_b", "g", "{}"),
     ]
     assert (response["status"], response["usage"], response["error"]) == ("completed", COUNTED, None)
     assert (response["id"], response["object"], response["model"]) == ("resp_boot-0-1", "response", "claude")
@@ -494,3 +494,12 @@ def test_it_gets_back_through_the_sdk_what_a_vendor_wants_back():
     turn = parse_responses(orjson.dumps({"model": "m", "input": items})).body["messages"]
     kept = ("role", "content", "reasoning_content", "thinking_blocks", "tool_calls")
     assert turn == [{name: message[name] for name in kept}]
+
+
+def test_it_gives_a_call_without_arguments_an_object():
+    bare = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    events = rendered(delta_event({"tool_calls": [bare]}), *end("tool_calls"))
+    assert events[-1]["response"]["output"][0]["arguments"] == "{}"
+    assert "".join(each["delta"] for each in events if each["type"].endswith("arguments.delta")) == "{}"
+    cut = rendered(delta_event({"tool_calls": [bare]}), *end("length"))
+    assert cut[-1]["response"]["output"][0]["arguments"] == ""
