@@ -50,6 +50,15 @@ def parts_in(content: Any) -> Iterator[Mapping[str, Any]]:
                 yield {"type": "text", "text": part}
 
 
+def begins_another(piece: Mapping[str, Any], known: Any) -> bool:
+    """Does a piece of a tool call begin another one than that of the id `known`?
+
+    Some servers give all calls the same index: then a name and an id of its own tell it.
+    """
+    named = piece.get("id")
+    return bool(named and known and str(named) != str(known) and (piece.get("function") or {}).get("name"))
+
+
 def reasoning_in(message: Mapping[str, Any]) -> str:
     """Return what a message or delta says of thinking, under whichever of its two names a server uses."""
     # OpenRouter, Groq and Ollama say `reasoning`; DeepSeek, vLLM and xAI `reasoning_content`.

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from providers.canonical import begins_another
 from providers.events import Event, Kind
 from providers.usage import Usage
 
@@ -133,19 +134,13 @@ def _call_of(calls: list[dict[str, Any]], delta: Mapping[str, Any]) -> dict[str,
     for key in ("index", "id"):
         if delta.get(key) is not None:
             for call in calls[::-1]:
-                if call.get(key) == delta[key] and not _begins_another(call, delta):
+                if call.get(key) == delta[key] and not begins_another(delta, call.get("id")):
                     return call
             calls.append({})
             return calls[-1]
     if not calls:
         calls.append({})
     return calls[-1]
-
-
-def _begins_another(call: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
-    """Does a delta begin a call of its own? Some servers give all calls the same index."""
-    named, known = delta.get("id"), call.get("id")
-    return bool(named and known and named != known and (delta.get("function") or {}).get("name"))
 
 
 def _add_function(function: dict[str, Any], delta: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.dialects.media import Media, media_of
+from providers.dialects.params import invalid
 from providers.errors import UnsupportedParameter
 
 Block = dict[str, Any]
@@ -31,11 +32,6 @@ def blocks_of(message: Mapping[str, Any], where: str) -> list[Block]:
     return [
         block for index, part in enumerate(content) for block in _blocks(part, f"{where}.content[{index}]")
     ]
-
-
-def invalid(where: str, rule: str) -> UnsupportedParameter:
-    """Return the refusal of a value that has not the shape OpenAI documents."""
-    return UnsupportedParameter(where, f"'{where}' {rule}.", code="invalid_value")
 
 
 def cached(block: Block, holder: Mapping[str, Any], where: str) -> Block:

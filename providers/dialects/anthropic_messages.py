@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from providers.dialects.anthropic_content import Block, blocks_of, cached, invalid
+from providers.dialects.anthropic_content import Block, blocks_of, cached
 from providers.dialects.anthropic_history import is_own
+from providers.dialects.params import invalid
 from providers.dialects.toolcalls import arguments_of
 from providers.errors import UnsupportedParameter
 

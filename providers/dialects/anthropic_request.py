@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from providers.dialects.anthropic_content import Block, cached, invalid
+from providers.dialects.anthropic_content import Block, cached
 from providers.dialects.anthropic_messages import conversation_of
 from providers.dialects.anthropic_models import traits_of
 from providers.dialects.anthropic_thinking import Thinking, sampling_of, thinking_of, with_room
 from providers.dialects.anthropic_tools import Refuse, tools_of
-from providers.dialects.params import IS_ERROR, STRICT, dropped, unsupported
+from providers.dialects.params import IS_ERROR, STRICT, dropped, invalid, unsupported
 from providers.upstream import Upstream
 
 _KNOWN = frozenset(

@@ -7,9 +7,9 @@ they see fit, with an effort. https://platform.claude.com/docs/en/build-with-cla
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from providers.dialects.anthropic_content import invalid
 from providers.dialects.anthropic_models import Traits
 from providers.dialects.anthropic_tools import Refuse
+from providers.dialects.params import invalid
 from providers.dialects.reasoning import BUDGETS, budget_asked, effort_of
 
 MIN_BUDGET = 1024

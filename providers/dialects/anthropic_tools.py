@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from providers.dialects.anthropic_content import cached, invalid
+from providers.dialects.anthropic_content import cached
 from providers.dialects.anthropic_models import Traits
 from providers.dialects.anthropic_schema import closed
+from providers.dialects.params import invalid
 from providers.errors import UnsupportedParameter
 
 # The tool whose input is the answer, where a model has no structured outputs.

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from providers.canonical import reasoning_in
-from providers.dialects.params import unsupported
-from providers.errors import UnsupportedParameter
+from providers.dialects.params import invalid, unsupported
 from providers.upstream import Upstream
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
@@ -21,11 +20,6 @@ class ToolCall(NamedTuple):
     name: str
     source: Mapping[str, Any]
     where: str
-
-
-def invalid(where: str, must: str) -> UnsupportedParameter:
-    """Return the refusal of a value that no vendor could take."""
-    return UnsupportedParameter(where, f"'{where}' {must}.", code="invalid_value")
 
 
 def messages_in(body: Mapping[str, Any], upstream: Upstream) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

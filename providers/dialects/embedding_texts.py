@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from providers.dialects.params import invalid
 from providers.errors import UnsupportedParameter
 
 
@@ -17,14 +18,10 @@ def texts_to_embed(body: Mapping[str, Any]) -> str | Sequence[str]:
         raise UnsupportedParameter(
             "input", "'input' must be text: tokens mean nothing to a model of another vendor than theirs."
         )
-    raise UnsupportedParameter(
-        "input", "'input' must be a string or a list of strings.", code="invalid_value"
-    )
+    raise invalid("input", "must be a string or a list of strings")
 
 
 def check_encoding(body: Mapping[str, Any]) -> None:
     """Raise UnsupportedParameter for an encoding that the gateway does not make."""
     if body.get("encoding_format") not in (None, "float", "base64"):
-        raise UnsupportedParameter(
-            "encoding_format", '\'encoding_format\' must be "float" or "base64".', code="invalid_value"
-        )
+        raise invalid("encoding_format", 'must be "float" or "base64"')

@@ -15,6 +15,7 @@ import orjson
 from providers.canonical import parts_in, text_in
 from providers.dialects.gemini_media import media_part
 from providers.dialects.gemini_signatures import PLACEHOLDER, signature_of, signatures_in
+from providers.dialects.params import invalid
 from providers.dialects.toolcalls import arguments_of
 from providers.errors import UnsupportedParameter
 
@@ -63,7 +64,7 @@ class Conversation:
     def take(self, message: Any, where: str) -> None:
         """Add the next message; `where` names it in errors. Raises UnsupportedParameter."""
         if not isinstance(message, dict):
-            raise _invalid(where, "must be an object")
+            raise invalid(where, "must be an object")
         role = message.get("role")
         if role in ("system", "developer"):
             self._system += _system_parts(message.get("content"), f"{where}.content")
@@ -117,7 +118,7 @@ class Conversation:
         function = call.get("function") if isinstance(call, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
-            raise _invalid(f"{where}.function.name", "must be the name of a function")
+            raise invalid(f"{where}.function.name", "must be the name of a function")
         part: Part = {"functionCall": {"name": name, "args": arguments_of(call, where)}}
         signature = signature_of(call)
         call_id = call.get("id")
@@ -136,7 +137,7 @@ class Conversation:
         known = self._called.get(call_id) if isinstance(call_id, str) else None
         name = message.get("name") if known is None else known[0]
         if not isinstance(name, str) or not name:
-            raise _invalid(f"{where}.tool_call_id", "does not name a tool call of this conversation")
+            raise invalid(f"{where}.tool_call_id", "does not name a tool call of this conversation")
         parts = _parts(message.get("content"), f"{where}.content")
         text = text_in([part for _, part in parts])
         failed = message.get("is_error") is True
@@ -171,10 +172,10 @@ class Conversation:
 def _parts(content: Any, where: str) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the parts of a message's content, each with the name that it has in errors."""
     if content is not None and not isinstance(content, (str, list)):
-        raise _invalid(where, "must be a string or a list of parts")
+        raise invalid(where, "must be a string or a list of parts")
     for place, part in enumerate(content if isinstance(content, list) else ()):
         if not isinstance(part, (str, dict)):
-            raise _invalid(f"{where}[{place}]", "must be a part, an object")
+            raise invalid(f"{where}[{place}]", "must be a part, an object")
     return [(f"{where}[{place}]", part) for place, part in enumerate(parts_in(content))]
 
 
@@ -208,7 +209,7 @@ def _text_part(part: Mapping[str, Any], where: str) -> Part | None:
         return None
     text = part.get(part["type"])
     if not isinstance(text, str):
-        raise _invalid(where, "must have a text")
+        raise invalid(where, "must have a text")
     return {"text": text}
 
 
@@ -228,9 +229,5 @@ def _listed(value: Any, where: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise _invalid(where, "must be a list")
+        raise invalid(where, "must be a list")
     return value
-
-
-def _invalid(param: str, what: str) -> UnsupportedParameter:
-    return UnsupportedParameter(param, f"'{param}' {what}.", code="invalid_value")

@@ -9,6 +9,7 @@ from typing import Any
 from providers.call import Call
 from providers.dialects.gemini_usage import usage_of
 from providers.dialects.openai_shapes import broken
+from providers.dialects.params import invalid
 from providers.dialects.vectors import embeddings_answer
 from providers.errors import UnsupportedParameter
 from providers.events import Answer
@@ -21,12 +22,12 @@ _ENCODINGS = (None, "float", "base64")
 def embeddings_body(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Return the request for texts; tokens mean nothing to Gemini. Raises UnsupportedParameter."""
     if body.get("encoding_format") not in _ENCODINGS:
-        raise _invalid("encoding_format", "must be float or base64")
+        raise invalid("encoding_format", "must be float or base64")
     options: dict[str, Any] = {}
     dimensions = body.get("dimensions")
     if dimensions is not None:
         if not isinstance(dimensions, int) or isinstance(dimensions, bool):
-            raise _invalid("dimensions", "must be a whole number")
+            raise invalid("dimensions", "must be a whole number")
         options["outputDimensionality"] = dimensions
     if body.get("task_type") is not None:
         options["taskType"] = body["task_type"]
@@ -53,14 +54,10 @@ def embeddings_of(message: Mapping[str, Any], call: Call) -> Answer:
 def _texts(asked: Any) -> list[str]:
     texts = [asked] if isinstance(asked, str) else asked
     if not isinstance(texts, list) or not texts:
-        raise _invalid("input", "must be a string or a list that is not empty")
+        raise invalid("input", "must be a string or a list that is not empty")
     if any(isinstance(text, (int, list)) for text in texts):
         raise UnsupportedParameter("input", "'input' must be text: Gemini does not take tokens.")
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise _invalid(f"input[{place}]", "must be a string")
+            raise invalid(f"input[{place}]", "must be a string")
     return texts
-
-
-def _invalid(param: str, what: str) -> UnsupportedParameter:
-    return UnsupportedParameter(param, f"'{param}' {what}.", code="invalid_value")

@@ -11,7 +11,7 @@ from typing import Any
 from providers.dialects.gemini_contents import Conversation
 from providers.dialects.gemini_schema import cleaned
 from providers.dialects.gemini_thinking import is_gemini_3, thinking_config
-from providers.dialects.params import IS_ERROR
+from providers.dialects.params import IS_ERROR, invalid
 from providers.errors import UnsupportedParameter
 
 _NUMBERS = {
@@ -46,7 +46,7 @@ def generate_body(body: Mapping[str, Any], model: str, *, ids: bool) -> dict[str
     conversation = Conversation(gemini_3=is_gemini_3(model), ids=ids)
     messages = body.get("messages")
     if not isinstance(messages, list):
-        raise _invalid("messages", "must be a list")
+        raise invalid("messages", "must be a list")
     for place, message in enumerate(messages):
         conversation.take(message, f"messages[{place}]")
     fields = {
@@ -80,7 +80,7 @@ def _generation_config(body: Mapping[str, Any], model: str) -> dict[str, Any] | 
 def _number(body: Mapping[str, Any], name: str) -> Any:
     value = body[name]
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise _invalid(name, "must be a number")
+        raise invalid(name, "must be a number")
     return value
 
 
@@ -89,7 +89,7 @@ def _stops(stop: Any) -> list[str] | None:
     if stops is None or stops == []:
         return None
     if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
-        raise _invalid("stop", "must be a string or a list of strings")
+        raise invalid("stop", "must be a string or a list of strings")
     return stops
 
 
@@ -112,11 +112,11 @@ def _response_format(wanted: Any) -> dict[str, Any]:
     if kind == "json_object":
         return {"responseMimeType": "application/json"}
     if kind != "json_schema":
-        raise _invalid("response_format", "must be of type text, json_object or json_schema")
+        raise invalid("response_format", "must be of type text, json_object or json_schema")
     held = wanted.get("json_schema")
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema is not None and not isinstance(schema, dict):
-        raise _invalid("response_format.json_schema.schema", "must be an object")
+        raise invalid("response_format.json_schema.schema", "must be an object")
     as_json = {"responseMimeType": "application/json"}
     return {**as_json, "responseJsonSchema": cleaned(schema)} if schema else as_json
 
@@ -125,12 +125,12 @@ def _tools(tools: Any) -> list[dict[str, Any]] | None:
     if tools is None:
         return None
     if not isinstance(tools, list):
-        raise _invalid("tools", "must be a list")
+        raise invalid("tools", "must be a list")
     functions, own = [], []
     for place, tool in enumerate(tools):
         where = f"tools[{place}]"
         if not isinstance(tool, dict):
-            raise _invalid(where, "must be an object")
+            raise invalid(where, "must be an object")
         if "type" not in tool and len(tool) == 1:
             own.append(tool)
         elif tool.get("type") == "function":
@@ -143,13 +143,13 @@ def _tools(tools: Any) -> list[dict[str, Any]] | None:
 def _declaration(function: Any, where: str) -> dict[str, Any]:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
-        raise _invalid(f"{where}.name", "must be the name of a function")
+        raise invalid(f"{where}.name", "must be the name of a function")
     declaration: dict[str, Any] = {"name": name}
     if function.get("description") is not None:
         declaration["description"] = str(function["description"])
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise _invalid(f"{where}.parameters", "must be an object, a JSON schema")
+        raise invalid(f"{where}.parameters", "must be an object, a JSON schema")
     # "For function with no parameters, this can be left unset"; an empty object was refused by older models.
     if parameters and not _is_empty_object(parameters):
         declaration["parametersJsonSchema"] = cleaned(parameters)
@@ -177,7 +177,7 @@ def _tool_config(choice: Any) -> dict[str, Any] | None:
         ]
         # ANY and VALIDATED are the modes that take names; the latter lets the model answer with text, too.
         return _calling("ANY" if allowed.get("mode") == "required" else "VALIDATED", names)
-    raise _invalid("tool_choice", "must be auto, none, required, a function or allowed_tools")
+    raise invalid("tool_choice", "must be auto, none, required, a function or allowed_tools")
 
 
 def _calling(mode: str, names: list[str]) -> dict[str, Any]:
@@ -188,9 +188,5 @@ def _name_of(tool: Any, where: str) -> str:
     function = tool.get("function") if isinstance(tool, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
-        raise _invalid(f"{where}.function.name", "must be the name of a function")
+        raise invalid(f"{where}.function.name", "must be the name of a function")
     return name
-
-
-def _invalid(param: str, what: str) -> UnsupportedParameter:
-    return UnsupportedParameter(param, f"'{param}' {what}.", code="invalid_value")

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from providers.dialects.params import invalid
 from providers.dialects.reasoning import BUDGETS, budget_asked, effort_of
-from providers.errors import UnsupportedParameter
 
 _VERSION = re.compile(r"gemini-(\d{1,3})(?!\d)")
 _KINDS = ("enabled", "disabled", "adaptive")
@@ -63,15 +63,7 @@ def _level(effort: str, model: str) -> str:
 def _checked(body: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
     effort, thinking = body.get("reasoning_effort"), body.get("thinking")
     if effort is not None and (not isinstance(effort, str) or effort not in BUDGETS):
-        raise UnsupportedParameter(
-            "reasoning_effort",
-            f"'reasoning_effort' must be one of {', '.join(BUDGETS)}.",
-            code="invalid_value",
-        )
+        raise invalid("reasoning_effort", f"must be one of {', '.join(BUDGETS)}")
     if thinking is not None and (not isinstance(thinking, dict) or thinking.get("type") not in _KINDS):
-        raise UnsupportedParameter(
-            "thinking",
-            f"'thinking' must be an object whose type is one of {', '.join(_KINDS)}.",
-            code="invalid_value",
-        )
+        raise invalid("thinking", f"must be an object whose type is one of {', '.join(_KINDS)}")
     return effort, thinking

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from providers.dialects.params import invalid
 from providers.errors import UnsupportedParameter
 
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?)(;base64)?,", re.IGNORECASE)
@@ -27,9 +28,7 @@ def media_of(part: Mapping[str, Any], where: str) -> Media:
     if isinstance(holder, str):  # Mistral's short form: {"type": "image_url", "image_url": "https://..."}
         holder = {"url": holder}
     if not isinstance(holder, dict):
-        raise UnsupportedParameter(
-            where, f"'{where}' is not a content part of a known type.", code="invalid_value"
-        )
+        raise invalid(where, "is not a content part of a known type")
     if part["type"] == "input_audio":
         return Media(mime=f"audio/{holder.get('format') or 'wav'}", base64=str(holder.get("data") or ""))
     name = str(holder.get("filename") or "")
@@ -48,7 +47,5 @@ def media_at(url: str, where: str, *, filename: str = "") -> Media:
         return Media(mime="application/pdf", base64=url, filename=filename)
     found = _DATA_URL.match(url)
     if found is None or not found[3]:
-        raise UnsupportedParameter(
-            where, f"'{where}' is a data URL without base64 data.", code="invalid_value"
-        )
+        raise invalid(where, "is a data URL without base64 data")
     return Media(mime=found[1].lower() or "text/plain", base64=url[found.end() :], filename=filename)

@@ -12,14 +12,13 @@ from providers.dialects.call_ids import nine_letters
 from providers.dialects.conversation import (
     ToolCall,
     calls_in,
-    invalid,
     messages_in,
     parts_of,
     text_of_part,
     thought_in,
 )
 from providers.dialects.media import media_of
-from providers.dialects.params import unsupported
+from providers.dialects.params import invalid, unsupported
 from providers.upstream import Upstream
 
 # Mistral's own parts, taken as they come: the name of each is also that of what it must hold.

@@ -11,10 +11,10 @@ import orjson
 
 from providers.call import Call
 from providers.canonical import text_in
-from providers.dialects.conversation import choice_in, chosen_name, invalid, output_limit, tools_in
+from providers.dialects.conversation import choice_in, chosen_name, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.mistral_messages import messages_of
-from providers.dialects.params import DETAIL, STRICT, canonical, dropped, unsupported
+from providers.dialects.params import DETAIL, STRICT, canonical, dropped, invalid, unsupported
 from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS

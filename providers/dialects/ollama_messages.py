@@ -9,14 +9,13 @@ from typing import Any
 from providers.dialects.conversation import (
     ToolCall,
     calls_in,
-    invalid,
     messages_in,
     parts_of,
     text_of_part,
     thought_in,
 )
 from providers.dialects.media import media_of
-from providers.dialects.params import unsupported
+from providers.dialects.params import invalid, unsupported
 from providers.dialects.toolcalls import arguments_of
 from providers.upstream import Upstream
 

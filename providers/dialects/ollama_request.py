@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from providers.call import Call
-from providers.dialects.conversation import choice_in, invalid, output_limit, tools_in
+from providers.dialects.conversation import choice_in, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.ollama_messages import messages_of
-from providers.dialects.params import HINTS, canonical, dropped, is_default, unsupported
+from providers.dialects.params import HINTS, canonical, dropped, invalid, is_default, unsupported
 from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS

@@ -48,7 +48,6 @@ _DEFAULTS: Mapping[str, Any] = {
     "stop": [],
     "verbosity": "medium",
     "encoding_format": "float",
-    "verbosity": "medium",
 }
 
 
@@ -88,6 +87,11 @@ def dropped(body: Mapping[str, Any], known: Collection[str], upstream: Upstream)
 def is_default(name: str, value: Any) -> bool:
     """Does the parameter ask for what happens without it?"""
     return value is None or (name in _DEFAULTS and value == _DEFAULTS[name])
+
+
+def invalid(param: str, rule: str) -> UnsupportedParameter:
+    """Return the refusal of a value that no vendor could take ("must be a string")."""
+    return UnsupportedParameter(param, f"'{param}' {rule}.", code="invalid_value")
 
 
 def unsupported(param: str, upstream: Upstream, why: str = "") -> UnsupportedParameter:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from providers.errors import UnsupportedParameter
+from providers.dialects.params import invalid
 
 
 def arguments_of(call: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -20,11 +20,7 @@ def arguments_of(call: Mapping[str, Any], where: str) -> dict[str, Any]:
     except (orjson.JSONDecodeError, TypeError):
         value = None
     if not isinstance(value, dict):
-        raise UnsupportedParameter(
-            f"{where}.function.arguments",
-            f"'{where}.function.arguments' is not the text of a JSON object.",
-            code="invalid_value",
-        )
+        raise invalid(f"{where}.function.arguments", "is not the text of a JSON object")
     return value
 
 

@@ -130,7 +130,7 @@ class BlockWriter:
 
     def _tool_piece(self, piece: Mapping[str, Any]) -> bytes:
         function = piece.get("function") or {}
-        block = self._call_of(piece, function)
+        block = self._call_of(piece)
         block.id = block.id or piece.get("id") or ""
         block.name = block.name or function.get("name") or ""
         arguments = function.get("arguments")
@@ -141,14 +141,14 @@ class BlockWriter:
         block.said.append(arguments)
         return self._add(block, {"type": "input_json_delta", "partial_json": arguments})
 
-    def _call_of(self, piece: Mapping[str, Any], function: Mapping[str, Any]) -> _Block:
+    def _call_of(self, piece: Mapping[str, Any]) -> _Block:
         """Return the call that a piece goes on, or a new one: by id, else by index, else the last."""
         named, place = piece.get("id"), piece.get("index")
         for block in reversed(self._calls):
             if named and block.id == named:
                 return block
             if block.place == place:
-                if _is_another(block, named, function):
+                if _is_another(block, piece):
                     break
                 return block
         block = _Block(TOOL)
@@ -207,13 +207,9 @@ class BlockWriter:
         return event_of("content_block_stop", {"index": self._index})
 
 
-def _is_another(block: _Block, named: Any, function: Mapping[str, Any]) -> bool:
-    """Does a piece in the place of `block` begin another call?
-
-    Some servers send the same index with every call, or none; then its name and its id tell.
-    """
-    if not function.get("name") or not block.name:
-        return False
-    if named and block.id:
-        return bool(named != block.id)
-    return block.place is None and block.complete()
+def _is_another(block: _Block, piece: Mapping[str, Any]) -> bool:
+    """Does a piece in the place of `block` begin another call? Without index and id its name tells."""
+    if not block.name or (piece.get("id") and block.id):
+        return bool(block.name) and canonical.begins_another(piece, block.id)
+    named = (piece.get("function") or {}).get("name")
+    return bool(named) and block.place is None and block.complete()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from providers.canonical import reasoning_in, text_in
+from providers.canonical import begins_another, reasoning_in, text_in
 from proxy.renderers.responses_events import EventWriter
 from proxy.renderers.responses_items import FunctionCall, Item, Message, Reasoning
 
@@ -72,7 +72,7 @@ class Output:
         self._end_message()
         key = self._key(call)
         known = self._calls.get(key)
-        if known is None or _is_another(call, known):
+        if known is None or begins_another(call, known.call_id):
             known = self._calls[key] = FunctionCall(self._writer, len(self._items), self._identity, call)
             self._begin(known)
         return known
@@ -97,12 +97,6 @@ class Output:
         if self.message is not None:
             self.message.end("completed")
             self.message = None
-
-
-def _is_another(call: Mapping[str, Any], known: FunctionCall) -> bool:
-    """Does a piece begin a call of its own? Some servers give all of them the same index."""
-    named = (call.get("function") or {}).get("name")
-    return bool(named and call.get("id")) and str(call["id"]) != known.call_id
 
 
 def _listed(delta: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
