@@ -70,7 +70,7 @@ def _generation_config(body: Mapping[str, Any], model: str) -> dict[str, Any] | 
         if body.get("top_logprobs") is not None:
             config["logprobs"] = _number(body, "top_logprobs")
     elif body.get("top_logprobs"):
-        raise _invalid("top_logprobs", "is only allowed when 'logprobs' is true")
+        raise invalid("top_logprobs", "is only allowed when 'logprobs' is true")
     config["responseModalities"] = _modalities(body.get("modalities"))
     config["thinkingConfig"] = thinking_config(body, model)
     config.update(_response_format(body.get("response_format")))

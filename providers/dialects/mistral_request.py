@@ -4,6 +4,7 @@ What Mistral does not know it refuses with 422, so nothing goes out but what it 
 https://docs.mistral.ai/api/endpoint/chat, .../fim, .../embeddings
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,9 @@ _AS_THEY_ARE = (
 )
 _TRANSLATED = frozenset({"max_tokens", "max_completion_tokens", "seed", "tools", "tool_choice", "thinking"})
 _KNOWN = _TRANSLATED.union(_AS_THEY_ARE, (DETAIL, STRICT))
+# The models that think or do not, as they are told, and the first versions of them that do.
+_CHOOSING, _FIRST_TO_CHOOSE = ("mistral-small", "mistral-medium"), "2603"
+_DATE = re.compile(r"-(2\d{3})$", re.ASCII)
 _SERVICE_TIERS = ("auto", "standard_only")
 _FIM_AS_THEY_ARE = (
     "prompt",
@@ -85,11 +89,8 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
         sent["service_tier"] = body["service_tier"]
     _put(sent, "max_tokens", output_limit(body))
     _put(sent, "random_seed", body.get("seed"))
-    thinking = body.get("thinking")
-    if isinstance(thinking, dict) and (thinking.get("type") == "disabled" or thinking.get("budget_tokens")):
-        # Its reasoning models take "high" and "none", few of them more, whatever a budget comes nearest to:
-        # https://docs.mistral.ai/capabilities/reasoning/adjustable
-        sent["reasoning_effort"] = "high" if budget_asked(body) else "none"
+    if body.get("thinking") is not None:
+        left_out += _think(sent, body, upstream.model)
     tools = tools_in(body, upstream, strict=True)
     choice = choice_in(body, tools)
     if tools:
@@ -98,6 +99,23 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     if call.stream:
         sent["stream"] = True
     return UpstreamRequest("/chat/completions", orjson.dumps(sent), _JSON, left_out)
+
+
+def _think(sent: dict[str, Any], body: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """Say how much to think as far as the model can be told, and return what could not be said.
+
+    Coding agents ask every model to think (`thinking`); models without a choice refuse to hear of an effort,
+    "none" included. https://github.com/mistralai/mistral-common (protocol/instruct/validator.py)
+    """
+    dated = _DATE.search(model)
+    if not model.startswith(_CHOOSING) or (dated is not None and dated[1] < _FIRST_TO_CHOOSE):
+        return ("thinking",) if sent.pop("reasoning_effort", None) or budget_asked(body) else ()
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict) and (thinking.get("type") == "disabled" or thinking.get("budget_tokens")):
+        # They take "high" and "none", few of them more, whatever a budget comes nearest to:
+        # https://docs.mistral.ai/capabilities/reasoning/adjustable
+        sent["reasoning_effort"] = "high" if budget_asked(body) else "none"
+    return ()
 
 
 def fills_in(call: Call) -> bool:

@@ -16,7 +16,7 @@ from providers.call import Call
 from providers.carried import without_carried
 from providers.dialects.base import StreamDecoder
 from providers.dialects.openai_errors import error_in_body, read_error
-from providers.dialects.openai_plain import plain, unsaid
+from providers.dialects.openai_plain import plain, unsaid, without_effort
 from providers.dialects.openai_quirks import fitted, path_for
 from providers.dialects.openai_responses import ResponsesStream, responses_answer
 from providers.dialects.openai_shapes import (
@@ -86,9 +86,11 @@ class OpenAI:
         quirks = upstream.account.quirks
         wire = call.wire if _speaks(call.wire, quirks) else CHAT
         native = wire == call.wire
-        source = call.sent or call.body
+        source, left_out = call.sent or call.body, tuple[str, ...]()
         if not native:
-            source = plain(canonical(call, upstream), thoughts=quirks.reasoning_content)
+            translated = plain(canonical(call, upstream), thoughts=quirks.reasoning_content)
+            source, left_out = without_effort(translated, upstream.model)
+            left_out = (*unsaid(call.body), *left_out)
         body = without_carried(source, call.raw) if wire == RESPONSES else source
         body, dropped = fitted(body, upstream) if quirks is not NO_QUIRKS else (body, ())
         changes: dict[str, Any] = {}
@@ -102,7 +104,7 @@ class OpenAI:
             path=path_for(_PATHS[wire], upstream),
             body=call.raw if verbatim else orjson.dumps({**body, **changes}),
             headers=_JSON,
-            dropped_params=dropped if native else (*unsaid(call.body), *dropped),
+            dropped_params=(*left_out, *dropped),
             wire=wire,
         )
 

@@ -4,6 +4,7 @@ Needed where a request came in another format (Anthropic's messages, OpenAI's re
 OpenAI chat is the client's own, extensions and all.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ _OF_REQUEST = frozenset({"thinking"})
 _OF_MESSAGE = frozenset({"cache_control", "is_error", "reasoning_content", "thinking_blocks"})
 _OF_PART = frozenset({"cache_control", "citations"})
 _OF_TOOL = frozenset({"cache_control"})
+_EFFORT = frozenset({"reasoning_effort"})
+_NEVER_REASON = re.compile(r"(?:^|/)(?:gpt-3|gpt-4|chatgpt-4)")
 _OF_CALL = frozenset({"extra_content"})
 
 
@@ -41,6 +44,17 @@ def unsaid(body: Mapping[str, Any]) -> tuple[str, ...]:
     if any(message.get("is_error") is True for message in objects_in(body.get("messages"))):
         lost.append(IS_ERROR)
     return tuple(lost)
+
+
+def without_effort(body: Mapping[str, Any], model: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return a translated request without the effort that a model cannot make, and what was left out.
+
+    Coding agents name one to every model that they do not know. Those older ones refuse it:
+    "Unrecognized request argument supplied: reasoning_effort".
+    """
+    if "reasoning_effort" not in body or _NEVER_REASON.search(model) is None:
+        return body, ()
+    return _without(body, _EFFORT), tuple(_EFFORT)
 
 
 def _messages(messages: Sequence[Mapping[str, Any]], beyond: frozenset[str]) -> list[dict[str, Any]]:

@@ -388,3 +388,21 @@ def test_it_sends_a_recorded_request_on_with_the_same_meaning(cassette):
     assert len(said.get("tools") or ()) == len(body.get("tools") or ())
     for name in ("temperature", "top_p", "max_tokens", "random_seed", "reasoning_effort"):
         assert said.get(name) == body.get(name)
+
+
+@pytest.mark.parametrize("model", ["mistral-large-latest", "devstral-2512", "mistral-small-2506"])
+@pytest.mark.parametrize(
+    ("thinking", "left_out"),
+    [
+        ({"type": "adaptive"}, ("thinking",)),
+        ({"type": "enabled", "budget_tokens": 9000}, ("thinking",)),
+        ({"type": "disabled"}, ()),
+    ],
+)
+def test_it_says_nothing_of_thinking_to_models_that_have_no_choice(model, thinking, left_out):
+    upstream = make_upstream("mistral", model, dialect="mistral")
+    effort = {} if thinking["type"] == "disabled" else {"reasoning_effort": "high"}
+    request = request_of(upstream, thinking=thinking, **effort)
+    assert "reasoning_effort" not in orjson.loads(request.body)
+    assert request.dropped_params == left_out
+    assert sent(upstream, reasoning_effort="high")["reasoning_effort"] == "high"

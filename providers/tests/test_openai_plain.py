@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from providers.dialects.openai_plain import plain
+from providers.dialects.openai_plain import plain, without_effort
 
 CACHED = {"type": "ephemeral"}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}
@@ -73,3 +73,13 @@ def test_it_shows_what_a_tool_shows_after_all_results():
         follow,
     ]
     assert plain({"messages": [result([IMAGE])]})["messages"][1] == {"role": "user", "content": [IMAGE]}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("gpt-4o", False), ("openai/gpt-4.1-mini", False), ("gpt-5", True), ("qwen3", True)]
+)
+def test_it_names_no_effort_to_models_that_never_reason(model, said):
+    body = {"model": "m", "reasoning_effort": "high"}
+    kept, left_out = without_effort(body, model)
+    assert (kept == body, left_out) == ((True, ()) if said else (False, ("reasoning_effort",)))
+    assert without_effort({"model": "m"}, model) == ({"model": "m"}, ())
