@@ -1,10 +1,10 @@
 """Between a whole answer and a stream of it, in the canonical form, both ways. Pure."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from providers.canonical import begins_another
+from providers.canonical import begins_another, reasoning_in, text_in
 from providers.events import Event, Kind
 from providers.usage import Usage
 
@@ -64,8 +64,11 @@ def disassemble(answer: Mapping[str, Any], usage: Usage | None) -> list[Event]:
 
 
 def text_bytes(choices: Sequence[Mapping[str, Any]]) -> int:
-    """Return about how many bytes of text, thought and tool arguments a chunk adds."""
-    return sum(len(str(choice.get("delta") or "").encode()) for choice in choices)
+    """Return about how many bytes of text, thought and tool arguments a chunk adds.
+
+    Signatures are nobody's tokens, and a whole thinking block says again what came before it.
+    """
+    return sum(len(text.encode()) for choice in choices for text in _texts_in(choice.get("delta") or {}))
 
 
 def texts_of(choices: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -77,6 +80,15 @@ def texts_of(choices: Sequence[Mapping[str, Any]]) -> list[str]:
         and isinstance(text := (choice.get("delta") or {}).get("content"), str)
         and text
     ]
+
+
+def _texts_in(delta: Mapping[str, Any]) -> Iterator[str]:
+    yield text_in(delta.get("content"))
+    yield reasoning_in(delta)
+    yield str(delta.get("refusal") or "")
+    for call in delta.get("tool_calls") or ():
+        function = call.get("function") or {}
+        yield str(function.get("name") or "") + str(function.get("arguments") or "")
 
 
 def _pieces_of(message: dict[str, Any]) -> list[dict[str, Any]]:

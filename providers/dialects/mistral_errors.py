@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from providers.dialects.openai_errors import MODEL_NOT_FOUND
 from providers.dialects.openai_errors import read_error as read_openai_error
 from providers.errors import Owner, UpstreamError, text_of
 
@@ -28,7 +29,10 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
         return UpstreamError(
             error.message, owner=Owner.CALLER, status=403, code="content_filter", kind=error.kind
         )
-    return read_openai_error(status, headers, _enveloped(told))
+    error = read_openai_error(status, headers, _enveloped(told))
+    if error.kind == "invalid_model":
+        error.code = MODEL_NOT_FOUND
+    return error
 
 
 def error_in(chunk: Mapping[str, Any]) -> UpstreamError | None:

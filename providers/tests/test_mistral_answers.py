@@ -324,3 +324,9 @@ def test_it_passes_on_how_long_to_wait():
 )
 def test_it_reads_an_error_from_any_bytes(body):
     assert MISTRAL.error(400, {}, body).message
+
+
+def test_it_tells_a_model_that_mistral_does_not_have():
+    told = {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"}
+    error = MISTRAL.error(400, {}, orjson.dumps(told))
+    assert (error.owner, error.code, error.status) == (Owner.CALLER, "model_not_found", 400)

@@ -9,7 +9,7 @@ from providers.dialects import DIALECTS
 from providers.events import Event, Kind
 from providers.tests.samples import TEXT_STREAM, chunk, make_call, sse
 from providers.usage import Usage
-from proxy.assemble import assemble, disassemble, texts_of
+from proxy.assemble import assemble, disassemble, text_bytes, texts_of
 
 TEXT = st.text(max_size=12)
 CALLS = st.lists(
@@ -298,3 +298,17 @@ def test_it_takes_an_answer_without_choices_apart():
 )
 def test_it_reads_the_text_of_the_first_choice(choices, text):
     assert "".join(texts_of(choices)) == text
+
+
+def test_it_measures_what_is_said_and_no_signature():
+    said = {
+        "role": "assistant",
+        "content": "four",
+        "reasoning_content": "five!",
+        "thinking_blocks": [{"type": "thinking", "thinking": "five!", "signature": "s" * 1000}],
+        "tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    assert (
+        text_bytes([{"index": 0, "delta": said}, {"index": 1, "delta": {"refusal": "no"}}, {"delta": None}])
+        == 14
+    )
