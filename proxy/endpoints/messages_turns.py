@@ -5,7 +5,7 @@ first, then the words one of the user. What a tool shows besides text (images, d
 user's message, where every vendor takes it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -26,34 +26,36 @@ def canonical_messages(body: Mapping[str, Any], native: NativeOnly) -> list[Mess
     turns = body.get("messages")
     if not isinstance(turns, list) or not turns:
         raise wrong("messages", "must be a list with at least one message")
-    system = body.get("system")
-    messages = [] if system is None else _system(system, "system", native)
-    for index, turn in enumerate(turns):
-        where = f"messages[{index}]"
-        if not isinstance(turn, dict):
-            raise wrong(where, "must be an object")
-        role = string_at(turn, "role", where)
-        content, named = turn.get("content"), f"{where}.content"
-        if role == "user":
-            messages += _user(content, named, native)
-        elif role == "assistant":
-            messages.append(_assistant(content, named, native))
-        elif role == "system":
-            messages += _system(content, named, native)
-        else:
-            raise wrong(f"{where}.role", "must be 'user', 'assistant' or 'system'")
-    return messages
+    return [message for _, message in _placed(body, native)]
 
 
 def places_in_turns(body: Mapping[str, Any]) -> list[str]:
     """Return of each message of `canonical_messages` what the client calls it: "system", "messages[2]"."""
+    return [place for place, _ in _placed(body, NativeOnly())]
+
+
+def _placed(body: Mapping[str, Any], native: NativeOnly) -> Iterator[tuple[str, Message]]:
     system = body.get("system")
-    places = [] if system is None else ["system"] * len(_system(system, "system", NativeOnly()))
+    for message in () if system is None else _system(system, "system", native):
+        yield "system", message
     for index, turn in enumerate(body["messages"]):
-        named = f"messages[{index}]"
-        is_user = turn["role"] == "user"
-        places += [named] * (len(_user(turn.get("content"), named, NativeOnly())) if is_user else 1)
-    return places
+        where = f"messages[{index}]"
+        for message in _turn(turn, where, native):
+            yield where, message
+
+
+def _turn(turn: Any, where: str, native: NativeOnly) -> list[Message]:
+    if not isinstance(turn, dict):
+        raise wrong(where, "must be an object")
+    role = string_at(turn, "role", where)
+    content, named = turn.get("content"), f"{where}.content"
+    if role == "user":
+        return _user(content, named, native)
+    if role == "assistant":
+        return [_assistant(content, named, native)]
+    if role == "system":
+        return _system(content, named, native)
+    raise wrong(f"{where}.role", "must be 'user', 'assistant' or 'system'")
 
 
 def _system(content: Any, where: str, native: NativeOnly) -> list[Message]:
