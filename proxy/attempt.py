@@ -104,7 +104,7 @@ class Attempting:
         try:
             count = tokens_of(canonical(self.call, upstream))
         except UnsupportedParameter as problem:
-            raise _refused(problem, self.call) from None
+            raise refused(problem, self.call) from None
         self.exchange.target(upstream)
         self.headers["x-gateway-estimated"] = "true"
         return Answer(
@@ -117,7 +117,7 @@ class Attempting:
         try:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
-            raise _refused(problem, self.call) from None
+            raise refused(problem, self.call) from None
         dropped = [client_name(self.call, name) for name in request.dropped_params]
         if request.wire != self.call.wire:
             dropped += extras_of(self.call)
@@ -171,7 +171,10 @@ def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _refused(problem: UnsupportedParameter, call: Call) -> Inexpressible:
+def refused(problem: UnsupportedParameter, call: Call | None = None) -> Inexpressible:
+    """Return what the caller is told of it when no other vendor can say it either, in the words of its `call`."""
+    if call is None:
+        return Inexpressible(problem.message, param=problem.param, code=problem.code)
     name = client_name(call, problem.param)
     message = problem.message.replace(f"'{problem.param}'", f"'{name}'")
     return Inexpressible(message, param=name, code=problem.code)

@@ -8,7 +8,6 @@ sees only the few that say what the bytes are.
 
 import asyncio
 import math
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from django.http import HttpResponseBase
 
 from keys.caller import Caller
 from providers.dialects import DIALECTS
-from providers.dialects.openai_quirks import path_for
-from providers.errors import UpstreamError
+from providers.dialects.openai_quirks import path_for, path_without_model
+from providers.errors import UnsupportedParameter, UpstreamError
 from providers.upstream import Timeouts, Upstream
 from proxy import failover
 from proxy.answering import gateway_headers, wire_headers
-from proxy.attempt import upstream_ratelimits
+from proxy.attempt import refused, upstream_ratelimits
 from proxy.destination import DIALECT, Destination, destination, require_allowed, require_shared
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import GatewayError, upstream_failed
@@ -43,7 +42,6 @@ _SENT_ON = ("content-type", "accept", "openai-beta")
 _PASSED_BACK = ("content-disposition", "openai-processing-ms")
 _EVENT_STREAM = "text/event-stream"
 _NO_LIMIT = 1 << 60
-_OF_MODEL = re.compile(r"(?:/deployments)?/\{model\}")
 
 
 class ForwardedExchange(Exchange):
@@ -189,7 +187,7 @@ class Forwarding:
             method=self.request.method or "",
             path=_place(self.path, upstream, self._query),
             headers=headers,
-            body=body.content(upstream.model) if self.request.method == "POST" else None,
+            body=(body.content(upstream.model) or b"") if self.request.method == "POST" else None,
             length=body.length(upstream.model),
             limit=_NO_LIMIT if self.target.download else self.env.max_response_bytes,
         )
@@ -298,10 +296,12 @@ def _provider_and_query(request: LaneRequest) -> tuple[str, str]:
 
 def _place(path: str, upstream: Upstream, query: str) -> str:
     if upstream.model:
-        path = path_for(path, upstream)
+        try:
+            path = path_for(path, upstream)
+        except UnsupportedParameter as problem:
+            raise refused(problem) from None
     else:
-        # Azure keeps files beside its deployments: https://learn.microsoft.com/azure/ai-services/openai/reference
-        path = _OF_MODEL.sub("", upstream.account.path_template).replace("{path}", path)
+        path = path_without_model(path, upstream.account.path_template)
     return f"{path}{'&' if '?' in path else '?'}{query}" if query else path
 
 

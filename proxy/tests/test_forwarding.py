@@ -140,6 +140,36 @@ async def test_it_makes_the_path_as_the_providers_row_says(passing, path, body, 
     assert request.path == place
 
 
+@pytest.mark.parametrize("template", ["/openai/deployments/{model}{path}?v=1", "{path}?of={model}&v=1"])
+async def test_it_never_sends_a_placeholder(passing, template):
+    gateway = passing(ok(), providers=(provider_row("openai", path_template=template, shares_stored=True),))
+    await ask("GET", "/v1/files")
+    ((_, request, _),) = gateway.transport.forwarded
+    assert "{" not in request.path
+    assert request.path.endswith("/files?v=1")
+
+
+@pytest.mark.parametrize("model", ["..", "openai/.."])
+async def test_it_refuses_a_model_that_is_a_step_in_the_path(passing, model):
+    template = "/openai/deployments/{model}{path}"
+    gateway = passing(ok(), providers=(provider_row("openai", path_template=template),))
+    answer = await ask("POST", "/v1/images/generations", {"model": model})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "model")
+    assert gateway.transport.forwarded == []
+    assert record(gateway)["attempts"] == []
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b""), ("GET", None), ("DELETE", None)])
+async def test_it_says_that_a_post_has_no_body(passing, method, body):
+    """A server may ask for the length of any POST (411)."""
+    gateway = passing(ok())
+    path = "/v1/batches/b/cancel" if method == "POST" else "/v1/files/f"
+    await ask(method, path)
+    ((_, request, _),) = gateway.transport.forwarded
+    assert request.body == body
+    assert "content-type" not in request.headers
+
+
 async def test_it_passes_a_form_on_under_the_vendors_name(passing):
     gateway = passing(ok())
     pieces = [FORM[:30], FORM[30:]]
