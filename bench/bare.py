@@ -24,7 +24,8 @@ import proxy.asgi  # noqa: E402
 from providers.pricing import RateSchedule  # noqa: E402
 from providers.upstream import Account, Timeouts, Upstream, UpstreamRequest  # noqa: E402
 from proxy.http import StreamReply  # noqa: E402
-from proxy.transport import Response, Transport  # noqa: E402
+from proxy.transport import Transport  # noqa: E402
+from proxy.vendor_response import Response  # noqa: E402
 
 UPSTREAM_URL = os.environ.get("BENCH_UPSTREAM", "http://127.0.0.1:9/v1")
 _CREDENTIAL = {"authorization": "Bearer bench-credential"}

@@ -26,7 +26,8 @@ from proxy.endpoints.naming import client_name
 from proxy.errors import Inexpressible
 from proxy.exchange import Exchange
 from proxy.replay import streamed
-from proxy.transport import Response, Transport
+from proxy.transport import Transport
+from proxy.vendor_response import Response
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ vendor passes here.
 import asyncio
 from types import TracebackType
 
-from proxy.transport import timed_out
+from proxy.vendor_response import timed_out
 
 
 class Deadline:

@@ -5,6 +5,7 @@ which the request is routed, and which the vendor must read under its own name. 
 another upstream: all of a small form.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from proxy.errors import BadRequest, GatewayError
 from proxy.incoming import Incoming
 from proxy.multipart import FormScanner
 
+# An upload takes as long as its client takes for it, but holds a connection to the vendor meanwhile.
+STALL_S = 60.0
 # So much of a form is read in search of the model's name; with SDKs it stands before the file.
 PEEK_BYTES = 64 * 1024
 
@@ -142,7 +145,12 @@ class ArrivingForm:
         return self._beginning[: field.start] + model.encode() + self._beginning[field.end :]
 
     async def _next(self) -> bytes:
-        piece = await self._incoming.piece()
+        try:
+            async with asyncio.timeout(STALL_S):
+                piece = await self._incoming.piece()
+        except TimeoutError:
+            self._incoming.give_up()
+            raise _stalled() from None
         self._taken += len(piece)
         self._count(self._taken)
         if self._scanner is not None:
@@ -176,6 +184,15 @@ class _Pieces:
         if not piece:
             raise StopAsyncIteration
         return piece
+
+
+def _stalled() -> GatewayError:
+    return GatewayError(
+        f"The client has sent nothing of the form for {STALL_S:g} seconds.",
+        status=408,
+        type="timeout_error",
+        code="request_timeout",
+    )
 
 
 def model_not_found() -> BadRequest:

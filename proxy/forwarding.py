@@ -33,7 +33,8 @@ from proxy.http import JsonReply, LaneRequest, PassedReply, StreamBroken, WireHe
 from proxy.metering import StreamMeter, usage_in
 from proxy.multipart import FormScanner, boundary_of
 from proxy.snapshot import Snapshot
-from proxy.transport import Outgoing, Response, Transport
+from proxy.transport import Outgoing, Transport
+from proxy.vendor_response import Response
 
 PROVIDER_HEADER = b"x-gateway-provider"
 PROVIDER_PARAMETER = "provider"
@@ -257,7 +258,7 @@ class Forwarding:
                 meter.close()
                 exchange.usage = meter.usage
             exchange.end_ok()
-        except UpstreamError as error:
+        except (UpstreamError, GatewayError) as error:  # the latter: of a form that is still arriving
             failure = self._broken(response, error)
             if not events:
                 raise StreamBroken from None
@@ -267,12 +268,13 @@ class Forwarding:
                 response.close()
                 exchange.end_cancelled()
 
-    def _broken(self, response: Response, error: UpstreamError) -> GatewayError:
+    def _broken(self, response: Response, error: UpstreamError | GatewayError) -> GatewayError:
         response.close()
-        failure = upstream_failed(error, provider=self.exchange.completion.provider)
-        self.exchange.completion.attempts[-1].fail(error)
-        self.exchange.end_error(failure)
-        return failure
+        if isinstance(error, UpstreamError):
+            self.exchange.completion.attempts[-1].fail(error)
+            error = upstream_failed(error, provider=self.exchange.completion.provider)
+        self.exchange.end_error(error)
+        return error
 
     def _headers(self, response: Response) -> list[WireHeader]:
         headers = [header for header in wire_headers(self.exchange.completion) if header[1]]

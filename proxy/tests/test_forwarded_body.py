@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 
 import orjson
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy import forwarded_body
 from proxy.errors import BadRequest, GatewayError
 from proxy.forwarded_body import PEEK_BYTES, ArrivingForm, WholeBody
 from proxy.incoming import Incoming
@@ -168,3 +170,20 @@ async def test_it_refuses_more_than_the_limit_at_once_or_as_soon_as_it_comes():
     assert await sent(arriving([b"x" * 5] * 2, scan=False, limit=10), "") == b"x" * 10
     with pytest.raises(GatewayError, match="MAX_UPLOAD_BYTES"):
         await sent(arriving([b"x" * 6] * 2, scan=False, limit=10), "")
+
+
+@pytest.mark.parametrize("scan", [True, False])
+async def test_it_does_not_wait_for_a_client_that_sends_nothing_more(monkeypatch, scan):
+    """Its upload holds a connection to the vendor that others may be waiting for."""
+    monkeypatch.setattr(forwarded_body, "STALL_S", 0.01)
+    client = Client("POST", "/")
+    client._pieces = [{"type": "http.request", "body": b"--", "more_body": True}]
+    incoming = Incoming(client.receive)
+    scanner = FormScanner(BOUNDARY) if scan else None
+    form = ArrivingForm(incoming, "multipart/form-data", scanner=scanner, declared=None, limit=0)
+    with pytest.raises(GatewayError, match="nothing of the form") as refused:
+        await (form.peek() if scan else sent(form, ""))
+    assert (refused.value.status, refused.value.code) == (408, "request_timeout")
+    departure = asyncio.ensure_future(incoming.departure())
+    client.left.set()
+    assert (await departure)["type"] == "http.disconnect"

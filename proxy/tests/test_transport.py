@@ -16,7 +16,8 @@ from providers.errors import Owner, UpstreamError
 from providers.tests.samples import make_upstream
 from providers.upstream import Timeouts, UpstreamRequest
 from proxy.tests.fakes import until
-from proxy.transport import DemoResponse, Transport, timed_out
+from proxy.transport import Transport
+from proxy.vendor_response import DemoResponse, timed_out
 
 REQUEST = UpstreamRequest(
     path="/chat/completions", body=b'{"model": "m"}', headers={"content-type": "application/json"}
@@ -638,7 +639,7 @@ async def test_it_reads_what_is_left_so_that_the_connection_is_used_again(transp
 
 
 async def test_it_drops_a_connection_that_never_ends(transport, stream, monkeypatch):
-    monkeypatch.setattr("proxy.transport.DRAIN_S", 0.02)
+    monkeypatch.setattr("proxy.vendor_response.DRAIN_S", 0.02)
     response = await transport.open(at(stream.vendor), REQUEST)
     stream.write(b"data: [DONE]\n\n")
     await anext(chunks_of(response))

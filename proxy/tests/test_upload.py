@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,8 @@ from providers.tests.samples import make_upstream
 from providers.upstream import Timeouts
 from proxy.errors import BadRequest
 from proxy.tests.fakes import until
-from proxy.transport import Outgoing, Transport, UploadedResponse
+from proxy.transport import Outgoing, Transport
+from proxy.vendor_response import UploadedResponse
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REFUSED = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
@@ -259,6 +261,48 @@ async def test_it_fails_as_the_pieces_fail(transport):
             await send(transport, running, pieces(b"abc", BadRequest("twice")), length=6)
         await until(lambda: running.closed == 1)
     assert running.bodies == []
+
+
+async def test_it_fails_as_the_pieces_fail_even_behind_the_head_of_an_answer(transport):
+    async def begins(running, reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc")
+        await reader.read()
+
+    go_on = asyncio.Event()
+    async with vendor(begins) as running:
+        body = pieces(b"abc", go_on.wait(), BadRequest("twice"))
+        response = await send(transport, running, body, length=6)
+        assert await response.piece() == b"abc"
+        go_on.set()
+        with pytest.raises(BadRequest, match="twice"):
+            await response.piece()
+
+
+async def test_it_waits_for_a_free_connection_no_longer_than_for_an_answer(transport):
+    async def never(running, reader, writer):
+        await asyncio.Event().wait()
+
+    async with vendor(never) as running:
+        running.account = replace(running.account, max_connections=1)
+        first = asyncio.ensure_future(send(transport, running, pieces(asyncio.Event().wait()), length=1))
+        await until(lambda: running.connections)
+        with pytest.raises(UpstreamError) as failed:
+            await send(transport, running, pieces(b"abc"), length=3, answer_s=0.05)
+        assert failed.value.timeout == "total"
+        first.cancel()
+
+
+async def test_it_leaves_no_timer_behind(transport):
+    async def refuses(running, reader, writer):
+        await reader.readexactly(3)
+        writer.write(REFUSED)
+        return "close"
+
+    async with vendor(refuses) as running:
+        response = await send(transport, running, pieces(b"abc"), length=3)
+        assert await response.read() == b"no"
+        timer = response._upload._timer
+        assert timer is None or timer.cancelled()
 
 
 async def test_it_tells_of_a_vendor_that_breaks_off(transport):

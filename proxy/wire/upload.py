@@ -19,12 +19,13 @@ class Upload:
         "_answer_s",
         "_chunked",
         "_connection",
+        "_ended",
         "_pieces",
-        "_problem",
         "_reply",
         "_stall_s",
         "_task",
         "_timer",
+        "problem",
     )
 
     def __init__(
@@ -36,12 +37,16 @@ class Upload:
         stall_s: float,
         answer_s: float,
     ) -> None:
-        """The vendor may stop taking for `stall_s`, and think for `answer_s` once it has everything."""
+        """The vendor may stop taking for `stall_s`, and think for `answer_s` once it has everything.
+
+        `problem` is why sending failed, if it did.
+        """
         self._connection = connection
         self._pieces = pieces
         self._chunked = chunked
         self._stall_s, self._answer_s = stall_s, answer_s
-        self._problem: BaseException | None = None
+        self.problem: BaseException | None = None
+        self._ended = False
         self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -56,8 +61,8 @@ class Upload:
         except BaseException as ended:
             self.end()
             reply.close()
-            if self._problem is not None and isinstance(ended, WireError):
-                raise self._problem from None
+            if self.problem is not None and isinstance(ended, WireError):
+                raise self.problem from None
             raise
         if reply.status >= 300:
             self.end()
@@ -65,6 +70,7 @@ class Upload:
 
     def end(self) -> None:
         """Send nothing more. The connection is used again only if everything had been sent."""
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -88,14 +94,14 @@ class Upload:
         if task.cancelled():
             return
         assert self._reply is not None
-        self._problem = task.exception()
-        if self._problem is not None:
+        self.problem = task.exception()
+        if self.problem is not None:
             self._reply.close()
-        elif not self._reply.status:
+        elif not (self._reply.status or self._ended):
             self._timer = asyncio.get_running_loop().call_later(self._answer_s, self._expire)
 
     def _expire(self) -> None:
         assert self._reply is not None
         if not self._reply.status:
-            self._problem = Silent("total")
+            self.problem = Silent("total")
             self._reply.close()

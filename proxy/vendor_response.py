@@ -1,0 +1,230 @@
+"""A vendor's answer as it arrives, from the wire or from the built-in demo, and what its failures mean.
+
+Every failure leaves here as an UpstreamError, most specific first (`translated`).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from providers import demo
+from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
+from proxy.wire import errors as wire
+from proxy.wire.reply import Reply
+from proxy.wire.upload import Upload
+
+DRAIN_S = 1.0
+
+
+class Response(Protocol):
+    """An answer whose head has arrived. `headers` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def over(self) -> bool:
+        """Has all of it arrived, so that nothing holds the connection any more?"""
+
+    async def read(self) -> bytes:
+        """Return the whole body. See `watch`."""
+
+    async def piece(self) -> bytes:
+        """Return what has arrived of the body, waiting for some; b"" at its end. See `watch`."""
+
+    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
+        """End `piece` and `read` with timeout `name` at loop time `at`, or "idle" `idle_s` after a byte."""
+
+    def close(self) -> None:
+        """Drop the connection: the vendor sees that we left. Never waits."""
+
+    async def finish(self) -> None:
+        """Read what little is left so that the connection can be used again."""
+
+
+class HttpResponse:
+    """An answer from the wire, watched by at most one timer at a time."""
+
+    __slots__ = (
+        "_at",
+        "_idle_s",
+        "_loop",
+        "_name",
+        "_reply",
+        "_timed_out",
+        "_timer",
+        "_waiting_since",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, reply: Reply) -> None:
+        """Take over the reply, whose head is here."""
+        self.status = reply.status
+        self.headers = reply.headers
+        self._reply = reply
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed_out = ""
+        self._waiting_since = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Has all of it arrived?"""
+        return self._reply.whole
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises UpstreamError, also for one that is too large."""
+        try:
+            return await self._reply.read()
+        except wire.WireError as problem:
+            raise self._failure(problem) from None
+        finally:
+            self._stop_timer()
+
+    async def piece(self) -> bytes:
+        """Return what has arrived since the last piece; b"" at the end. Raises UpstreamError."""
+        self._waiting_since = self._loop.time()
+        try:
+            piece = await self._reply.piece()
+        except wire.WireError as problem:
+            self._stop_timer()
+            raise self._failure(problem) from None
+        self._waiting_since = 0.0
+        if not piece:
+            self._stop_timer()
+        return piece
+
+    def _failure(self, problem: wire.WireError) -> BaseException:
+        return timed_out(self._timed_out) if self._timed_out else translated(problem)
+
+    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
+        """Set the limits of `piece`; a later call replaces them."""
+        self._name, self._at, self._idle_s = name, at, idle_s
+        look_at = at if idle_s is None else min(at, self._loop.time() + idle_s)
+        if self._timer is not None:
+            if self._timer.when() <= look_at:
+                return  # it looks early enough, and goes by the limits that it finds then
+            self._timer.cancel()
+        self._timer = self._loop.call_at(look_at, self._check)
+
+    def close(self) -> None:
+        """Drop the connection, unless the answer has arrived to its end."""
+        self._stop_timer()
+        self._reply.close()
+
+    async def finish(self) -> None:
+        """Read to the end within a second, or drop the connection."""
+        self._stop_timer()
+        if self._reply.whole:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._reply.read()
+        except (TimeoutError, wire.WireError):
+            self._reply.close()
+
+    def _check(self) -> None:
+        """Fire, or look again when the present wait could have become too long."""
+        now = self._loop.time()
+        # Not waiting means that the client is the slow one: that is not the vendor's silence.
+        waited_s = now - self._waiting_since if self._waiting_since else 0.0
+        self._timer = None
+        if now >= self._at:
+            self._timed_out = self._name
+        elif self._idle_s is not None and waited_s >= self._idle_s:
+            self._timed_out = "idle"
+        else:
+            remaining_s = self._at - now if self._idle_s is None else self._idle_s - waited_s
+            self._timer = self._loop.call_at(min(self._at, now + remaining_s) + 0.001, self._check)
+            return
+        self._reply.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class UploadedResponse(HttpResponse):
+    """An answer that may have come before the end of what is sent: its own end is the end of both."""
+
+    __slots__ = ("_upload",)
+
+    def __init__(self, reply: Reply, upload: Upload) -> None:
+        """Take over both."""
+        super().__init__(reply)
+        self._upload = upload
+
+    def _stop_timer(self) -> None:
+        super()._stop_timer()
+        self._upload.end()
+
+    def _failure(self, problem: wire.WireError) -> BaseException:
+        told = self._upload.problem
+        if told is None or self._timed_out:
+            return super()._failure(problem)
+        return translated(told) if isinstance(told, wire.WireError) else told
+
+
+class DemoResponse:
+    """The demo vendor's answer: waits where a network would."""
+
+    def __init__(self, reply: demo.DemoReply) -> None:
+        """Take over the reply."""
+        self.status = reply.status
+        self.headers: Mapping[str, str] = {"content-type": reply.content_type}
+        self._pieces = reply.pieces
+        self.over = True  # there is no connection
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+        pieces = []
+        while piece := await self.piece():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def piece(self) -> bytes:
+        """Return the next piece, after its pause."""
+        for pause_s, piece in self._pieces:
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            return piece
+        return b""
+
+    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
+        """The demo is never silent."""
+
+    def close(self) -> None:
+        """Nothing to drop."""
+
+    async def finish(self) -> None:
+        """Nothing is left."""
+
+
+def timed_out(name: str) -> UpstreamError:
+    """Return the error of a timeout: connect, first content, idle or total."""
+    return UpstreamError(
+        f"The {name} timeout fired.", owner=Owner.HEALTH, code="upstream_timeout", timeout=name
+    )
+
+
+def translated(problem: wire.WireError) -> UpstreamError:
+    """Return what a failure of the wire means."""
+    if isinstance(problem, wire.ConnectTimeout):
+        return timed_out("connect")
+    if isinstance(problem, wire.Silent):
+        return timed_out(str(problem))
+    message, code = "The connection was lost.", "upstream_reset"
+    if isinstance(problem, wire.Untrusted):
+        message, code = "The provider's certificate is not trusted, or TLS failed.", "upstream_connect"
+    elif isinstance(problem, wire.CannotConnect):
+        message, code = "The connection was refused or the host is unknown.", "upstream_connect"
+    elif isinstance(problem, wire.NoAddress):
+        message, code = f"The provider's row cannot be used: {problem}.", "upstream_connect"
+    elif isinstance(problem, wire.TooLarge):
+        message = f"The answer is larger than MAX_RESPONSE_BYTES ({problem.limit})."
+        code = "upstream_too_large"
+    elif isinstance(problem, wire.Garbled):
+        message, code = f"The answer broke off or is garbled: {problem}.", INVALID_RESPONSE
+    return UpstreamError(message, owner=Owner.HEALTH, code=code)
