@@ -3,22 +3,27 @@ r"""Watches a multipart form go by, and finds the one field that the gateway mus
 Bytes in, no bytes out: the form is sent on as it came, and only what a piece leaves undecided is kept.
 A part begins behind a delimiter, "\r\n--boundary" (RFC 2046, 5.1.1); headers end at an empty line. The
 result is the same for every split of the input. What another reader might take for something else (a
-second model, a bare line end among the headers) is refused: the vendor must not read another model than
-the one that was judged here.
+second model, a bare line end among the headers, a boundary within a line or behind the end, two boundaries)
+is refused: the vendor must not read another model than the one that was judged here.
 """
 
 import re
 from typing import NamedTuple
 
-from django.utils.http import parse_header_parameters
-
 from proxy.endpoints.reading import MAX_MODEL_LENGTH, model_of
 from proxy.errors import BadRequest
 
+MAX_PARTS = 1000
 MAX_PART_HEADERS = 16 * 1024
 MAX_BLANKS = 64  # RFC 2046 lets blanks stand behind a delimiter
 _MAX_VALUE = 4 * MAX_MODEL_LENGTH
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{1,200}")
+# Quoted where it has blanks, and none at its end (RFC 2046, 5.1.1).
+_BOUNDARY = re.compile(
+    r""";\s*boundary=(?:"([\w'()+,./:=? -]{0,199}[\w'()+,./:=?-])"|([\w'()+./:=?-]{1,200}))\s*(?=;|$)""",
+    re.IGNORECASE | re.ASCII,
+)
+_BOUNDARIES = re.compile(r";\s*boundary", re.IGNORECASE)
+_BLANKS = re.compile(rb"[ \t]*")
 _LINE_END = re.compile(rb"[\r\n\0]")
 _NAME = re.compile(rb';\s*name\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
 _ENCODED_NAME = re.compile(rb";\s*name\s*\*", re.IGNORECASE)
@@ -26,11 +31,10 @@ _ENCODED_NAME = re.compile(rb";\s*name\s*\*", re.IGNORECASE)
 
 def boundary_of(content_type: str) -> bytes:
     """Return the boundary that a multipart content type names. Raises BadRequest."""
-    _, parameters = parse_header_parameters(content_type)
-    boundary = parameters.get("boundary", "")
-    if not _BOUNDARY.fullmatch(boundary):
+    found = _BOUNDARY.search(content_type)
+    if found is None or len(_BOUNDARIES.findall(content_type)) != 1:
         raise _malformed("its content-type has no usable boundary")
-    return str(boundary).encode()
+    return (found[1] or found[2]).encode()
 
 
 class ModelField(NamedTuple):
@@ -44,86 +48,106 @@ class ModelField(NamedTuple):
 class FormScanner:
     """`model` is set once the field is complete, `over` once the form has ended."""
 
-    __slots__ = ("_at", "_delimiter", "_inside", "_tail", "model", "over")
+    __slots__ = ("_at", "_delimiter", "_inside", "_parts", "_read", "_tail", "model", "over")
 
     def __init__(self, boundary: bytes) -> None:
         """Start before the first delimiter, which may stand at the very beginning."""
         self.model: ModelField | None = None
         self.over = False
-        self._delimiter = b"\r\n--" + boundary
+        self._delimiter = b"--" + boundary
+        self._parts = 0
         self._tail = b"\r\n"
         self._at = -2  # where in the body the tail begins
+        self._read = 0  # how much of the tail is understood
         self._inside = self._passed
 
     def feed(self, piece: bytes) -> None:
         """Look at the next piece. Raises BadRequest."""
-        if self.over:
-            return
         self._tail += piece
         while self._inside():
             pass
+        self._tail = self._tail[self._read :]
+        self._at += self._read
+        self._read = 0
 
-    # Each of these looks at the tail, takes what it has understood, and says whether to go on.
+    # Each of these reads on in the tail, and says whether there is more to understand in it.
 
     def _passed(self) -> bool:
         """Inside a part that is none of our business, or before the first one."""
-        found = self._tail.find(self._delimiter)
-        if found < 0:
-            self._take(max(len(self._tail) - len(self._delimiter) + 1, 0))
+        found = self._tail.find(self._delimiter, self._read)
+        if found < 0:  # a line end and most of a delimiter may be here
+            self._read = max(len(self._tail) - len(self._delimiter) - 1, self._read)
             return False
-        self._take(found + len(self._delimiter))
+        self._check_line(found)
+        self._read = found + len(self._delimiter)
         self._inside = self._delimited
         return True
 
     def _delimited(self) -> bool:
         """Behind a delimiter: two dashes end the form, a line end begins a part."""
-        rest = self._tail.lstrip(b" \t")
-        blanks = len(self._tail) - len(rest)
-        if blanks > MAX_BLANKS:
+        blanks = _BLANKS.match(self._tail, self._read)
+        assert blanks is not None
+        behind = blanks.end()
+        if behind - self._read > MAX_BLANKS:
             raise _malformed("a delimiter's line is too long")
-        if len(rest) < 2:
+        sign = self._tail[behind : behind + 2]
+        if len(sign) < 2:
             return False
-        if rest[:2] == b"--" and not blanks:
+        if sign == b"--" and behind == self._read:
             self.over = True
-            self._tail = b""
-            return False
-        if rest[:2] != b"\r\n":
+            self._inside = self._behind
+        elif sign == b"\r\n":
+            self._parts += 1
+            if self._parts > MAX_PARTS:
+                raise _malformed(f"it has more than {MAX_PARTS} parts")
+            self._inside = self._headers
+        else:
             raise _malformed("something stands behind a delimiter")
-        self._take(blanks)
-        self._inside = self._headers
+        self._read = behind
         return True
 
     def _headers(self) -> bool:
-        end = self._tail.find(b"\r\n\r\n")
-        if end > MAX_PART_HEADERS or (end < 0 and len(self._tail) > MAX_PART_HEADERS + 3):
+        end = self._tail.find(b"\r\n\r\n", self._read)
+        size = (len(self._tail) - 3 if end < 0 else end) - self._read
+        if size > MAX_PART_HEADERS:
             raise _malformed("a part's headers are too large")
         if end < 0:
             return False
-        is_model = _field_of(self._tail[:end]) == b"model"
+        is_model = _field_of(self._tail[self._read : end]) == b"model"
         if is_model and self.model is not None:
             raise BadRequest("The field 'model' stands in the form twice.", param="model")
-        self._take(end + 2)  # the line end stays: it may be the beginning of a delimiter
+        self._read = end + 2  # the line end stays: it may be the beginning of a delimiter
         self._inside = self._value if is_model else self._passed
         return True
 
     def _value(self) -> bool:
-        found = self._tail.find(self._delimiter)
-        if found > _MAX_VALUE or (found < 0 and len(self._tail) > _MAX_VALUE + len(self._delimiter)):
+        found = self._tail.find(self._delimiter, self._read)
+        size = (len(self._tail) - len(self._delimiter) if found < 0 else found) - 2 - self._read
+        if size > _MAX_VALUE:
             raise BadRequest(f"'model' must have at most {MAX_MODEL_LENGTH} characters.", param="model")
         if found < 0:
             return False
-        start = min(2, found)
+        self._check_line(found)
+        start, end = self._read + 2, found - 2
         try:
-            text = self._tail[start:found].decode() if found else ""
+            text = self._tail[start:end].decode()
         except UnicodeDecodeError:
             raise BadRequest("'model' is not UTF-8.", param="model") from None
-        self.model = ModelField(model_of({"model": text}), self._at + start, self._at + found)
+        self.model = ModelField(model_of({"model": text}), self._at + start, self._at + end)
+        self._read = end  # the delimiter's own line end, or what stands in its place
         self._inside = self._passed
         return True
 
-    def _take(self, count: int) -> None:
-        self._tail = self._tail[count:]
-        self._at += count
+    def _check_line(self, found: int) -> None:
+        if self._tail[found - 2 : found] != b"\r\n":
+            raise _malformed("its boundary stands within a line")
+
+    def _behind(self) -> bool:
+        """Behind the end, where some would go on reading parts."""
+        if self._tail.find(self._delimiter, self._read) >= 0:
+            raise _malformed("its boundary stands behind its end")
+        self._read = max(len(self._tail) - len(self._delimiter) + 1, self._read)
+        return False
 
 
 def _field_of(headers: bytes) -> bytes:

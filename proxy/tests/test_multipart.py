@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
-from proxy.multipart import MAX_BLANKS, MAX_PART_HEADERS, FormScanner, boundary_of
+from proxy.multipart import MAX_BLANKS, MAX_PART_HEADERS, MAX_PARTS, FormScanner, boundary_of
 
 BOUNDARY = b"xyz-1"
 
@@ -84,8 +84,16 @@ def test_it_reads_the_name_of_a_field(disposition, found):
 
 
 def test_it_skips_what_stands_before_and_behind():
-    form = b"preamble\r\n" + part(b"model", b"m") + END + part(b"model", b"other")
+    form = b"preamble\r\n" + part(b"model", b"m") + END + b"\r\n--xyz\r\nepilogue" * 100
     assert scanned(form).model.name == "m"
+    assert len(scanned(form)._tail) < 64
+
+
+def test_it_reads_many_parts_in_linear_time():
+    form = part(b"x") * MAX_PARTS + END
+    assert scanned(form).over
+    with pytest.raises(BadRequest, match="more than 1000 parts"):
+        scanned(part(b"x") + form)
 
 
 def test_it_allows_blanks_behind_a_delimiter():
@@ -115,6 +123,13 @@ def test_it_allows_blanks_behind_a_delimiter():
         (part(b"", b"a", disposition=b'form-data;\r\n name="model"') + END, "folded"),
         (b"--" + BOUNDARY + b"\r\n\r\nvalue\r\n" + END, "plainly"),
         (b"--" + BOUNDARY + b"x\r\n", "behind a delimiter"),
+        (part(b"model", b"m") + END + part(b"model", b"other"), "behind its end"),
+        (part(b"model", b"m") + END[:-2] + END, "behind its end"),
+        (part(b"model", b"m") + END.replace(b"--\r\n", b"----xyz-1"), "behind its end"),
+        (b"x" + part(b"model", b"other") + part(b"model", b"m") + END, "within a line"),
+        (b"\n" + part(b"model", b"other") + part(b"model", b"m") + END, "within a line"),
+        (part(b"x", b"a")[:-2] + b"\n" + part(b"model", b"other") + END, "within a line"),
+        (part(b"model", b"a")[:-2] + b"\n" + part(b"x", b"other") + END, "within a line"),
         (b"--" + BOUNDARY + b" " * (MAX_BLANKS + 1), "too long"),
         (b"--" + BOUNDARY + b"\r\nX: " + b"y" * MAX_PART_HEADERS, "too large"),
     ],
@@ -160,6 +175,7 @@ def test_any_bytes_have_one_outcome_for_every_split(data):
     [
         ("multipart/form-data; boundary=abc", b"abc"),
         ('multipart/form-data; charset=utf-8; Boundary="a b+c"', b"a b+c"),
+        ("multipart/form-data;boundary====a_1'== ; charset=x", b"===a_1'=="),
     ],
 )
 def test_it_reads_the_boundary(content_type, boundary):
@@ -168,7 +184,17 @@ def test_it_reads_the_boundary(content_type, boundary):
 
 @pytest.mark.parametrize(
     "content_type",
-    ["multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary="\u00e9"'],
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        'multipart/form-data; boundary="\u00e9"',
+        "multipart/form-data; boundary=a b",
+        'multipart/form-data; boundary="a "',
+        'multipart/form-data; boundary="a',
+        "multipart/form-data; boundary=a; boundary=b",
+        "multipart/form-data; boundary=a; boundary*=utf-8''b",
+        "multipart/form-data; boundary=" + "a" * 201,
+    ],
 )
 def test_it_refuses_a_form_without_a_usable_one(content_type):
     with pytest.raises(BadRequest, match="boundary"):
