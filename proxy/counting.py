@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from providers.canonical import parts_in
+from providers.dialects.params import written
 from providers.usage import BYTES_PER_TOKEN, tokens_in
 
 # Anthropic: width x height / 750, at most about 1,600 after scaling.
@@ -20,12 +21,15 @@ _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
 
 
 def tokens_of(body: Mapping[str, Any]) -> int:
-    """Return about how many tokens the prompt has: texts by their bytes, anything else as an image."""
+    """Return about how many tokens the prompt has: texts by their bytes, anything else as an image.
+
+    Raises UnsupportedParameter.
+    """
     messages = body.get("messages") or ()
     count = sum(_tokens_of_message(message) for message in messages)
     for name in ("tools", "response_format"):
         if body.get(name):
-            count += tokens_in(len(orjson.dumps(body[name])))
+            count += tokens_in(len(written({name: body[name]})))
     return count
 
 

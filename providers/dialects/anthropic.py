@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from providers.call import Call
 from providers.dialects.anthropic_answer import canonical_answer, stop_of, usage_of
 from providers.dialects.anthropic_errors import error_inside, read_error
@@ -21,7 +19,7 @@ from providers.dialects.anthropic_stream import AnthropicStream
 from providers.dialects.base import StreamDecoder
 from providers.dialects.openai_quirks import path_for
 from providers.dialects.openai_shapes import broken, parsed_object
-from providers.dialects.params import canonical
+from providers.dialects.params import canonical, written
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer
 from providers.upstream import Upstream, UpstreamRequest
@@ -73,13 +71,13 @@ class Anthropic:
         native = call.wire in _PATHS
         if not native:
             request, dropped = request_of(canonical(call, upstream), upstream, stream=call.stream)
-            body = orjson.dumps(request)
+            body = written(request)
         else:
             sent, dropped = without_foreign_thoughts(call.sent, call.raw, upstream.model)
             if sent is call.sent and call.verbatim and sent.get("model") == upstream.model:
                 body = call.raw
             else:
-                body = orjson.dumps({**sent, "model": upstream.model})
+                body = written({**sent, "model": upstream.model})
         version, beta = (
             call.headers.get("anthropic-version") or VERSION,
             call.headers.get("anthropic-beta") or "",

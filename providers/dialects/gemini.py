@@ -7,10 +7,7 @@ The base URL may be the host alone ("https://generativelanguage.googleapis.com")
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
-
-import orjson
 
 from providers.call import Call
 from providers.dialects import gemini_embeddings, gemini_request
@@ -19,10 +16,10 @@ from providers.dialects.gemini_answer import answer_of
 from providers.dialects.gemini_errors import error_in_body, read_error
 from providers.dialects.gemini_stream import GeminiStream
 from providers.dialects.openai_shapes import broken, parsed_object
-from providers.dialects.params import canonical, dropped
+from providers.dialects.params import canonical, dropped, written
 from providers.dialects.toolcalls import at_most_one
 from providers.dialects.translated import expected_shape
-from providers.errors import UnsupportedParameter, UpstreamError
+from providers.errors import UpstreamError
 from providers.events import Answer
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import EMBEDDINGS
@@ -77,7 +74,7 @@ class Gemini:
             method = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
         return UpstreamRequest(
             path=f"{_path_of(model, base_url)}:{method}",
-            body=_written(request),
+            body=written(request),
             headers=_JSON,
             dropped_params=left_out,
         )
@@ -110,12 +107,3 @@ def _path_of(model: str, base_url: str) -> str:
     place, _, name = _resource(model).partition("/")
     versioned = _VERSIONED.search(base_url) or _VERTEX.search(base_url)
     return f"{'' if versioned else '/v1beta'}/{place}/{quote(name, safe='')}"
-
-
-def _written(request: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(request)
-    except orjson.JSONEncodeError:  # a tool's arguments or result, taken apart, go deeper than the body did
-        raise UnsupportedParameter(
-            "messages", "'messages' hold JSON that is nested too deeply.", code="invalid_value"
-        ) from None

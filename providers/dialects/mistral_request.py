@@ -8,14 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from providers.call import Call
 from providers.canonical import text_in
 from providers.dialects.conversation import choice_in, chosen_name, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.mistral_messages import messages_of
-from providers.dialects.params import DETAIL, STRICT, canonical, dropped, invalid, unsupported
+from providers.dialects.params import DETAIL, STRICT, canonical, dropped, invalid, unsupported, written
 from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS
@@ -98,7 +96,7 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
         _put(sent, "tool_choice", _choice(choice, upstream))
     if call.stream:
         sent["stream"] = True
-    return UpstreamRequest("/chat/completions", orjson.dumps(sent), _JSON, left_out)
+    return UpstreamRequest("/chat/completions", written(sent), _JSON, left_out)
 
 
 def _think(sent: dict[str, Any], body: Mapping[str, Any], model: str) -> tuple[str, ...]:
@@ -138,7 +136,7 @@ def fim_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     _put(sent, "random_seed", body.get("seed"))
     if call.stream:
         sent["stream"] = True
-    return UpstreamRequest("/fim/completions", orjson.dumps(sent), _JSON, left_out)
+    return UpstreamRequest("/fim/completions", written(sent), _JSON, left_out)
 
 
 def embeddings_request(call: Call, upstream: Upstream) -> UpstreamRequest:
@@ -152,7 +150,7 @@ def embeddings_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     _put(sent, "metadata", body.get("metadata"))
     wanted = body.get("dimensions")
     _put(sent, "output_dimension", body.get("output_dimension") if wanted is None else wanted)
-    return UpstreamRequest("/embeddings", orjson.dumps(sent), _JSON, left_out)
+    return UpstreamRequest("/embeddings", written(sent), _JSON, left_out)
 
 
 def _choice(choice: Any, upstream: Upstream) -> Any:

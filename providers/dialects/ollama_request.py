@@ -7,13 +7,11 @@ model's own (its Modelfile). https://docs.ollama.com/api
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from providers.call import Call
 from providers.dialects.conversation import choice_in, output_limit, tools_in
 from providers.dialects.embedding_texts import check_encoding, texts_to_embed
 from providers.dialects.ollama_messages import messages_of
-from providers.dialects.params import HINTS, canonical, dropped, invalid, is_default, unsupported
+from providers.dialects.params import HINTS, canonical, dropped, invalid, is_default, unsupported, written
 from providers.dialects.reasoning import budget_asked
 from providers.upstream import Upstream, UpstreamRequest
 from providers.wires import COMPLETIONS
@@ -72,7 +70,7 @@ def chat_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     for name in ("logprobs", "top_logprobs"):
         if body.get(name):
             sent[name] = body[name]
-    return UpstreamRequest("/api/chat", orjson.dumps(sent), _JSON, left_out)
+    return UpstreamRequest("/api/chat", written(sent), _JSON, left_out)
 
 
 def completes(call: Call) -> bool:
@@ -100,7 +98,7 @@ def generate_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     for name in ("suffix", "raw"):
         if body.get(name):
             sent[name] = body[name]
-    return UpstreamRequest("/api/generate", orjson.dumps(sent), _JSON, left_out)
+    return UpstreamRequest("/api/generate", written(sent), _JSON, left_out)
 
 
 def embed_request(call: Call, upstream: Upstream) -> UpstreamRequest:
@@ -112,7 +110,7 @@ def embed_request(call: Call, upstream: Upstream) -> UpstreamRequest:
     for name in ("dimensions", "keep_alive", "options", "truncate"):
         if body.get(name) is not None:
             sent[name] = body[name]
-    return UpstreamRequest("/api/embed", orjson.dumps(sent), _JSON, left_out)
+    return UpstreamRequest("/api/embed", written(sent), _JSON, left_out)
 
 
 def _settings(body: Mapping[str, Any]) -> dict[str, Any]:

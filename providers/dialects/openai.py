@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from providers import usage as usages
 from providers.call import Call
 from providers.carried import without_carried
@@ -26,7 +24,7 @@ from providers.dialects.openai_shapes import (
     parsed_object,
     text_choices,
 )
-from providers.dialects.params import canonical
+from providers.dialects.params import canonical, written
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent
 from providers.sse import EventSplitter, data_of
@@ -102,7 +100,7 @@ class OpenAI:
         verbatim = native and call.verbatim and body is source and not changes
         return UpstreamRequest(
             path=path_for(_PATHS[wire], upstream),
-            body=call.raw if verbatim else orjson.dumps({**body, **changes}),
+            body=call.raw if verbatim else written({**body, **changes}),
             headers=_JSON,
             dropped_params=(*left_out, *dropped),
             wire=wire,

@@ -6,6 +6,8 @@ Never an error: what does not shape the answer, and a parameter that asks for wh
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from providers.call import Call
 from providers.errors import UnsupportedParameter
 from providers.upstream import Upstream
@@ -98,6 +100,16 @@ def unsupported(param: str, upstream: Upstream, why: str = "") -> UnsupportedPar
     """Return the refusal of a parameter that `upstream` cannot express; `why` adds a sentence."""
     message = f"Provider {upstream.account.name!r} ({upstream.account.dialect}) does not support {param!r}."
     return UnsupportedParameter(param, f"{message} {why}".rstrip())
+
+
+def written(request: Mapping[str, Any]) -> bytes:
+    """Return a request's body. Raises UnsupportedParameter for one that is nested too deeply."""
+    try:
+        return orjson.dumps(request)
+    except orjson.JSONEncodeError:  # what is taken apart or wrapped goes deeper than the client's body did
+        raise UnsupportedParameter(
+            "messages", "'messages' or 'tools' hold JSON that is nested too deeply.", code="invalid_value"
+        ) from None
 
 
 def _hints_inside(body: Mapping[str, Any]) -> Iterator[str]:

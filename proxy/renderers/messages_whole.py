@@ -92,8 +92,17 @@ def _input_of(arguments: Any) -> dict[str, Any]:
         value = orjson.loads(arguments)
     except (orjson.JSONDecodeError, TypeError):
         value = None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and _can_be_written(value):
         return value
     # An answer cut off, or a model's mistake. Anthropic wants such input back in this form:
     # https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming
     return {"INVALID_JSON": arguments}
+
+
+def _can_be_written(value: Mapping[str, Any]) -> bool:
+    """Is it nested no deeper than JSON may be here? More can be read than written."""
+    try:
+        orjson.dumps({"content": [{"input": value}]})
+    except orjson.JSONEncodeError:
+        return False
+    return True

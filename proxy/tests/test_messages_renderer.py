@@ -515,8 +515,8 @@ def test_it_writes_what_a_stream_was_assembled_to():
     assert whole(body)["content"] == [thought("hm", "s"), {"type": "text", "text": "Yes."}]
 
 
-@pytest.mark.parametrize("arguments", ['{"x": ', "[1]", '"text"', "none"])
-def test_it_wraps_arguments_that_are_no_object(arguments):
+@pytest.mark.parametrize("arguments", ['{"x": ', "[1]", '"text"', "none", '{"x":' * 300 + "1" + "}" * 300])
+def test_it_wraps_arguments_that_are_no_object_it_could_write(arguments):
     call = {"id": "a", "function": {"name": "f", "arguments": arguments}}
     (block,) = whole({"choices": [{"message": {"tool_calls": [call]}}]})["content"]
     assert block["input"] == {"INVALID_JSON": arguments}
