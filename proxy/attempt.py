@@ -13,12 +13,14 @@ import orjson
 from providers.call import Call
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect, StreamDecoder
+from providers.dialects.openai_shapes import broken
 from providers.dialects.params import canonical, extras_of
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
 from providers.usage import Usage
 from providers.wires import COUNT_TOKENS
+from proxy.cache import BrokenEntry
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
 from proxy.deadline import Deadline
@@ -28,6 +30,8 @@ from proxy.exchange import Exchange
 from proxy.replay import streamed
 from proxy.transport import Transport
 from proxy.vendor_response import Response
+
+MAX_NAMES, MAX_NAME = 50, 100
 
 
 @dataclass(slots=True)
@@ -123,7 +127,7 @@ class Attempting:
         if request.wire != self.call.wire:
             dropped += extras_of(self.call)
         if dropped:
-            self.headers["x-gateway-dropped-params"] = ", ".join(dropped)
+            self.headers["x-gateway-dropped-params"] = _listed(dropped)
         return dialect, request, self.exchange.open_attempt(upstream)
 
     async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:
@@ -148,7 +152,10 @@ class Attempting:
         if response.headers.get("content-type", "").startswith("application/json"):
             # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
             answer = dialect.decode(await response.read(), call)
-            return OpenStream(streamed(answer, call), response, None)
+            try:
+                return OpenStream(streamed(answer, call), response, None)
+            except BrokenEntry:
+                raise broken("its fields have the wrong shape") from None
         decoder, seen = dialect.stream(call), list[Event]()
         while piece := await response.piece():
             seen += decoder.feed(piece)
@@ -172,8 +179,14 @@ def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Return names for a header. They are the client's own: any text, of any length."""
+    plain = [name for name in names if name.isascii() and name.isprintable() and len(name) <= MAX_NAME]
+    return ", ".join(plain[:MAX_NAMES])
+
+
 def refused(problem: UnsupportedParameter, call: Call | None = None) -> Inexpressible:
-    """Return what the caller is told of it when no other vendor can say it either, in the words of its `call`."""
+    """Return what the caller is told of it when no other vendor can say it, in its own words."""
     if call is None:
         return Inexpressible(problem.message, param=problem.param, code=problem.code)
     name = client_name(call, problem.param)

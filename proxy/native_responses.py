@@ -1,6 +1,6 @@
 """Between a stream of OpenAI's Responses and a whole response, as the vendor itself said them. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -35,15 +35,22 @@ class ResponsesForm:
         output = response.get("output")
         if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
             raise BrokenEntry
-        writer = EventWriter()
-        begun = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
-        writer.write("response.created", response=begun)
-        writer.write("response.in_progress", response=begun)
-        for index, item in enumerate(output):
-            _write_item(writer, index, item)
-        status = "incomplete" if response.get("status") == "incomplete" else "completed"
-        writer.write(f"response.{status}", response=response)
-        return writer.taken()
+        try:
+            return _written(response, output)
+        except orjson.JSONEncodeError:  # nested too deeply
+            raise BrokenEntry from None
+
+
+def _written(response: Mapping[str, Any], output: Sequence[Mapping[str, Any]]) -> bytes:
+    writer = EventWriter()
+    begun = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    writer.write("response.created", response=begun)
+    writer.write("response.in_progress", response=begun)
+    for index, item in enumerate(output):
+        _write_item(writer, index, item)
+    status = "incomplete" if response.get("status") == "incomplete" else "completed"
+    writer.write(f"response.{status}", response=response)
+    return writer.taken()
 
 
 def _write_item(writer: EventWriter, index: int, item: Mapping[str, Any]) -> None:

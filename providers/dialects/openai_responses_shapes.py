@@ -44,7 +44,7 @@ def finish_reasons_of(response: Mapping[str, Any]) -> Sequence[str]:
         return (_INCOMPLETE.get(str(reason), LENGTH),)
     if status != "completed":
         return (str(status),)
-    calls = any(item.get("type") in _CALLS for item in _objects(response.get("output")))
+    calls = any(str(item.get("type")) in _CALLS for item in _objects(response.get("output")))
     return (TOOL_CALLS if calls else STOP,)
 
 

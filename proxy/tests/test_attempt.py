@@ -257,28 +257,36 @@ async def test_it_forgets_the_limits_of_a_vendor_that_failed():
 class Picky:
     """A dialect that cannot say everything."""
 
-    def __init__(self, *, drops):
+    def __init__(self, *, drops=()):
         self._drops = drops
 
     def encode(self, *_):
         if not self._drops:
             raise UnsupportedParameter("logit_bias", "acme has no logit_bias")
-        return UpstreamRequest("/x", b"{}", {}, dropped_params=("logit_bias", "n"))
+        return UpstreamRequest("/x", b"{}", {}, dropped_params=self._drops)
 
     def __getattr__(self, name):
         return getattr(DIALECTS["openai"], name)
 
 
-async def test_it_says_what_was_dropped(monkeypatch):
-    monkeypatch.setattr("proxy.attempt.DIALECTS", {"openai": Picky(drops=True)})
+@pytest.mark.parametrize(
+    ("drops", "told"),
+    [
+        (("logit_bias", "n"), "logit_bias, n"),
+        (("a\r\nset-cookie: x", "n", "\0", "é", "x" * 101), "n"),
+        (tuple("x" * 100), ", ".join("x" * 50)),
+    ],
+)
+async def test_it_says_what_was_dropped(monkeypatch, drops, told):
+    monkeypatch.setattr("proxy.attempt.DIALECTS", {"openai": Picky(drops=drops)})
     trying = Trying(says(), call=make_call())
     await trying.answer(UPSTREAM)
-    assert trying.headers == {"x-gateway-dropped-params": "logit_bias, n"}
+    assert trying.headers == {"x-gateway-dropped-params": told}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_it_refuses_a_call_that_the_dialect_cannot_express(monkeypatch, stream):
-    monkeypatch.setattr("proxy.attempt.DIALECTS", {"openai": Picky(drops=False)})
+    monkeypatch.setattr("proxy.attempt.DIALECTS", {"openai": Picky()})
     trying = Trying(says(), call=make_call(stream=stream))
     with pytest.raises(BadRequest, match="no logit_bias") as raised:
         await (trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM))
