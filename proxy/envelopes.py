@@ -1,4 +1,4 @@
-"""How an error is written on each path: OpenAI's envelope, or Anthropic's on its own paths."""
+"""How an error is written: in OpenAI's envelope, or in Anthropic's for its clients."""
 
 from typing import Any
 
@@ -32,9 +32,9 @@ def speaks_anthropic(path: str) -> bool:
     return path == MESSAGES_PATH or path.startswith(f"{MESSAGES_PATH}/")
 
 
-def envelope_at(path: str, error: GatewayError, request_id: str) -> bytes:
-    """Return the body of an error, as the clients of `path` read it."""
-    return orjson.dumps(anthropic_envelope(error, request_id)) if speaks_anthropic(path) else error.body()
+def enveloped(error: GatewayError, request_id: str, *, anthropic: bool) -> bytes:
+    """Return the body of an error in one of the two envelopes."""
+    return orjson.dumps(anthropic_envelope(error, request_id)) if anthropic else error.body()
 
 
 def anthropic_envelope(error: GatewayError, request_id: str) -> dict[str, Any]:

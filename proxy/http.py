@@ -6,13 +6,14 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
-from proxy.envelopes import envelope_at, speaks_anthropic
+from proxy.envelopes import enveloped, speaks_anthropic
 from proxy.errors import GatewayError
 from proxy.incoming import Incoming
 from proxy.renderers import STREAM_CONTENT_TYPE
 
 MAX_REQUEST_ID = 128
 ANTHROPIC_REQUEST_ID = "request-id"
+_MODELS_PATH = "/v1/models"
 
 
 # A header as it goes over the wire: lower-case name, value.
@@ -153,16 +154,24 @@ def echoed(sent: bytes) -> str:
     return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""
 
 
+def is_anthropic(request: LaneRequest) -> bool:
+    """Does the client read Anthropic's format? Its SDKs ask for models under the path that OpenAI's do."""
+    return speaks_anthropic(request.path) or (
+        request.path.startswith(_MODELS_PATH) and b"anthropic-version" in request.wire
+    )
+
+
 def error_response(request: LaneRequest, error: GatewayError) -> HttpResponse:
-    """Return an error in the envelope of the request's path."""
+    """Return an error in the envelope that the client reads."""
     headers = error.headers
     if "x-request-id" not in headers and request_id_of(request):
         headers = {**headers, "x-request-id": request_id_of(request)}
     request_id = headers.get("x-request-id", "")
-    if request_id and speaks_anthropic(request.path):
+    anthropic = is_anthropic(request)
+    if request_id and anthropic:
         headers = {**headers, ANTHROPIC_REQUEST_ID: request_id}
     return HttpResponse(
-        envelope_at(request.path, error, request_id),
+        enveloped(error, request_id, anthropic=anthropic),
         status=error.status,
         headers=headers,
         content_type="application/json",

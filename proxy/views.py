@@ -15,7 +15,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import HttpResponse, HttpResponseBase
 
 from proxy import health as state
-from proxy import renderers
+from proxy import model_list, renderers
 from proxy.endpoints import (
     ANTHROPIC_MESSAGES,
     CHAT_COMPLETIONS,
@@ -28,10 +28,10 @@ from proxy.endpoints import (
 )
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
-from proxy.http import LaneRequest, error_response, named_as_anthropic, request_id_of
+from proxy.http import LaneRequest, error_response, is_anthropic, named_as_anthropic, request_id_of
 from proxy.lifecycle import gateway
 from proxy.metrics import exposition
-from proxy.snapshot import ServedModel, Snapshot
+from proxy.snapshot import ServedModel
 
 log = structlog.get_logger()
 
@@ -132,25 +132,14 @@ async def simple_stream(request: LaneRequest) -> HttpResponseBase:
 @endpoint("GET")
 async def models(request: LaneRequest) -> HttpResponseBase:
     """`GET /v1/models`: what the key may use."""
-    served = await _visible_models(request)
-    return _json({"object": "list", "data": [_model(each) for each in served]})
+    return _json(model_list.listed(await _usable_models(request), anthropic=is_anthropic(request)))
 
 
 @endpoint("GET")
 async def model(request: LaneRequest, name: str) -> HttpResponseBase:
     """`GET /v1/models/{id}`: by its prefixed id, or by the vendor's own name."""
-    served = await _visible_models(request)
-    for each in served:
-        if each.id == name:
-            return _json(_model(each))
-    for each in served:
-        if each.name == name:
-            return _json(_model(each))
-    raise NotFound(
-        f"The model {name!r} does not exist here, or this key may not use it.",
-        code="model_not_found",
-        param="model",
-    )
+    found = model_list.named(await _usable_models(request), name)
+    return _json(model_list.described(found, anthropic=is_anthropic(request)))
 
 
 @endpoint("GET")
@@ -202,26 +191,10 @@ async def _simple(request: LaneRequest, message: str, *, stream: bool) -> HttpRe
     )
 
 
-async def _visible_models(request: LaneRequest) -> list[ServedModel]:
+async def _usable_models(request: LaneRequest) -> list[ServedModel]:
     running = gateway()
     snapshot = running.snapshot or await running.current()
-    caller = await running.caller(request, snapshot)
-    return [each for each in _all_models(snapshot) if caller.may_use(each.id, each.name)]
-
-
-def _all_models(snapshot: Snapshot) -> list[ServedModel]:
-    """Return the providers' models and the names that exact routes make up."""
-    routed = [
-        ServedModel(id=name, name=name, created=0, owned_by="gateway")
-        for name, route in snapshot.exact_routes.items()
-        if route.targets
-    ]
-    known = {each.id for each in routed}
-    return routed + [each for each in snapshot.models if each.id not in known]
-
-
-def _model(served: ServedModel) -> dict[str, Any]:
-    return {"id": served.id, "object": "model", "created": served.created, "owned_by": served.owned_by}
+    return model_list.usable(snapshot, await running.caller(request, snapshot))
 
 
 def _not_allowed(request: LaneRequest, methods: tuple[str, ...]) -> GatewayError:

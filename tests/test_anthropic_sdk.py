@@ -74,6 +74,17 @@ def test_it_takes_the_key_as_a_bearer_token(wired_gateway: Gateway) -> None:
         assert say(bearer, "demo/echo").content[0].text == "Hello there"
 
 
+def test_it_lists_models(client: Anthropic, wired_gateway: Gateway) -> None:
+    listed = list(client.models.list(limit=1000))
+    assert "demo/echo" in [each.id for each in listed]
+    assert {each.type for each in listed} == {"model"}
+    assert client.models.retrieve("demo/echo").display_name == "echo"
+    with pytest.raises(anthropic.NotFoundError, match="does not exist here"):
+        client.models.retrieve("absent")
+    with client_with(wired_gateway, "nobody") as stranger, pytest.raises(anthropic.AuthenticationError):
+        stranger.models.list()
+
+
 def test_it_streams_events(client: Anthropic) -> None:
     events = list(say(client, "replay/synthetic~text=one%20two~prompt=9~tokens=2", stream=True))
     assert [event.type for event in events[:2]] == ["message_start", "content_block_start"]

@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from proxy.envelopes import anthropic_envelope, envelope_at, speaks_anthropic
+from proxy.envelopes import anthropic_envelope, enveloped, speaks_anthropic
 from proxy.errors import BadRequest, GatewayError, NotFound, RateLimited, Unauthenticated, Unavailable
 
 
@@ -19,13 +19,14 @@ from proxy.errors import BadRequest, GatewayError, NotFound, RateLimited, Unauth
 )
 def test_it_writes_errors_as_the_clients_of_a_path_read_them(path, anthropic):
     assert speaks_anthropic(path) is anthropic
-    body = orjson.loads(envelope_at(path, NotFound("No.", param="model", code="gone"), "req-1"))
+    error = NotFound("No.", param="model", code="gone")
+    body = orjson.loads(enveloped(error, "req-1", anthropic=anthropic))
     if anthropic:
-        error = {"type": "not_found_error", "message": "No."}
-        assert body == {"type": "error", "error": error, "request_id": "req-1"}
+        told = {"type": "not_found_error", "message": "No."}
+        assert body == {"type": "error", "error": told, "request_id": "req-1"}
     else:
-        error = {"message": "No.", "type": "not_found_error", "param": "model", "code": "gone"}
-        assert body == {"error": error}
+        told = {"message": "No.", "type": "not_found_error", "param": "model", "code": "gone"}
+        assert body == {"error": told}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from keys.caller import Caller
 from providers.tests.samples import TEXT_STREAM
 from proxy import exchange
 from proxy.asgi import lane
+from proxy.model_list import described
+from proxy.snapshot import ServedModel
 from proxy.tests.fakes import (
     SECRET,
     Client,
@@ -160,6 +162,7 @@ def listing(callers):
         (("gpt-4o*",), ["openai/gpt-4o"]),
         (("fast",), ["fast"]),
         (("vllm/llama",), ["vllm/llama"]),
+        (("org/*",), ["vllm/org/llama-2"]),
         (("nothing",), []),
     ],
 )
@@ -177,6 +180,53 @@ async def test_it_describes_a_model_as_openai_does(serving):
         assert (await ask("GET", f"/v1/models/{name}", **KEY)).json == expected
     assert (await ask("GET", "/v1/models/org/llama-2", **KEY)).json["id"] == "vllm/org/llama-2"
     assert (await ask("GET", "/v1/models/fast", **KEY)).json["owned_by"] == "gateway"
+
+
+VERSION = {"anthropic_version": "2023-06-01", "x_api_key": SECRET}
+FAST = {
+    "type": "model",
+    "id": "fast",
+    "display_name": "fast",
+    "created_at": "1970-01-01T00:00:00Z",
+    "lifecycle": "active",
+}
+
+
+async def test_it_lists_models_as_anthropic_does_for_its_clients(serving):
+    serving(snapshot=listing, caller=Caller(1, 2, "ci", "test", allowed=("fast", "gpt-4o")))
+    answer = (await ask("GET", "/v1/models", **VERSION)).json
+    assert (answer["has_more"], answer["first_id"], answer["last_id"]) == (False, "fast", "openai/gpt-4o")
+    assert answer["data"] == [
+        FAST,
+        {**FAST, "id": "openai/gpt-4o", "display_name": "gpt-4o", "created_at": "1970-01-01T00:00:07Z"},
+    ]
+    assert (await ask("GET", "/v1/models/fast", **VERSION)).json == FAST
+
+
+async def test_it_lists_nothing_as_anthropic_does(serving):
+    serving(snapshot=listing, caller=Caller(1, 2, "ci", "test", allowed=("nothing",)))
+    answer = (await ask("GET", "/v1/models", **VERSION)).json
+    assert answer == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+
+
+def test_it_takes_no_moment_that_there_is_not():
+    served = ServedModel(id="a/m", name="m", created=1_700_000_000_000_000, owned_by="a")
+    assert described(served, anthropic=True)["created_at"] == "1970-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "status", "kind"),
+    [
+        ("GET /v1/models/nothing", VERSION, 404, "not_found_error"),
+        ("POST /v1/models", VERSION, 405, "invalid_request_error"),
+        ("GET /v1/models", {"anthropic_version": "2023-06-01"}, 401, "authentication_error"),
+    ],
+)
+async def test_it_refuses_as_anthropic_does(serving, asked, headers, *, status, kind):
+    serving(snapshot=listing)
+    answer = await ask(*asked.split(), x_request_id="mine", **headers)
+    assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (status, "error", kind)
+    assert answer.headers["request-id"] == answer.json["request_id"] == "mine"
 
 
 @pytest.mark.parametrize("allowed", [(), ("vllm/*",)])

@@ -1,0 +1,81 @@
+"""`/v1/models`: the models that a key may use, as OpenAI's SDKs read them, or as Anthropic's do."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from keys.caller import Caller
+from proxy.errors import NotFound
+from proxy.snapshot import ServedModel, Snapshot
+
+
+def usable(snapshot: Snapshot, caller: Caller) -> list[ServedModel]:
+    """Return what the key may use: the names that exact routes make up, then the providers' models."""
+    routed = [
+        ServedModel(id=name, name=name, created=0, owned_by="gateway")
+        for name, route in snapshot.exact_routes.items()
+        if route.targets
+    ]
+    known = {each.id for each in routed}
+    served = [each for each in snapshot.models if each.id not in known]
+    return [each for each in routed if caller.may_use(each.id)] + [
+        each for each in served if caller.may_use(*snapshot.names(each.id.partition("/")[0], each.name))
+    ]
+
+
+def named(served: Sequence[ServedModel], name: str) -> ServedModel:
+    """Return a model by its prefixed id, or by the vendor's own name. Raises NotFound."""
+    for each in served:
+        if each.id == name:
+            return each
+    for each in served:
+        if each.name == name:
+            return each
+    raise NotFound(
+        f"The model {name!r} does not exist here, or this key may not use it.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def listed(served: Sequence[ServedModel], *, anthropic: bool) -> dict[str, Any]:
+    """Return the list in one of the two forms. Anthropic's is one page of all."""
+    models = [described(each, anthropic=anthropic) for each in served]
+    if not anthropic:
+        return {"object": "list", "data": models}
+    return {
+        "data": models,
+        "has_more": False,
+        "first_id": served[0].id if served else None,
+        "last_id": served[-1].id if served else None,
+    }
+
+
+def described(served: ServedModel, *, anthropic: bool) -> dict[str, Any]:
+    """Return one model in one of the two forms.
+
+    https://platform.openai.com/docs/api-reference/models/object
+    https://platform.claude.com/docs/en/api/models/list: the epoch stands for an unknown date
+    """
+    if not anthropic:
+        return {
+            "id": served.id,
+            "object": "model",
+            "created": served.created,
+            "owned_by": served.owned_by,
+        }
+    return {
+        "type": "model",
+        "id": served.id,
+        "display_name": served.name,
+        "created_at": _moment(served.created),
+        "lifecycle": "active",
+    }
+
+
+def _moment(seconds: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # some servers tell milliseconds
+        moment = datetime.fromtimestamp(0, UTC)
+    return moment.isoformat().replace("+00:00", "Z")
