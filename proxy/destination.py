@@ -48,14 +48,15 @@ def destination(
     return Destination(resolved.route, fit)
 
 
-def require_allowed(caller: Caller, to: Destination, model: str) -> None:
+def require_allowed(snapshot: Snapshot, caller: Caller, to: Destination, *, model: str, named: bool) -> None:
     """Check that the key may use the model, or where none is named, all of the provider. Raises Forbidden.
 
-    A file of batch requests may name any model, so it is for keys that may use them all.
+    A file of batch requests may name any model, so it is for keys that may use them all. `named`: the request
+    names its provider, so that the model's name alone is not what it asks for.
     """
-    if not caller.allowed or (model and caller.may_use(model)):
+    if not caller.allowed or (model and not named and caller.may_use(model)):
         return
-    if all(caller.may_use(each.id if each.model else f"{each.account.name}/*") for each in to.upstreams):
+    if all(_may_use(snapshot, caller, upstream) for upstream in to.upstreams):
         return
     if model:
         raise Forbidden(
@@ -69,6 +70,12 @@ def require_allowed(caller: Caller, to: Destination, model: str) -> None:
         f"{name!r} ({name}/*).",
         code="model_not_allowed",
     )
+
+
+def _may_use(snapshot: Snapshot, caller: Caller, upstream: Upstream) -> bool:
+    provider = upstream.account.name
+    names = snapshot.names(provider, upstream.model) if upstream.model else (f"{provider}/*",)
+    return caller.may_use(*names)
 
 
 def require_shared(to: Destination) -> None:

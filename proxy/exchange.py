@@ -98,9 +98,10 @@ class Exchange:
         """Note what the client asks for."""
         self.completion.requested_model = call.model
         self.completion.stream = call.stream
-        self._raw = call.raw
         if call.wire == COUNT_TOKENS:
             self.usage = Usage()  # https://platform.claude.com/docs/en/build-with-claude/token-counting: free
+        else:
+            self._raw = call.raw
 
     def target(self, upstream: Upstream) -> None:
         """Note whose answer it will be."""

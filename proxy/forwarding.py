@@ -108,7 +108,7 @@ class Forwarding:
             names_model=self.target.names_model,
         )
         completion.route = to.route
-        require_allowed(caller, to, body.model)
+        require_allowed(snapshot, caller, to, model=body.model, named=bool(provider))
         if self.target.lists and self.request.method == "GET":
             require_shared(to)
         return to

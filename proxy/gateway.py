@@ -356,7 +356,9 @@ def _require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: R
     key = ("allowed", caller.allowed, call.model)
     allowed = snapshot.memo.get(key)
     if allowed is None:
-        targets = all(caller.may_use(upstream.id, upstream.model) for upstream in resolved.upstreams)
+        targets = all(
+            caller.may_use(*snapshot.names(each.account.name, each.model)) for each in resolved.upstreams
+        )
         allowed = snapshot.remember(key, caller.may_use(call.model) or targets)
     if not allowed:
         raise Forbidden(

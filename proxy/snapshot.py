@@ -112,6 +112,16 @@ class Snapshot:
             )
         return found  # type: ignore[no-any-return]  # the memo holds values of several types
 
+    def names(self, provider: str, model: str) -> tuple[str, ...]:
+        """Return the names of a provider's model that a key's patterns may match.
+
+        Its bare name is one of them, but for one in another provider's namespace: OpenRouter's "openai/gpt-5"
+        is not what a key for "openai/*" may use.
+        """
+        prefix, slash, _ = model.partition("/")
+        foreign = slash and prefix != provider and prefix in self.accounts
+        return (f"{provider}/{model}",) if foreign else (f"{provider}/{model}", model)
+
     def remember(self, key: Any, value: Any) -> Any:
         """Keep a derived value; client-chosen keys are bounded."""
         if len(self.memo) >= MAX_MEMO:

@@ -71,23 +71,40 @@ def caller(*allowed):
     return Caller(1, 2, "ci", "test", allowed=allowed)
 
 
+def check(allowed, model, provider="openai"):
+    configured = snapshot()
+    found = destination(configured, model=model, provider=provider, path="/v1/x")
+    require_allowed(configured, caller(*allowed), found, model=model, named=bool(provider))
+
+
 @pytest.mark.parametrize("allowed", [(), ("*",), ("openai/*",), ("whisper*",), ("openai/whisper-1",)])
-def test_a_key_may_use_its_models(allowed):
-    found = destination(snapshot(), model="whisper-1", provider="openai", path="/v1/x")
-    require_allowed(caller(*allowed), found, "whisper-1")
+@pytest.mark.parametrize("provider", ["openai", ""])
+@pytest.mark.parametrize("model", ["whisper-1", "openai/whisper-1"])
+def test_a_key_may_use_its_models(allowed, model, provider):
+    configured = snapshot(settings=[settings_row(default_provider__name="openai")])
+    found = destination(configured, model=model, provider=provider, path="/v1/x")
+    require_allowed(configured, caller(*allowed), found, model=model, named=bool(provider))
 
 
 @pytest.mark.parametrize("allowed", [("gpt-4o*",), ("openai/gpt*",), ("vllm/*",)])
-def test_a_key_for_some_models_may_not_name_none(allowed):
+@pytest.mark.parametrize("model", ["", "whisper-1"])
+def test_a_key_for_some_models_may_not_name_none(allowed, model):
     """A file of batch requests may name any."""
-    for model in ("", "whisper-1"):
-        found = destination(snapshot(), model=model, provider="openai", path="/v1/x")
-        with pytest.raises(Forbidden) as refused:
-            require_allowed(caller(*allowed), found, model)
-        assert refused.value.code == "model_not_allowed"
+    with pytest.raises(Forbidden) as refused:
+        check(allowed, model)
+    assert refused.value.code == "model_not_allowed"
+
+
+def test_a_key_for_one_provider_may_not_name_another():
+    """Some vendors' models have others' names in theirs: OpenRouter's openai/gpt-5."""
+    check(("vllm/*",), "vllm/bge", provider="")
+    with pytest.raises(Forbidden):
+        check(("vllm/*",), "vllm/bge", provider="openai")
+    with pytest.raises(Forbidden):
+        check(("vllm/*",), "openai/vllm/bge", provider="")
+    check(("bge/*",), "openai/bge/m3", provider="")  # there is no such provider: it is a model's name
 
 
 @pytest.mark.parametrize("allowed", [(), ("*",), ("openai/*",)])
 def test_a_key_for_all_of_a_provider_may(allowed):
-    found = destination(snapshot(), model="", provider="openai", path="/v1/x")
-    require_allowed(caller(*allowed), found, "")
+    check(allowed, "")

@@ -5,7 +5,7 @@ from providers.errors import Owner, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.tests.samples import make_call, make_upstream, sse
 from providers.usage import Usage
-from providers.wires import CHAT
+from providers.wires import CHAT, COUNT_TOKENS
 from proxy import exchange as module
 from proxy.errors import BadRequest, RateLimited
 from proxy.exchange import Exchange
@@ -131,6 +131,14 @@ def test_it_says_the_same_in_log_and_spool():
 
 
 # ---------------------------------------------------------------- attempts
+
+
+def test_it_books_nothing_for_a_count_that_a_crash_interrupts():
+    """What the vendor counts is free."""
+    running = Running()
+    running.take(make_call()._replace(wire=COUNT_TOKENS, raw=b"x" * 1000))
+    running.open_attempt(UPSTREAM)
+    assert running.spool.lines[0]["estimate"]["prompt"] == 0
 
 
 def test_it_spools_that_a_call_has_started_before_it_is_made():

@@ -205,6 +205,7 @@ async def test_it_names_a_model_that_it_does_not_know(serving):
         (("gpt-4o*",), "openai/gpt-4o", 200),
         (("openai/*",), "gpt-4o", 200),
         (("openai/*",), "vllm/gpt-4o", 403),
+        (("openai/*",), "vllm/openai/gpt-4o", 403),
         (("fast",), "fast", 200),
         # One allowed target does not open the route's other targets.
         (("openai/*",), "fast", 403),

@@ -1,5 +1,7 @@
 """Whole answers with something wrong in any place, to any client: an answer, or the vendor's failure."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -64,7 +66,7 @@ OLLAMA = {
     "eval_count": 2,
 }
 HELLO = [{"role": "user", "content": "hello"}]
-ASKED = {
+ASKED: dict[str, Any] = {
     "chat": (endpoints.parse_chat, {"messages": HELLO}, renderers.chat),
     "messages": (endpoints.parse_messages, {"messages": HELLO, "max_tokens": 9}, renderers.messages),
     "responses": (endpoints.parse_responses, {"input": "hello"}, renderers.responses),
