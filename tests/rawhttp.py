@@ -34,6 +34,17 @@ class Reply:
         error: dict[str, Any] = parsed["error"]
         return error
 
+    @property
+    def anthropic_error(self) -> dict[str, Any]:
+        """Return the error of Anthropic's envelope, which must be whole."""
+        assert self.headers["content-type"] == "application/json", (self.status, self.headers, self.body)
+        parsed = self.json()
+        assert set(parsed) == {"type", "error", "request_id"}
+        assert parsed["type"] == "error"
+        assert parsed["error"]["message"]
+        error: dict[str, Any] = parsed["error"]
+        return error
+
 
 class RawConnection:
     """One keep-alive connection."""

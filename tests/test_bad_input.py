@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.bad_formats import FORMATS
 from tests.bad_requests import CALLERS, CASES, CHAT, GOOD, MISTYPED, MODEL, Bad
 from tests.gateway import Gateway
 from tests.rawhttp import RawConnection, assert_usable, errors_in
@@ -21,6 +22,22 @@ def test_it_refuses(bad: Bad, kept_alive: RawConnection, wired_gateway: Gateway)
     assert error["type"] == bad.type
     assert error["param"] == bad.param
     assert bad.code is None or error["code"] == bad.code
+    assert reply.headers.get("connection") != "close"
+    assert_usable(kept_alive)
+    assert errors_in(wired_gateway.log()[before:]) == []
+
+
+@pytest.mark.parametrize("bad", FORMATS.values(), ids=FORMATS.keys())
+def test_it_refuses_in_every_format(bad: Bad, kept_alive: RawConnection, wired_gateway: Gateway) -> None:
+    before = len(wired_gateway.log())
+    reply = kept_alive.ask(bad.method, bad.path, {**JSON, **bad.headers}, bad.body)
+    assert reply.status == bad.status, reply.body
+    if bad.path.startswith("/v1/messages") or "Anthropic-Version" in bad.headers:
+        assert reply.anthropic_error["type"] == bad.type
+    else:
+        error = reply.error
+        assert (error["type"], error["param"]) == (bad.type, bad.param)
+        assert bad.code is None or error["code"] == bad.code
     assert reply.headers.get("connection") != "close"
     assert_usable(kept_alive)
     assert errors_in(wired_gateway.log()[before:]) == []
