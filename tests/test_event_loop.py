@@ -95,10 +95,43 @@ def requests_of_every_kind(gateway: Gateway, vendor: FakeVendor) -> None:
         for path in ("/v1/models", "/v1/models/demo/echo", "/health", "/ready"):
             assert client.get(path).status_code == 200
         assert client.get("/metrics").status_code == 200
+        formats_of_every_kind(client)
         gone = unique("synthetic~tokens=500~delay=50")
         with client.stream("POST", CHAT, json=chat(f"replay/{gone}", stream=True)) as response:
             next(response.iter_raw())
     vendor.wait_for_outcome(gone, "client-gone")
+
+
+def formats_of_every_kind(client: httpx.Client) -> None:
+    """Ask in the other formats, of a vendor that speaks them and of one that does not; pass things on."""
+    message = {"max_tokens": 100, "messages": [{"role": "user", "content": "Hello"}]}
+    forms = {"file": ("a.wav", b"sound" * 100_000)}
+    named, other = {"x-gateway-provider": "replay"}, {"anthropic-version": "2023-06-01"}
+    for model in (f"replay/{unique()}", "demo/echo"):
+        for stream in (False, True):
+            for path, body in (
+                ("/v1/messages", message),
+                ("/v1/responses", {"input": "Hello"}),
+                ("/v1/completions", {"prompt": "Hello"}),
+            ):
+                for _ in range(2):  # the second one from the cache
+                    sent = {"model": model, "stream": stream, **body}
+                    answer = client.post(path, json=sent)
+                    assert answer.status_code == 200, (path, sent, answer.text)
+        counted = client.post("/v1/messages/count_tokens", json={"model": model, **message})
+        assert counted.status_code == 200, counted.text
+    assert client.get("/v1/models", headers=other).json()["has_more"] is False
+    # The fake vendor has none of these, and says so.
+    for refused in (
+        client.post("/v1/moderations", json={"input": "x"}, headers=named),
+        client.post("/v1/audio/transcriptions", data={"model": "replay/whisper"}, files=forms),
+        client.post("/v1/files", data={"purpose": "batch"}, files=forms, headers=named),
+        client.get("/v1/files/f/content", headers=named),
+        client.delete("/v1/files/f", headers=named),
+        client.post("/v1/batches/b/cancel", headers=named),
+    ):
+        assert refused.status_code in {404, 405, 501, 502}, refused.text
+        assert refused.headers["x-gateway-provider"] == "replay", refused.text
 
 
 def burst(gateway: Gateway) -> None:
