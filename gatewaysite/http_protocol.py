@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from proxy.asgi import LANE_KEY, at_once
+from proxy.asgi import BROKEN, LANE_KEY, at_once
 from proxy.encore import WireReply
 
 log = structlog.get_logger()
@@ -36,6 +36,9 @@ class LaneCycle(RequestResponseCycle):
             await super().send(message)
         elif not self.response_started:
             self._start(message)
+        elif message[LANE_KEY] == BROKEN:
+            self.disconnected = True  # otherwise uvicorn logs an error: a response without an end
+            self.transport.close()
         elif message["more_body"]:
             body = message["body"]
             if body and self.scope["method"] != "HEAD":

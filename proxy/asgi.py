@@ -31,6 +31,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 # comes last where the body is whole and is missing in a stream, and says how long the one body message is;
 # there is neither `connection` nor `transfer-encoding`.
 LANE_KEY = "gateway.lane"
+# Its value where the rest of a body will not come: the connection must end, and that is no error of ours.
+BROKEN = "broken"
 MAX_HEADER_BYTES = 64 * 1024
 # A body over the limit is read to its end, and forgotten, up to this many times the limit, so that
 # the client reads our 413 instead of a reset; the connection stays usable.
@@ -174,7 +176,8 @@ async def _send_stream(request: LaneRequest, response: StreamReply, send: Send) 
             await send({"type": "http.response.body", "body": piece, "more_body": True, LANE_KEY: True})
         await send({"type": "http.response.body", "body": b"", "more_body": False, LANE_KEY: True})
     except StreamBroken:
-        return  # without an end: the server closes the connection, and the client sees that it is not whole
+        # No end follows: the server closes the connection, and the client sees that it is not whole.
+        await send({"type": "http.response.body", "body": b"", "more_body": True, LANE_KEY: BROKEN})
     finally:
         if begun:
             await pieces.aclose()  # type: ignore[attr-defined]  # a generator; its exit paths never wait

@@ -14,6 +14,7 @@ import pytest
 from openai import OpenAI
 
 from tests.gateway import Gateway, running_gateway
+from tests.rawhttp import errors_in
 from tests.records import logged
 from tests.servers import eventually
 from tests.upstream import LIMITED_KEY, QUIET, TEAM_KEY, UPSTREAM_KEY
@@ -274,7 +275,7 @@ def test_it_refuses_what_cannot_be_passed_on(client: OpenAI, gateway: Gateway) -
 
 
 def test_it_breaks_the_connection_when_the_vendor_breaks_off(gateway: Gateway) -> None:
-    request_id = f"fwd-{uuid.uuid4().hex}"
+    request_id, before = f"fwd-{uuid.uuid4().hex}", len(gateway.log())
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         httpx.post(
             f"{gateway.url}/v1/audio/speech",
@@ -283,6 +284,7 @@ def test_it_breaks_the_connection_when_the_vendor_breaks_off(gateway: Gateway) -
         )
     row = logged(gateway, request_id)
     assert (row["outcome"], row["error_code"]) == ("error", "upstream_invalid_response")
+    assert errors_in(gateway.log()[before:]) == []  # the vendor's
 
 
 # ---------------------------------------------------------------- large uploads
