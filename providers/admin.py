@@ -75,7 +75,9 @@ class ProviderAdmin(OnOffActions, Screen):
                 "fields": (
                     ("connect_timeout_s", "first_content_timeout_s"),
                     ("idle_timeout_s", "total_timeout_s"),
-                    ("max_connections", "drop_unsupported_params", "shares_stored"),
+                    "max_connections",
+                    "drop_unsupported_params",
+                    "shares_stored",
                     "path_template",
                     "quirks",
                 ),

@@ -61,8 +61,10 @@ def _check_path_template(value: str) -> None:
         raise ValidationError(f"knows {{model}} and {{path}}, not {{{unknown[0]}}}", code="placeholder")
     if not value.startswith("/") and not value.startswith("{path}"):
         raise ValidationError("must start with / or {path}", code="start")
-    if not value.isprintable() or " " in value:
-        raise ValidationError("must not contain spaces or control characters", code="characters")
+    if not value.isprintable() or not {" ", "#"}.isdisjoint(value):
+        raise ValidationError("must not contain spaces, # or control characters", code="characters")
+    if not {"{", "}"}.isdisjoint(_PLACEHOLDER.sub("", value)):
+        raise ValidationError("has a brace without its other one", code="brace")
     if "{path}" not in value:
         raise ValidationError("must contain {path}, the endpoint's path", code="path")
 
@@ -114,7 +116,8 @@ class Provider(TrackedModel):
         blank=True,
         validators=[_check_quirks],
         help_text="How a compatible server differs from OpenAI: rename_params, unsupported_params, "
-        "developer_role, stream_usage, completions, responses (see docs/providers.md).",
+        "developer_role, stream_usage, completions, responses, reasoning_content (see "
+        "docs/compatible-servers.md).",
     )
     enabled = models.BooleanField(default=True, help_text="A disabled provider is skipped by every route.")
     drop_unsupported_params = models.BooleanField(

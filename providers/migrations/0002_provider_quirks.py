@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='provider',
             name='quirks',
-            field=models.JSONField(blank=True, default=dict, help_text='How a compatible server differs from OpenAI: rename_params, unsupported_params, developer_role, stream_usage, completions, responses (see docs/providers.md).', validators=[providers.models._check_quirks]),
+            field=models.JSONField(blank=True, default=dict, help_text='How a compatible server differs from OpenAI: rename_params, unsupported_params, developer_role, stream_usage, completions, responses, reasoning_content (see docs/compatible-servers.md).', validators=[providers.models._check_quirks]),
         ),
         migrations.AddField(
             model_name='provider',
