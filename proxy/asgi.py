@@ -38,7 +38,8 @@ MAX_HEADER_BYTES = 64 * 1024
 # the client reads our 413 instead of a reset; the connection stays usable.
 DRAIN_FACTOR = 4
 _EXPOSED = (
-    "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-cache, x-gateway-attempts, retry-after"
+    "x-request-id, request-id, x-gateway-provider, x-gateway-model, x-gateway-cache, x-gateway-attempts, "
+    "x-gateway-dropped-params, x-gateway-estimated, content-disposition, retry-after"
 )
 
 

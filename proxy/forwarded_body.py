@@ -50,6 +50,7 @@ class WholeBody:
         self.model = ""
         self._raw = raw
         self._parsed: dict[str, Any] = {}
+        self._written: tuple[str, bytes] | None = None  # the last name, and the body with it
         if names_model:
             self._parsed = object_in(raw)
             if self._parsed.get("model") is not None:
@@ -67,7 +68,10 @@ class WholeBody:
     def _content(self, model: str) -> bytes:
         if not self._parsed or (self._verbatim and model == self.model):
             return self._raw
-        return orjson.dumps({**self._parsed, "model": model} if self.model else self._parsed)
+        if self._written is None or self._written[0] != model:
+            body = {**self._parsed, "model": model} if self.model else self._parsed
+            self._written = (model, orjson.dumps(body))
+        return self._written[1]
 
 
 class ArrivingForm:

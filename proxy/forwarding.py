@@ -42,6 +42,11 @@ PROVIDER_PARAMETER = "provider"
 _SENT_ON = ("content-type", "accept", "openai-beta")
 _PASSED_BACK = ("content-disposition", "openai-processing-ms")
 _EVENT_STREAM = "text/event-stream"
+# What a client has stored there may be a page with scripts, and the admin has the same origin.
+_NO_PAGE: tuple[WireHeader, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"sandbox"),
+)
 _NO_LIMIT = 1 << 60
 
 
@@ -232,6 +237,8 @@ class Forwarding:
         headers = [(b"content-type", kind.encode("latin-1", "replace")), *self._headers(response)]
         if events:
             headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        else:
+            headers += _NO_PAGE
 
         def abandon() -> None:
             """The client left before the first piece could be asked for."""

@@ -65,8 +65,8 @@ def repeat_key(
     """Return everything but the configuration that decides what a body is prepared to.
 
     The parser stands for the endpoint: one that reads something else than the body is no other's equal.
-    Empty for a body that is too large to be remembered.
+    Empty for what is too large to be remembered.
     """
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > MAX_BODY_BYTES or (headers and sum(map(len, headers.values())) > MAX_BODY_BYTES):
         return ()
     return (body, endpoint.parse, caller.tenant_id, caller.allowed, cache_control, *headers.items())

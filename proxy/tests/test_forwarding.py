@@ -201,6 +201,8 @@ async def test_it_passes_a_file_back_piece_by_piece(passing):
     assert [message.get("body") for message in answer.messages[1:]] == [b"one", b"two", b""]
     assert answer.headers["content-type"] == "audio/mpeg"
     assert answer.headers["content-disposition"] == "attachment"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"] == "sandbox"
     assert "x-gateway-model" not in answer.headers
     done = record(gateway)
     assert (done["endpoint"], done["provider"], done["model"]) == ("files", "openai", "")

@@ -55,6 +55,8 @@ def test_it_remembers_few_and_small_ones(monkeypatch):
     large = repeat_key(CHAT_COMPLETIONS, CALLER, b"x" * (module.MAX_BODY_BYTES + 1))
     repeats.remember(snapshot, large, known)
     assert repeats.get(snapshot, large) is None
+    beta = {"anthropic-beta": "x" * (module.MAX_BODY_BYTES + 1)}
+    assert repeat_key(CHAT_COMPLETIONS, CALLER, BODY, headers=beta) == ()
 
 
 async def test_it_reads_a_repeated_request_once_and_answers_it_alike(serving, monkeypatch):
