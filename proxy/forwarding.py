@@ -205,7 +205,7 @@ class Forwarding:
         """Read an answer that must be known as a whole, or the first bytes of one that is streamed."""
         now = asyncio.get_running_loop().time()
         if response.status >= 300:
-            response.watch(name="total", at=now + timeouts.total_json_s)
+            response.watch(name="total", at=now + timeouts.total_json_s, idle_s=timeouts.idle_s)
             body = await response.read()
             raise DIALECTS[DIALECT].error(response.status, response.headers, body)
         kind = response.headers.get("content-type", "")
