@@ -237,12 +237,17 @@ def test_it_decodes_a_recorded_answer_or_error(cassette):
             GEMINI.decode(body[:place], call)
 
 
-@pytest.mark.parametrize("cassette", RECORDED)
+def counted(param):
+    cassette = param.values[0]
+    return bool(param.marks) or (
+        cassette["kind"] != "embeddings" and "totalTokenCount" in cassette["response"]["body"]
+    )
+
+
+@pytest.mark.parametrize("cassette", list(filter(counted, RECORDED)))
 def test_it_counts_what_google_counted(cassette):
     body = cassette["response"]["body"]
     totals = re.findall(r'"totalTokenCount": ?(\d+)', body)
-    if not totals or cassette["kind"] == "embeddings":
-        pytest.skip("recorded without counts")
     if is_stream(cassette):
         (usage,) = [event.usage for event in decode([framed(cassette)]) if event.usage is not None]
     else:
