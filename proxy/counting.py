@@ -35,7 +35,7 @@ def tokens_of(body: Mapping[str, Any]) -> int:
 
 def prompt_bytes(raw: bytes) -> int:
     """Return about how many bytes of a request's body are text: what is inline base64 counts as one image."""
-    if len(raw) <= _SMALL_BODY:
+    if len(raw) <= _SMALL_BODY or b"base64" not in raw:  # a data URL, and Anthropic's type of a source
         return len(raw)
     media = [piece for piece in raw.split(b'"') if len(piece) >= _LEAST_MEDIA and _is_base64(piece)]
     return len(raw) - sum(map(len, media)) + len(media) * TOKENS_PER_IMAGE * BYTES_PER_TOKEN

@@ -16,6 +16,7 @@ from proxy.endpoints.messages_reading import blocks_at, string_at
 from proxy.endpoints.native_only import NativeOnly, wrong
 
 Message = dict[str, Any]
+FAILED = "(The tool failed without a word.)"  # few vendors have a field that says so
 # A line that Claude Code puts before its system prompt, other words in each request: it is for Anthropic's
 # servers, and would keep every other vendor's prompt cache, and ours, from ever hitting.
 BILLING = "x-anthropic-billing-header:"
@@ -97,6 +98,7 @@ def _tool_result(block: Mapping[str, Any], where: str, native: NativeOnly) -> tu
     }
     if block.get("is_error") is True:
         message["is_error"] = True
+        message["content"] = message["content"] or FAILED
     if block.get("cache_control"):
         message["cache_control"] = block["cache_control"]
     return message, shown

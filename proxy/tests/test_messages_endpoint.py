@@ -499,3 +499,10 @@ def test_it_reads_or_refuses_whatever_comes(fields):
 def test_it_leaves_out_what_a_coding_agent_says_to_anthropics_servers_alone(system, expected):
     said = turns(user(text("hi")), system=system)
     assert [message["content"] for message in said if message["role"] == "system"] == expected
+
+
+def test_it_says_that_a_tool_failed_which_said_nothing():
+    (result,) = turns(user({"type": "tool_result", "tool_use_id": "t", "is_error": True}))
+    assert result["content"] == "(The tool failed without a word.)"
+    (quiet,) = turns(user({"type": "tool_result", "tool_use_id": "t"}))
+    assert quiet["content"] == ""
