@@ -1,7 +1,7 @@
 """The canonical form: OpenAI's chat request and answer, and what other vendors say beyond it.
 
 Everything in here is optional, passes between dialects and renderers, and is taken out of a request
-that goes to a vendor of plain OpenAI (providers.dialects.openai_plain).
+that goes to a vendor of plain OpenAI (providers.dialects.openai.plain).
 
 request    `thinking`    {"type": "enabled", "budget_tokens": n} | {"type": "disabled" | "adaptive"}: more
                          exact than `reasoning_effort`, which stands beside it

@@ -18,7 +18,7 @@ from config.vault import SecretUnreadable, reference
 from providers import demo
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect
-from providers.dialects.openai_quirks import path_without_model
+from providers.dialects.openai.quirks import path_without_model
 from providers.errors import UpstreamError
 from providers.models import DEMO_URL, Provider
 

@@ -13,8 +13,8 @@ import orjson
 from providers.call import Call
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect, StreamDecoder
-from providers.dialects.openai_shapes import broken
 from providers.dialects.params import canonical, extras_of
+from providers.dialects.shapes import broken
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest

@@ -18,7 +18,7 @@ from django.http import HttpResponseBase
 
 from keys.caller import Caller
 from providers.dialects import DIALECTS
-from providers.dialects.openai_quirks import path_for, path_without_model
+from providers.dialects.openai.quirks import path_for, path_without_model
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.upstream import Timeouts, Upstream
 from proxy import failover

@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
-from providers.dialects.openai import DONE
-from providers.dialects.openai_shapes import parsed_object, text_choices
+from providers.dialects.openai.dialect import DONE
+from providers.dialects.openai.shapes import text_choices
+from providers.dialects.shapes import parsed_object
 from providers.errors import UpstreamError
 from providers.sse import EventSplitter, data_of
 from proxy.cache import BrokenEntry

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from providers.dialects.anthropic import Anthropic
+from providers.dialects.anthropic.dialect import Anthropic
 from providers.dialects.base import Dialect
-from providers.dialects.gemini import Gemini
-from providers.dialects.mistral import Mistral
-from providers.dialects.ollama import Ollama
-from providers.dialects.openai import OpenAI
+from providers.dialects.gemini.dialect import Gemini
+from providers.dialects.mistral.dialect import Mistral
+from providers.dialects.ollama.dialect import Ollama
+from providers.dialects.openai.dialect import OpenAI
 from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
 _OPENAI = OpenAI()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from providers.dialects.openai_shapes import broken, parsed_object
+from providers.dialects.shapes import broken, parsed_object
 from providers.errors import UpstreamError
 from providers.events import Event, done_event, failed_event
 from providers.sse import EventSplitter, data_of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from providers.call import Call
-from providers.dialects.openai_shapes import broken
+from providers.dialects.shapes import broken
 from providers.events import Answer
 from providers.usage import Usage
 

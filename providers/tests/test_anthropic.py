@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from providers.call import Call, Untranslatable
-from providers.dialects.anthropic import Anthropic
+from providers.dialects.anthropic.dialect import Anthropic
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.tests.samples import cassettes, make_call, make_upstream
 from providers.usage import Usage

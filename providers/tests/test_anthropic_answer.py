@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.anthropic import Anthropic
-from providers.dialects.anthropic_answer import usage_of
-from providers.dialects.anthropic_tools import JSON_TOOL
+from providers.dialects.anthropic.answer import usage_of
+from providers.dialects.anthropic.dialect import Anthropic
+from providers.dialects.anthropic.tools import JSON_TOOL
 from providers.errors import UpstreamError
 from providers.tests.samples import make_call
 from providers.usage import Usage

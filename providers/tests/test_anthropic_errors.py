@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.anthropic_errors import error_inside, read_error
+from providers.dialects.anthropic.errors import error_inside, read_error
 from providers.errors import AUTH_FAILED, CONTEXT_EXCEEDED, QUOTA_EXHAUSTED, Owner, UpstreamError
 from providers.tests.samples import cassettes
 

@@ -1,8 +1,8 @@
 import orjson
 import pytest
 
-from providers.dialects.anthropic import Anthropic
-from providers.dialects.anthropic_history import without_foreign_thoughts
+from providers.dialects.anthropic.dialect import Anthropic
+from providers.dialects.anthropic.history import without_foreign_thoughts
 from providers.tests.test_anthropic import native, upstream
 
 CLAUDE = "claude-sonnet-4-5"

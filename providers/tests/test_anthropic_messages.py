@@ -3,7 +3,7 @@ from copy import deepcopy
 
 import pytest
 
-from providers.dialects.anthropic_messages import conversation_of
+from providers.dialects.anthropic.messages import conversation_of
 from providers.errors import UnsupportedParameter
 
 CACHED = {"type": "ephemeral"}

@@ -1,6 +1,6 @@
 import pytest
 
-from providers.dialects.anthropic_models import Traits, traits_of
+from providers.dialects.anthropic.models import Traits, traits_of
 
 
 @pytest.mark.parametrize(

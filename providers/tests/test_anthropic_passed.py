@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.anthropic_passed import STOP, MessagesStream
-from providers.dialects.anthropic_stream import AnthropicStream
+from providers.dialects.anthropic.passed import STOP, MessagesStream
+from providers.dialects.anthropic.stream import AnthropicStream
 from providers.errors import Owner
 from providers.events import Kind, PassedEvent
 from providers.tests.samples import cassettes, make_call, seen

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from providers.dialects.anthropic_request import request_of
-from providers.dialects.anthropic_tools import JSON_TOOL
+from providers.dialects.anthropic.request import request_of
+from providers.dialects.anthropic.tools import JSON_TOOL
 from providers.errors import UnsupportedParameter
 from providers.tests.samples import KIT, make_upstream
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.anthropic_schema import closed
+from providers.dialects.anthropic.schema import closed
 
 
 def an_object(**properties):

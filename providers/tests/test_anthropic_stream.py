@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.anthropic_stream import AnthropicStream
-from providers.dialects.anthropic_tools import JSON_TOOL
+from providers.dialects.anthropic.stream import AnthropicStream
+from providers.dialects.anthropic.tools import JSON_TOOL
 from providers.errors import Owner
 from providers.events import Kind, TextEvent
 from providers.tests.samples import cassettes, make_call, seen

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.gemini import Gemini
+from providers.dialects.gemini.dialect import Gemini
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.events import Kind
 from providers.tests.samples import cassettes, make_call, make_upstream

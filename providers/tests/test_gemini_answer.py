@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from providers.dialects.gemini import Gemini
+from providers.dialects.gemini.dialect import Gemini
 from providers.errors import Owner, UpstreamError
 from providers.events import Kind, TextEvent
 from providers.tests.decoding import decoded

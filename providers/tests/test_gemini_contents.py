@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from providers.dialects.gemini_contents import Conversation
+from providers.dialects.gemini.contents import Conversation
 from providers.errors import UnsupportedParameter
 
 PNG = "data:image/png;base64,iVBORw0KGgo="

@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from providers.dialects.gemini_errors import error_in_body, read_error
+from providers.dialects.gemini.errors import error_in_body, read_error
 from providers.errors import AUTH_FAILED, CONTEXT_EXCEEDED, QUOTA_EXHAUSTED, Owner
 
 CALLER, CREDENTIAL, HEALTH, CAPACITY = Owner.CALLER, Owner.CREDENTIAL, Owner.HEALTH, Owner.CAPACITY

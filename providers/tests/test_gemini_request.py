@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from providers.call import Untranslatable
-from providers.dialects.gemini import Gemini
-from providers.dialects.gemini_schema import cleaned
+from providers.dialects.gemini.dialect import Gemini
+from providers.dialects.gemini.schema import cleaned
 from providers.errors import UnsupportedParameter
 from providers.tests.samples import make_call, make_upstream
 from providers.wires import COMPLETIONS, MESSAGES, RESPONSES

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects.openai_errors import error_in_body, read_error
+from providers.dialects.openai.errors import error_in_body, read_error
 from providers.errors import AUTH_FAILED, CONTEXT_EXCEEDED, QUOTA_EXHAUSTED, Owner, UpstreamError
 
 CALLER, CREDENTIAL, HEALTH, CAPACITY = Owner.CALLER, Owner.CREDENTIAL, Owner.HEALTH, Owner.CAPACITY

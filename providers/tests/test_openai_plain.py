@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from providers.dialects.openai_plain import plain, without_effort
+from providers.dialects.openai.plain import plain, without_effort
 
 CACHED = {"type": "ephemeral"}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from providers.dialects import DIALECTS
-from providers.dialects.openai_quirks import path_without_model
+from providers.dialects.openai.quirks import path_without_model
 from providers.errors import UnsupportedParameter
 from providers.quirks import read_quirks
 from providers.tests.samples import make_call, make_upstream

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from providers.dialects import DIALECTS
-from providers.dialects.openai import OpenAI
+from providers.dialects.openai.dialect import OpenAI
 from providers.events import Answer
 from providers.tests.samples import TEXT_STREAM, answer
 from providers.wires import COUNT_TOKENS
