@@ -3,8 +3,10 @@
 Never an error: what does not shape the answer, and a parameter that asks for what happens anyway.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -12,6 +14,7 @@ from providers.call import Call
 from providers.errors import UnsupportedParameter
 from providers.upstream import Upstream
 
+_STEP_ENDS = re.compile(r"[/\\]")
 # Said to the gateway, or known to every dialect: a dialect always reads these.
 _ALWAYS = frozenset({"model", "messages", "stream", "stream_options"})
 # They do not shape the answer: a vendor without them gives the same one.
@@ -100,6 +103,16 @@ def unsupported(param: str, upstream: Upstream, why: str = "") -> UnsupportedPar
     """Return the refusal of a parameter that `upstream` cannot express; `why` adds a sentence."""
     message = f"Provider {upstream.account.name!r} ({upstream.account.dialect}) does not support {param!r}."
     return UnsupportedParameter(param, f"{message} {why}".rstrip())
+
+
+def path_segment(model: str) -> str:
+    """Return a model's name as one segment of a path. Raises UnsupportedParameter for one with steps in it.
+
+    They are quoted, but a server's proxy may take them for steps all the same.
+    """
+    if not {".", ".."}.isdisjoint(_STEP_ENDS.split(model)):
+        raise UnsupportedParameter("model", f"{model!r} is no model.", code="invalid_value")
+    return quote(model, safe="")
 
 
 def written(request: Mapping[str, Any]) -> bytes:

@@ -80,6 +80,13 @@ def test_it_puts_the_models_name_into_the_path(model, path):
     assert GEMINI.encode(make_call(), upstream(model)).path == f"{path}:generateContent"
 
 
+@pytest.mark.parametrize("model", ["..", "../files", "models/../x", "tunedModels/.."])
+def test_it_takes_no_step_in_a_path_for_a_model(model):
+    with pytest.raises(UnsupportedParameter) as raised:
+        GEMINI.encode(make_call(), upstream(model))
+    assert raised.value.param == "model"
+
+
 @pytest.mark.parametrize(
     ("credential", "header", "headers"),
     [

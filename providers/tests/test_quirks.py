@@ -232,8 +232,8 @@ def test_it_asks_in_a_format_that_the_server_speaks(wire, quirks, asked_in):
         (AZURE, "my-gpt", "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21"),
         (
             AZURE,
-            "../a b?x=1&y#z",
-            "/openai/deployments/..%2Fa%20b%3Fx%3D1%26y%23z/chat/completions?api-version=2024-10-21",
+            "x/a b?x=1&y#z",
+            "/openai/deployments/x%2Fa%20b%3Fx%3D1%26y%23z/chat/completions?api-version=2024-10-21",
         ),
         ("/{model}{path}", "{path}", "/%7Bpath%7D/chat/completions"),
     ],
@@ -242,7 +242,7 @@ def test_it_makes_an_endpoints_path(template, model, path):
     assert encoded(template=template, model=model).path == path
 
 
-@pytest.mark.parametrize("model", [".", ".."])
+@pytest.mark.parametrize("model", [".", "..", "../files", "a/../../files", "a\\..\\b"])
 def test_it_takes_no_step_in_a_path_for_a_model(model):
     with pytest.raises(UnsupportedParameter) as raised:
         encoded(template=AZURE, model=model)

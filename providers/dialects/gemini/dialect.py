@@ -7,7 +7,6 @@ The base URL may be the host alone ("https://generativelanguage.googleapis.com")
 
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote
 
 from providers.call import Call
 from providers.dialects.base import StreamDecoder
@@ -16,7 +15,7 @@ from providers.dialects.gemini import request as gemini_request
 from providers.dialects.gemini.answer import answer_of
 from providers.dialects.gemini.errors import error_in_body, read_error
 from providers.dialects.gemini.stream import GeminiStream
-from providers.dialects.params import canonical, dropped, written
+from providers.dialects.params import canonical, dropped, path_segment, written
 from providers.dialects.shapes import broken, parsed_object
 from providers.dialects.toolcalls import at_most_one
 from providers.dialects.translated import expected_shape
@@ -107,4 +106,4 @@ def _path_of(model: str, base_url: str) -> str:
     """Return the model's path under the base URL."""
     place, _, name = _resource(model).partition("/")
     versioned = _VERSIONED.search(base_url) or _VERTEX.search(base_url)
-    return f"{'' if versioned else '/v1beta'}/{place}/{quote(name, safe='')}"
+    return f"{'' if versioned else '/v1beta'}/{place}/{path_segment(name)}"

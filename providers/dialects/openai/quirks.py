@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-from providers.dialects.params import HINTS, is_default, unsupported
+from providers.dialects.params import HINTS, is_default, path_segment, unsupported
 from providers.errors import UnsupportedParameter
 from providers.upstream import Quirks, Upstream
 
@@ -21,9 +20,9 @@ def path_for(path: str, upstream: Upstream) -> str:
     template = upstream.account.path_template
     if template == "{path}":
         return path
-    if upstream.model in (".", "..") and "{model}" in template:
-        raise UnsupportedParameter("model", f"{upstream.model!r} is no model.", code="invalid_value")
-    return template.replace("{model}", quote(upstream.model, safe="")).replace("{path}", path)
+    if "{model}" in template:
+        template = template.replace("{model}", path_segment(upstream.model))
+    return template.replace("{path}", path)
 
 
 def path_without_model(path: str, template: str) -> str:
