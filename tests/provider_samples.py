@@ -9,7 +9,7 @@ MODELS: Mapping[str, str] = {
     "openai": "gpt-4o",
     "anthropic": "claude-sonnet-4-5",
     "gemini": "gemini-2.5-flash",
-    "mistral": "mistral-large-latest",
+    "mistral": "mistral-medium-latest",
     "ollama": "qwen3",
 }
 _SCHEMA = {
