@@ -56,9 +56,9 @@ class Usage(NamedTuple):
 
 def count(value: Any) -> int:
     """Return a vendor's count as an int from 0 to MAX_COUNT; what is no count is 0."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int:
         return 0
-    return min(max(0, value), MAX_COUNT)
+    return value if 0 <= value <= MAX_COUNT else min(max(0, value), MAX_COUNT)
 
 
 def from_openai(usage: Any) -> Usage | None:
@@ -77,14 +77,10 @@ def from_openai(usage: Any) -> Usage | None:
     # https://docs.x.ai/docs/guides/reasoning#reasoning-tokens
     if reasoning and count(usage.get("total_tokens")) == prompt + completion + reasoning:
         completion += reasoning
-    return Usage(
-        prompt=prompt,
-        completion=completion,
-        # DeepSeek says prompt_cache_hit_tokens: https://api-docs.deepseek.com/guides/kv_cache
-        cached=count(prompt_details.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens")),
-        cache_write=count(prompt_details.get("cache_write_tokens")),
-        reasoning=reasoning,
-    )
+    # DeepSeek says prompt_cache_hit_tokens: https://api-docs.deepseek.com/guides/kv_cache
+    cached = count(prompt_details.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens"))
+    cache_write = count(prompt_details.get("cache_write_tokens"))
+    return Usage(prompt, completion, cached, cache_write, reasoning)
 
 
 def tokens_in(size: int) -> int:
