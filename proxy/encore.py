@@ -127,8 +127,10 @@ class Encores:
 
     def answer(self, snapshot: Snapshot | None, scope: Mapping[str, Any], body: bytes) -> WireReply | None:
         """Answer, and record it. None: nothing has happened yet."""
+        if len(body) > MAX_BYTES or not self._known.may_know(snapshot, body):
+            return None
         began = time.perf_counter()
-        encore = self._known.get(snapshot, _key(scope, body)) if len(body) <= MAX_BYTES else None
+        encore = self._known.get(snapshot, _key(scope, body))
         if encore is None or self._spool.full:
             return None
         now = time.time()

@@ -5,6 +5,7 @@ so what a body was read as is remembered from its first hit on: for as long as t
 was read under, for callers who may use the same models.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -31,12 +32,20 @@ class Prepared(NamedTuple):
 
 
 class Repeats(Generic[Known]):
-    """What is known of requests that have hit the cache. A newcomer takes the place of the oldest."""
+    """What is known of requests that have hit the cache. A newcomer takes the place of the oldest.
+
+    A key begins with the request's body.
+    """
 
     def __init__(self) -> None:
         """Know none."""
         self._snapshot: Snapshot | None = None
         self._known: dict[tuple[Any, ...], Known] = {}
+        self._bodies: Counter[bytes] = Counter()  # those of the keys
+
+    def may_know(self, snapshot: Snapshot | None, body: bytes) -> bool:
+        """Is anything known of a request with this body? Asked before a key is made: most bodies are new."""
+        return snapshot is self._snapshot and body in self._bodies
 
     def get(self, snapshot: Snapshot | None, key: tuple[Any, ...]) -> Known | None:
         """Return what was remembered under this very configuration."""
@@ -49,9 +58,18 @@ class Repeats(Generic[Known]):
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._known = {}
-        elif len(self._known) >= MAX_KNOWN and key not in self._known:
-            del self._known[next(iter(self._known))]
+            self._bodies.clear()
+        if key not in self._known:
+            if len(self._known) >= MAX_KNOWN:
+                self._forget(next(iter(self._known)))
+            self._bodies[key[0]] += 1
         self._known[key] = known
+
+    def _forget(self, key: tuple[Any, ...]) -> None:
+        del self._known[key]
+        self._bodies[key[0]] -= 1
+        if not self._bodies[key[0]]:
+            del self._bodies[key[0]]
 
 
 def repeat_key(

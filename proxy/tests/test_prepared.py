@@ -86,3 +86,21 @@ async def test_it_forgets_when_the_key_may_no_longer_use_the_model(serving):
 async def test_a_repeated_request_is_held_to_the_limits_too(serving):
     gateway = serving(says("Hi."), rpm_limit=3)
     assert [(await ask(gateway)).status for _ in range(5)] == [200, 200, 200, 429, 429]
+
+
+def test_it_may_know_a_body_as_long_as_one_request_with_it_is_remembered(monkeypatch):
+    monkeypatch.setattr(module, "MAX_KNOWN", 2)
+    snapshot, other, repeats = make_snapshot("openai"), make_snapshot("openai"), Repeats()
+    assert not repeats.may_know(None, BODY)
+    for key in ((BODY, "a"), (BODY, "b"), (BODY, "b")):
+        repeats.remember(snapshot, key, "known")
+    assert repeats.may_know(snapshot, BODY)
+    assert not repeats.may_know(snapshot, BODY + b" ")
+    assert not repeats.may_know(other, BODY)
+    repeats.remember(snapshot, (b"1", "a"), "known")
+    assert repeats.may_know(snapshot, BODY)
+    repeats.remember(snapshot, (b"2", "a"), "known")
+    assert not repeats.may_know(snapshot, BODY)
+    repeats.remember(other, (BODY, "a"), "known")
+    assert not repeats.may_know(other, b"2")
+    assert repeats.may_know(other, BODY)
