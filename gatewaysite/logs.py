@@ -35,13 +35,12 @@ class QueuedOutput:
         self.dropped = 0
         self._lines: deque[bytes] = deque()
         self._thread: threading.Thread | None = None
-        self._pid = 0
         self._closing = threading.Event()
         self._starting = threading.Lock()
 
     def msg(self, line: str | bytes) -> None:
         """Queue one line."""
-        if self._thread is None or self._pid != os.getpid():
+        if self._thread is None:
             self._start()
         if len(self._lines) >= MAX_QUEUED:
             self.dropped += 1
@@ -52,22 +51,25 @@ class QueuedOutput:
 
     def close(self) -> None:
         """Write what is queued and stop."""
-        if self._pid != os.getpid():
-            return
         self._closing.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
             self._thread = None
 
+    def forked(self) -> None:
+        """Begin anew in a child process: the parent's thread is not here, and writes what is queued."""
+        self._thread = None
+        self._lines.clear()
+        self._starting = threading.Lock()
+
     def _start(self) -> None:
         with self._starting:
-            if self._thread is not None and self._pid == os.getpid():
+            if self._thread is not None:
                 return  # another thread was faster
             self._closing = threading.Event()
             thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
             thread.start()
-            # Told only now: `close` joins what it finds here.
-            self._thread, self._pid = thread, os.getpid()
+            self._thread = thread  # only now: `close` joins what it finds here
 
     def _write(self) -> None:
         closing = self._closing
@@ -90,6 +92,7 @@ OUTPUT = QueuedOutput()
 _second, _second_text = 0, ""
 _requests_as = ""  # style of the lines of finished requests; empty: their level is not logged
 atexit.register(OUTPUT.close)
+os.register_at_fork(after_in_child=OUTPUT.forked)
 
 
 class _ToStructlog(logging.Handler):

@@ -69,3 +69,14 @@ def test_it_writes_for_people_in_the_console_style():
     (line,) = lines_of('log.info("request", status=200)', style="console")
     assert "request" in line
     assert "status=200" in line
+
+
+def test_a_forked_process_writes_its_own_lines_and_no_other():
+    lines = lines_of(
+        "import os, sys\n"
+        'log.info("before")\n'
+        "child = os.fork()\n"
+        'log.info("child" if not child else "parent")\n'
+        "if child: os.waitpid(child, 0)"
+    )
+    assert sorted(json.loads(line)["event"] for line in lines) == ["before", "child", "parent"]
