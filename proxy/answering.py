@@ -22,6 +22,7 @@ from proxy import cache, failover
 from proxy.attempt import Attempting, OpenStream
 from proxy.cache import BrokenEntry, Entry, Policy
 from proxy.completion import Completion
+from proxy.deadline import Deadlines
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
 from proxy.http import JsonReply, StreamReply, WireHeader
@@ -79,6 +80,7 @@ class Answering:
     ttl_s: float
     store: Store
     transport: Transport
+    deadlines: Deadlines
     env: Any
     spawn: Callable[[Any], "asyncio.Task[Any]"]
 
@@ -88,7 +90,8 @@ class Answering:
             call=self.call,
             exchange=self.exchange,
             transport=self.transport,
-            deadline=asyncio.get_running_loop().time() + self._total_s(),
+            deadlines=self.deadlines,
+            deadline=self.deadlines.loop.time() + self._total_s(),
             headers={},
         )
         if self.call.stream:

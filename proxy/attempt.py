@@ -4,7 +4,6 @@ Raises UpstreamError when the upstream fails, Inexpressible when the dialect can
 Whatever happens, the connection is either read to its end or dropped.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from providers.wires import COUNT_TOKENS
 from proxy.cache import BrokenEntry
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
-from proxy.deadline import Deadline
+from proxy.deadline import Deadlines
 from proxy.endpoints.naming import client_name
 from proxy.errors import Inexpressible
 from proxy.exchange import Exchange
@@ -52,11 +51,12 @@ class OpenStream:
 
 @dataclass(slots=True)
 class Attempting:
-    """What all attempts of one request share. `deadline` is loop time."""
+    """What all attempts of one request share. `deadline` is loop time, as told by the `deadlines`."""
 
     call: Call
     exchange: Exchange
     transport: Transport
+    deadlines: Deadlines
     deadline: float
     headers: dict[str, str]
 
@@ -66,7 +66,7 @@ class Attempting:
             return self._counted(upstream)
         dialect, request, attempt = self._start(upstream)
         call = asked(self.call, request)
-        at = min(self.deadline, asyncio.get_running_loop().time() + upstream.account.timeouts.total_json_s)
+        at = min(self.deadline, self.deadlines.loop.time() + upstream.account.timeouts.total_json_s)
         try:
             response, body = await self._fetch(upstream, request, at)
             self._note(response)
@@ -83,7 +83,7 @@ class Attempting:
         """Return one attempt's stream at its first content."""
         dialect, request, attempt = self._start(upstream)
         timeouts = upstream.account.timeouts
-        now = asyncio.get_running_loop().time()
+        now = self.deadlines.loop.time()
         first_by = min(self.deadline, now + timeouts.first_content_s)
         response: Response | None = None
         try:
@@ -131,7 +131,7 @@ class Attempting:
         return dialect, request, self.exchange.open_attempt(upstream)
 
     async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:
-        with Deadline(at, "total"):
+        with self.deadlines.until(at, "total"):
             response = await self.transport.open(upstream, request)
             try:
                 return response, await response.read()
@@ -140,7 +140,7 @@ class Attempting:
                 raise
 
     async def _open(self, upstream: Upstream, request: UpstreamRequest, at: float) -> Response:
-        with Deadline(at, "first content"):
+        with self.deadlines.until(at, "first content"):
             return await self.transport.open(upstream, request)
 
     async def _first_content(

@@ -25,6 +25,7 @@ from proxy.authentication import authenticate, recognised
 from proxy.cache import BYPASS, BrokenEntry, Entry, Policy
 from proxy.clients import client_ip
 from proxy.completion import Completion
+from proxy.deadline import Deadlines
 from proxy.encore import Encores, Terms
 from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
@@ -62,6 +63,7 @@ class Gateway:
         self.snapshot: Snapshot | None = None
         self.store = make_store(env)
         self.transport = Transport(max_response_bytes=env.max_response_bytes)
+        self.deadlines = Deadlines()
         self.meter = Meter()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(
@@ -144,6 +146,7 @@ class Gateway:
                 break
             await asyncio.sleep(0.02)  # requests that the server has just cancelled write their record
         await self.transport.close()
+        self.deadlines.close()
         await self.store.close()
         self.watcher.close()
         self.spool.close()
@@ -255,6 +258,7 @@ class Gateway:
             ttl_s=snapshot.cache_ttl_s,
             store=self.store,
             transport=self.transport,
+            deadlines=self.deadlines,
             env=self.env,
             spawn=self._spawn,
         ).answer()

@@ -24,7 +24,6 @@ from proxy.vendor_response import (
 )
 from proxy.wire import errors as wire
 from proxy.wire.addresses import Addresses
-from proxy.wire.connection import Connection
 from proxy.wire.origin import Address, address_of, bodiless, framed, request_head
 from proxy.wire.pool import Pool
 from proxy.wire.reply import Reply
@@ -150,19 +149,18 @@ class Transport:
         self._doors = {name: door for name, door in self._doors.items() if door.pool in kept}
 
     async def _ask(self, pool: Pool, head: bytes, body: bytes, *, limit: int) -> Reply:
-        try:
-            return await self._ask_on(pool.kept() or await pool.take(), head, body, limit)
-        except wire.Stale:
-            return await self._ask_on(await pool.take(fresh=True), head, body, limit)
-
-    async def _ask_on(self, connection: Connection, head: bytes, body: bytes, limit: int) -> Reply:
-        reply = connection.send(head, body, limit=limit)
-        try:
-            await reply.head()
-        except BaseException:
-            reply.close()
-            raise
-        return reply
+        connection = pool.kept() or await pool.take()
+        while True:
+            reply = connection.send(head, body, limit=limit)
+            try:
+                await reply.head()
+            except wire.Stale:  # not twice: only a kept connection is
+                connection = await pool.take(fresh=True)
+            except BaseException:
+                reply.close()
+                raise
+            else:
+                return reply
 
     def _door(self, account: Account, path: str) -> _Door:
         address = address_of(account.base_url.rstrip("/") + path)

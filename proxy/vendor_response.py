@@ -63,7 +63,7 @@ class HttpResponse:
         self.status = reply.status
         self.headers = reply.headers
         self._reply = reply
-        self._loop = asyncio.get_running_loop()
+        self._loop = reply.loop
         self._timer: asyncio.TimerHandle | None = None
         self._timed_out = ""
         self._waiting_since = 0.0

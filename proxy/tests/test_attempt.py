@@ -11,6 +11,7 @@ from providers.tests.samples import DONE, TEXT_STREAM, answer, chunk, make_call,
 from providers.upstream import Quirks, Timeouts, UpstreamRequest
 from providers.wires import RESPONSES
 from proxy.attempt import Attempting
+from proxy.deadline import Deadlines
 from proxy.errors import BadRequest, Inexpressible
 from proxy.exchange import Exchange
 from proxy.tests.fakes import (
@@ -42,6 +43,7 @@ class Trying(Attempting):
             call=call or make_call(stream=True),
             exchange=exchange,
             transport=self.vendor,
+            deadlines=Deadlines(),
             deadline=asyncio.get_running_loop().time() + within_s,
             headers={},
         )

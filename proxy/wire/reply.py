@@ -35,7 +35,6 @@ class Reply:
     __slots__ = (
         "_buffered",
         "_limit",
-        "_loop",
         "_paused",
         "_pieces",
         "_problem",
@@ -44,6 +43,7 @@ class Reply:
         "_unpacker",
         "_waiter",
         "headers",
+        "loop",
         "status",
         "whole",
     )
@@ -55,7 +55,7 @@ class Reply:
         self.whole = False  # the end has arrived, though perhaps nobody has read up to it
         self._source = source
         self._limit = self._room = limit
-        self._loop = loop
+        self.loop = loop
         self._pieces: list[bytes] = []
         self._buffered = 0
         self._paused = False
@@ -70,7 +70,7 @@ class Reply:
         while not self.status:
             if self._problem is not None:
                 raise self._problem
-            self._waiter = waiter = self._loop.create_future()
+            self._waiter = waiter = self.loop.create_future()
             await waiter
 
     async def piece(self) -> bytes:
@@ -82,7 +82,7 @@ class Reply:
                 raise self._problem
             if self.whole:
                 return b""
-            self._waiter = waiter = self._loop.create_future()
+            self._waiter = waiter = self.loop.create_future()
             await waiter
 
     async def read(self) -> bytes:
