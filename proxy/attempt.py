@@ -172,11 +172,8 @@ class Attempting:
 def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the vendor's own rate-limit headers under the name that they are passed on by."""
     # OpenAI: x-ratelimit-*, Anthropic: anthropic-ratelimit-*, Mistral: ratelimitbysize-*.
-    return {
-        "x-upstream-" + name[at:]: value
-        for name, value in headers.items()
-        if (at := name.find("ratelimit")) >= 0
-    }
+    told = [name for name in headers if "ratelimit" in name]
+    return {"x-upstream-" + name[name.find("ratelimit") :]: headers[name] for name in told}
 
 
 def _listed(names: Sequence[str]) -> str:

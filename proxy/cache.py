@@ -140,20 +140,20 @@ def policy(
 
 def storable(finish_reasons: Sequence[str]) -> bool:
     """May an answer with these finish reasons be stored? Only when each is a clean one."""
-    return bool(finish_reasons) and all(reason in CLEAN_FINISHES for reason in finish_reasons)
+    return bool(finish_reasons) and CLEAN_FINISHES.issuperset(finish_reasons)
 
 
 def _key(snapshot: Snapshot, call: Call, resolved: Resolved, *, scope: str) -> bytes:
     rule = f"{scope}\0{snapshot.cache_epoch}\0{resolved.route}\0{resolved.fingerprint}\0"
-    digest = hashlib.sha256(rule.encode())
-    digest.update(orjson.dumps(_shaping(call), option=orjson.OPT_SORT_KEYS))
-    if call.headers:
-        digest.update(orjson.dumps(call.headers, option=orjson.OPT_SORT_KEYS))
-    return digest.digest()
+    asked = orjson.dumps(_shaping(call), option=orjson.OPT_SORT_KEYS)
+    headers = orjson.dumps(call.headers, option=orjson.OPT_SORT_KEYS) if call.headers else b""
+    return hashlib.sha256(b"%b%b%b" % (rule.encode(), asked, headers)).digest()
 
 
-def _shaping(call: Call) -> dict[str, Any]:
+def _shaping(call: Call) -> Mapping[str, Any]:
     # As the client sent it: the canonical form may say less.
     body: Mapping[str, Any] = call.sent or call.body
     without = _NOT_SHAPING_RESPONSES if call.wire == RESPONSES else NOT_SHAPING
+    if without.isdisjoint(body):
+        return body
     return {name: value for name, value in body.items() if name not in without}
