@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from providers.dialects.openai.dialect import DONE
 from providers.dialects.openai.shapes import text_choices
+from providers.dialects.openai.stream import DONE
 from providers.dialects.shapes import parsed_object
 from providers.errors import UpstreamError
 from providers.sse import EventSplitter, data_of

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from providers.dialects import DIALECTS
-from providers.dialects.openai import dialect as openai
+from providers.dialects.openai import stream as openai
 from providers.errors import Owner, UpstreamError
 from providers.events import Kind
 from providers.tests.samples import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from providers.dialects.openai.dialect import DONE
+from providers.dialects.openai.stream import DONE
 from providers.events import Answer, Event, Kind, TextEvent
 from providers.wires import CHAT, EMBEDDINGS
 from proxy.completion import Completion

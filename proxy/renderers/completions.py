@@ -10,7 +10,7 @@ import orjson
 
 from providers.call import Call
 from providers.canonical import text_in
-from providers.dialects.openai.dialect import DONE
+from providers.dialects.openai.stream import DONE
 from providers.events import Answer, Event, Kind, TextEvent
 from providers.usage import Usage
 from providers.wires import COMPLETIONS

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from providers.dialects.openai.dialect import DONE
+from providers.dialects.openai.stream import DONE
 from providers.events import Answer, Event, Kind
 from proxy.assemble import texts_of
 from proxy.completion import Completion

@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 from providers.dialects.anthropic.answer import finish_choice, finish_reason_of, usage_of
 from providers.dialects.anthropic.errors import error_inside
 from providers.dialects.anthropic.stream import merge
+from providers.dialects.passed import PassedStream
 from providers.dialects.shapes import broken, parsed_object
 from providers.dialects.toolcalls import arguments_text
 from providers.dialects.translated import expected_shape
 from providers.errors import UpstreamError
 from providers.events import Event, Kind, PassedEvent
-from providers.sse import EventSplitter, data_of
+from providers.sse import data_of
 from providers.usage import Usage
 from providers.wires import MESSAGES
 
@@ -32,39 +33,18 @@ _INPUT = re.compile(rb'"partial_json"\s*:\s*"(?!")')
 Choice = Mapping[str, Any]
 
 
-class MessagesStream:
+class MessagesStream(PassedStream):
     """Server-sent events to events, raw bytes kept."""
+
+    end = STOP
 
     def __init__(self) -> None:
         """Start before the first byte."""
-        self._splitter = EventSplitter()
+        super().__init__()
         self._calls: dict[Any, int] = {}  # a tool's block -> which call of the answer it is
         self._no_input: str | None = None  # the input of the open call, as long as no delta has told it
         self._usage: dict[str, Any] = {}
         self._finished = False
-        self._ended = False
-
-    def feed(self, chunk: bytes) -> Sequence[Event]:
-        """Return the events completed by `chunk`; nothing after the end."""
-        block = None if self._ended else self._splitter.feed_block(chunk)
-        if block is not None:
-            return self._events_in(block)
-        events: list[Event] = []
-        for raw in self._splitter.feed(chunk):
-            if self._ended:
-                break
-            events.append(self._one(raw))
-        return events
-
-    def close(self) -> Sequence[Event]:
-        """Add the end a vendor forgot, or the error of a stream that ended early."""
-        events = []
-        rest = b"" if self._ended else self._splitter.rest().strip()
-        if rest:  # the last event without its empty line
-            events.append(self._one(rest + b"\n\n"))
-        if not self._ended:
-            events.append(self._end(STOP))
-        return events
 
     def so_far(self) -> Usage | None:
         """Return the counts of the start: they are the prompt's."""

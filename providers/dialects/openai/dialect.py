@@ -5,7 +5,6 @@ A stream's events go through untouched: they are only searched for what the rela
 reason, usage, error), and parsed only where that search hits.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,17 +16,15 @@ from providers.dialects.openai.errors import error_in_body, read_error
 from providers.dialects.openai.plain import plain, unsaid, without_effort
 from providers.dialects.openai.quirks import fitted, path_for
 from providers.dialects.openai.responses import ResponsesStream, responses_answer
-from providers.dialects.openai.shapes import answer_choices, chunk_choices, text_choices
+from providers.dialects.openai.shapes import answer_choices, text_choices
+from providers.dialects.openai.stream import CompletionsStream, OpenAIStream
 from providers.dialects.params import canonical, written
 from providers.dialects.shapes import broken, parsed_object
 from providers.errors import UpstreamError
-from providers.events import Answer, Event, Kind, PassedEvent
-from providers.sse import EventSplitter, data_of
+from providers.events import Answer
 from providers.upstream import NO_QUIRKS, Quirks, Upstream, UpstreamRequest
-from providers.usage import Usage
 from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
-DONE = b"data: [DONE]\n\n"
 _PATHS = {
     CHAT: "/chat/completions",
     COMPLETIONS: "/completions",
@@ -36,8 +33,6 @@ _PATHS = {
 }
 _WITH_USAGE_OPTION = frozenset({CHAT, COMPLETIONS})
 _JSON = {"content-type": "application/json"}
-# An escaped quote precedes these words inside a string, so they match keys only.
-_NOTABLE = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"error"\s*:')
 
 
 class OpenAI:
@@ -117,165 +112,6 @@ class OpenAI:
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Classify by status, code and, where servers say it in words only, by their words."""
         return read_error(status, headers, body)
-
-
-class OpenAIStream:
-    """Server-sent chunks to events, raw bytes kept."""
-
-    wire = CHAT
-
-    def __init__(self, *, choices: int) -> None:
-        """Expect `choices` parallel answers."""
-        self._splitter = EventSplitter()
-        # With several choices every chunk is parsed: each choice must finish.
-        self._searchable = choices == 1
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
-        self._passing = False  # content has been seen, so that content may pass unparsed
-        self._ended = False
-
-    def feed(self, chunk: bytes) -> Sequence[Event]:
-        """Return the events completed by `chunk`; nothing after the end."""
-        block = self._splitter.feed_block(chunk) if self._searchable and not self._ended else None
-        if block is not None:
-            return self._events_in(block)
-        events: list[Event] = []
-        for raw in self._splitter.feed(chunk):
-            if self._ended:
-                break
-            events.append(self._one(raw))
-        return events
-
-    def _one(self, raw: bytes) -> Event:
-        """Return the one event in `raw`."""
-        if self._passing and b"\r" not in raw and _plain_from(raw, 0)[0]:
-            return PassedEvent(raw, self.wire, self._choices_of)
-        return self._guarded(raw)
-
-    def _events_in(self, block: bytes) -> list[Event]:
-        """Return the events of `block`; what may pass unparsed is one event, however many chunks it holds."""
-        events: list[Event] = []
-        start, end, simple = 0, len(block), True
-        while start < end and not self._ended:
-            chunks, stop = _plain_from(block, start) if self._passing and simple else (0, start)
-            if chunks:
-                events.append(PassedEvent(block[start:stop], self.wire, self._choices_of, chunks))
-            else:
-                simple = simple and stop < end
-                stop = block.index(b"\n\n", start) + 2
-                events.append(self._one(block[start:stop]))
-            start = stop
-        return events
-
-    def close(self) -> Sequence[Event]:
-        """Add the [DONE] a vendor forgot, or the error of a stream that ended early."""
-        events = []
-        rest = b"" if self._ended else self._splitter.rest().strip()
-        if rest:  # some servers end without the last blank line
-            events.append(self._guarded(rest + b"\n\n"))
-        if not self._ended:
-            events.append(self._end(DONE))
-        return events
-
-    def so_far(self) -> Usage | None:
-        """Return nothing: each count is told in its event."""
-        return None
-
-    def _guarded(self, raw: bytes) -> Event:
-        try:
-            return self._event(raw)
-        except UpstreamError as error:
-            return self._failed(error)
-
-    def _event(self, raw: bytes) -> Event:
-        payload = data_of(raw)
-        if payload is None or not payload.strip():
-            return Event(Kind.META, raw=raw, wire=self.wire, choices=())
-        if payload.strip() == b"[DONE]":
-            return self._end(raw)
-        chunk = parsed_object(payload)
-        if chunk.get("error"):
-            return self._failed(error_in_body(chunk["error"]))
-        return self._parsed(raw, chunk)
-
-    def _end(self, raw: bytes) -> Event:
-        if not self._finished or self._seen - self._finished:
-            return self._failed(broken("the stream ended without a finish reason"))
-        self._ended, self._passing = True, False
-        return Event(Kind.DONE, raw=raw, wire=self.wire, choices=())
-
-    def _failed(self, error: UpstreamError) -> Event:
-        self._ended, self._passing = True, False
-        return Event(Kind.ERROR, choices=(), error=error)
-
-    def _parsed(self, raw: bytes, chunk: Mapping[str, Any]) -> Event:
-        choices = self.choices_in(chunk)
-        usage = usages.from_openai(chunk.get("usage"))
-        reasons = []
-        for choice in choices:
-            index = usages.count(choice.get("index"))
-            self._seen.add(index)
-            if choice.get("finish_reason"):
-                reasons.append(choice["finish_reason"])
-                self._finished.add(index)
-        has_content = any(_has_content(choice.get("delta")) for choice in choices)
-        self._passing = self._searchable and (self._passing or has_content)
-        kind = (
-            Kind.FINISH
-            if reasons
-            else Kind.CONTENT
-            if has_content
-            else Kind.USAGE
-            if usage is not None and not choices
-            else Kind.META
-        )
-        return Event(kind, raw=raw, wire=self.wire, choices=choices, usage=usage, finish_reasons=reasons)
-
-    def choices_in(self, chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """Return the canonical choices of one chunk. Raises UpstreamError."""
-        return chunk_choices(chunk)
-
-    def _choices_of(self, raw: bytes) -> Sequence[Mapping[str, Any]]:
-        """Return the choices of all the events in `raw`."""
-        return [
-            choice
-            for event in raw.split(b"\n\n")
-            if event
-            for choice in self.choices_in(parsed_object(data_of(event + b"\n\n") or b"{}"))
-        ]
-
-
-class CompletionsStream(OpenAIStream):
-    """The chunks of `/completions`: `text` stands where chat has a delta."""
-
-    wire = COMPLETIONS
-
-    def choices_in(self, chunk: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """Return the canonical choices of one chunk. Raises UpstreamError."""
-        return text_choices(chunk, "delta")
-
-
-def _has_content(delta: Any) -> bool:
-    return isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
-
-
-def _plain_from(block: bytes, start: int) -> tuple[int, int]:
-    """Return how many plain events stand at `start`, and where they end.
-
-    Plain is one line of a JSON object without anything notable. `block` holds whole events, its lines end
-    in LF. No event, ending at `start`: the first one is not plain. No event, ending at the end: something
-    among them is framed in another way, and looking again at each of them would cost too much.
-    """
-    if not block.startswith(b"data: {", start):
-        return 0, start
-    found = _NOTABLE.search(block, start)
-    stop = len(block) if found is None else block.rfind(b"\n\n", start, found.start()) + 2
-    if stop <= start + 1:
-        return 0, start
-    chunks = block.count(b"}\n\ndata: {", start, stop) + 1
-    if block.count(b"\n", start, stop) != 2 * chunks or not block.endswith(b"}\n\n", start, stop):
-        return 0, len(block)
-    return chunks, stop
 
 
 def _chat(body: bytes, message: Mapping[str, Any]) -> Answer:
