@@ -86,7 +86,8 @@ class Provider(TrackedModel):
         "base URL",
         max_length=500,
         validators=[_check_base_url],
-        help_text='With the version, without the endpoint: "https://api.openai.com/v1".',
+        help_text='For OpenAI and Mistral with the version, "https://api.openai.com/v1"; for others the host '
+        'alone, "https://api.anthropic.com".',
     )
     credential = models.TextField(
         blank=True,

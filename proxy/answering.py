@@ -247,5 +247,16 @@ def _facts_on_wire(provider: str, model: str, cached: str, attempts: int) -> tup
 
 
 def gateway_headers(completion: Completion) -> dict[str, str]:
-    """Return the same for an answer that is an error."""
-    return {name.decode(): value.decode("latin-1") for name, value in wire_headers(completion)}
+    """Return the same for an answer that is an error; without what is not known by then."""
+    return {name.decode(): value.decode("latin-1") for name, value in wire_headers(completion) if value}
+
+
+def record_failure(exchange: Exchange, problem: BaseException) -> None:
+    """Record a request that ends in `problem`: an error for the client, its departure, or a fault of ours."""
+    if isinstance(problem, GatewayError):
+        exchange.end_error(problem)
+        problem.headers = {**gateway_headers(exchange.completion), **problem.headers}
+    elif isinstance(problem, asyncio.CancelledError):
+        exchange.end_cancelled()
+    elif isinstance(problem, Exception):
+        exchange.end_error(GatewayError(type(problem).__name__, code="internal_error"))

@@ -8,8 +8,7 @@ sees only the few that say what the bytes are.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
@@ -22,7 +21,7 @@ from providers.dialects.openai.quirks import path_for, path_without_model
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.upstream import Timeouts, Upstream
 from proxy import failover
-from proxy.answering import gateway_headers, wire_headers
+from proxy.answering import wire_headers
 from proxy.attempt import refused, upstream_ratelimits
 from proxy.destination import DIALECT, Destination, destination, require_allowed, require_shared
 from proxy.endpoints.forwarded import Forwarded
@@ -57,23 +56,6 @@ class ForwardedExchange(Exchange):
 
     def _produced(self) -> bool:
         return False
-
-
-@contextmanager
-def recorded(exchange: Exchange) -> Iterator[None]:
-    """Record a request that ends in an error, or with the client's departure."""
-    try:
-        yield
-    except GatewayError as error:
-        exchange.end_error(error)
-        error.headers = {**_without_blanks(gateway_headers(exchange.completion)), **error.headers}
-        raise
-    except asyncio.CancelledError:
-        exchange.end_cancelled()
-        raise
-    except Exception as problem:
-        exchange.end_error(GatewayError(type(problem).__name__, code="internal_error"))
-        raise
 
 
 class _Opened(NamedTuple):
@@ -312,7 +294,3 @@ def _place(path: str, upstream: Upstream, query: str) -> str:
     else:
         path = path_without_model(path, upstream.account.path_template)
     return f"{path}{'&' if '?' in path else '?'}{query}" if query else path
-
-
-def _without_blanks(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if value}

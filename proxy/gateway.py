@@ -20,7 +20,7 @@ from config.vault import Vault
 from keys.caller import ANONYMOUS, Caller
 from providers.call import Call
 from proxy import announce, cache
-from proxy.answering import Answering, gateway_headers, replay
+from proxy.answering import Answering, record_failure, replay
 from proxy.authentication import authenticate, recognised
 from proxy.cache import BYPASS, BrokenEntry, Entry, Policy
 from proxy.clients import client_ip
@@ -29,9 +29,9 @@ from proxy.deadline import Deadlines
 from proxy.encore import Encores, Terms
 from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
-from proxy.errors import Forbidden, GatewayError, RateLimited, Unavailable
+from proxy.errors import Forbidden, RateLimited, Unavailable
 from proxy.exchange import Exchange
-from proxy.forwarding import ForwardedExchange, Forwarding, recorded
+from proxy.forwarding import ForwardedExchange, Forwarding
 from proxy.http import JsonReply, LaneRequest, request_id_of
 from proxy.metrics import Meter
 from proxy.prepared import NO_HEADERS, Prepared, Repeats, repeat_key
@@ -101,41 +101,33 @@ class Gateway:
         exchange = self._begin(request, endpoint)
         try:
             return await self._answer(request, endpoint, exchange, render=render, anonymous=anonymous)
-        except GatewayError as error:
-            exchange.end_error(error)
-            error.headers = {**gateway_headers(exchange.completion), **error.headers}
-            raise
-        except asyncio.CancelledError:
-            exchange.end_cancelled()
-            raise
-        except Exception as problem:
-            exchange.end_error(GatewayError(type(problem).__name__, code="internal_error"))
+        except BaseException as problem:
+            record_failure(exchange, problem)
             raise
 
     async def forward(self, request: LaneRequest, target: Forwarded, path: str) -> HttpResponseBase:
         """Pass one request on as it is, to the vendor's `path`. Raises GatewayError; recorded once."""
         exchange = self._begin(request, target, ForwardedExchange)
-        completion = exchange.completion
-        with recorded(exchange):
+        forwarding = Forwarding(
+            target=target,
+            path=path,
+            request=request,
+            exchange=exchange,
+            transport=self.transport,
+            env=self.env,
+        )
+        try:
             snapshot = self.snapshot or await self.current()
             caller = recognised(request, snapshot) or await self.caller(request, snapshot)
-            completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
-            completion.tenant_id = caller.tenant_id
-            exchange.recorded = True
-            if self.spool.full:
-                raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
-            forwarding = Forwarding(
-                target=target,
-                path=path,
-                request=request,
-                exchange=exchange,
-                transport=self.transport,
-                env=self.env,
-            )
+            self._take_caller(exchange, caller)
             to = await forwarding.route(snapshot, caller)
-            admission = await self.store.admit(cache_key=b"", limits=self._limits, now=completion.at)
-            _entry_of(admission, BYPASS, completion)
+            now = exchange.completion.at
+            admission = await self.store.admit(cache_key=b"", limits=self._limits, now=now)
+            _entry_of(admission, BYPASS, exchange.completion)
             return await forwarding.answer(to)
+        except BaseException as problem:
+            record_failure(exchange, problem)
+            raise
 
     async def close(self) -> None:
         """Let go of everything; what is recorded is on disk."""
@@ -209,11 +201,7 @@ class Gateway:
             caller = ANONYMOUS
         else:
             caller = recognised(request, snapshot) or await self.caller(request, snapshot)
-        completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
-        completion.tenant_id = caller.tenant_id
-        exchange.recorded = True
-        if self.spool.full:
-            raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
+        self._take_caller(exchange, caller)
         cache_control = request.wire.get(b"cache-control", b"")
         body = request.body
         headers = endpoint.headers_in(request.wire) if endpoint.headers else NO_HEADERS
@@ -262,6 +250,15 @@ class Gateway:
             env=self.env,
             spawn=self._spawn,
         ).answer()
+
+    def _take_caller(self, exchange: Exchange, caller: Caller) -> None:
+        """Note whose request it is: from here on it is recorded. Raises Unavailable if it cannot be."""
+        completion = exchange.completion
+        completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
+        completion.tenant_id = caller.tenant_id
+        exchange.recorded = True
+        if self.spool.full:
+            raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
 
     def _replayed(
         self,
