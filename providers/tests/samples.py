@@ -15,7 +15,7 @@ from providers.dialects.base import Dialect
 from providers.events import Event, Kind, PassedEvent
 from providers.pricing import Rates, RateSchedule
 from providers.upstream import Account, Timeouts, Upstream
-from providers.wires import CHAT
+from providers.wires import CHAT, COMPLETIONS
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 KIT = Path(os.environ.get("GATEWAY_CONFORMANCE") or CHECKOUT.parent / "shared" / "conformance")
@@ -38,6 +38,12 @@ def make_call(*, stream: bool = False, wire: str = CHAT, **fields: Any) -> Call:
         wants_usage=bool(options.get("include_usage")),
         choices=body.get("n") or 1,
     )
+
+
+def make_completions_call(model: str, **fields: Any) -> Call:
+    """Return a call of `/v1/completions` with the body's `fields`."""
+    body = {"model": model, **fields}
+    return make_call(wire=COMPLETIONS)._replace(sent=body, stream=bool(fields.get("stream")))
 
 
 def make_account(name: str = "openai", base_url: str = "http://127.0.0.1:9/v1", **fields: Any) -> Account:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 
 import orjson
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from providers.dialects import DIALECTS
 from providers.dialects.call_ids import nine_letters
 from providers.errors import UnsupportedParameter
-from providers.tests.samples import cassettes, make_call, make_upstream
-from providers.wires import COMPLETIONS, EMBEDDINGS
+from providers.tests.samples import cassettes, make_call, make_completions_call, make_upstream
+from providers.wires import EMBEDDINGS
 
 MISTRAL = DIALECTS["mistral"]
 UPSTREAM = make_upstream("mistral", "mistral-small-latest", dialect="mistral")
@@ -283,9 +284,7 @@ def test_it_leaves_the_call_alone():
 # ---------------------------------------------------------------- fill-in-the-middle, embeddings
 
 
-def completions_call(**fields):
-    body = {"model": "codestral-latest", **fields}
-    return make_call(wire=COMPLETIONS)._replace(sent=body, stream=bool(fields.get("stream")))
+completions_call = partial(make_completions_call, "codestral-latest")
 
 
 @pytest.mark.parametrize("prompt", ["def f(", ["def f("]])

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 
 import orjson
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from providers.call import Untranslatable
 from providers.dialects import DIALECTS
 from providers.errors import UnsupportedParameter
-from providers.tests.samples import cassettes, make_call, make_upstream
-from providers.wires import COMPLETIONS, EMBEDDINGS
+from providers.tests.samples import cassettes, make_call, make_completions_call, make_upstream
+from providers.wires import EMBEDDINGS
 
 OLLAMA = DIALECTS["ollama"]
 UPSTREAM = make_upstream("ollama", "qwen3", dialect="ollama")
@@ -243,9 +244,7 @@ def test_it_leaves_the_call_alone():
 # ---------------------------------------------------------------- completions, embeddings
 
 
-def completions_call(**fields):
-    body = {"model": "qwen3", **fields}
-    return make_call(wire=COMPLETIONS)._replace(sent=body, stream=bool(fields.get("stream")))
+completions_call = partial(make_completions_call, "qwen3")
 
 
 @pytest.mark.parametrize("prompt", ["def f(", ["def f("]])
