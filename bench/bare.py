@@ -42,6 +42,7 @@ UPSTREAM = Upstream(
     ),
     model="",
     prices=RateSchedule(()),
+    timeouts=Timeouts(),
 )
 
 

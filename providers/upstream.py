@@ -46,7 +46,9 @@ class Account:
     """A compiled Provider: where it is and how to show our credential. No secret in its repr.
 
     `path_template` makes an endpoint's path under the base URL: {model} is the vendor's model, {path} the
-    endpoint ("/chat/completions").
+    endpoint ("/chat/completions"). `credential` names the one that `headers` show ("": the first), `spares`
+    are the same account by its other credentials. `max_concurrency`: calls at a time in this process (None:
+    any number), `max_queue` how many may wait for one to end, `queue_timeout_s` how long.
     """
 
     name: str
@@ -61,6 +63,11 @@ class Account:
     quirks: Quirks = NO_QUIRKS
     usable: bool = True
     why_unusable: str = ""
+    credential: str = ""
+    spares: tuple["Account", ...] = ()
+    max_concurrency: int | None = None
+    max_queue: int = 100
+    queue_timeout_s: float = 30.0
 
     def __repr__(self) -> str:
         """Leave the headers out: they carry the credential."""
@@ -69,12 +76,19 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """An Account and the vendor's model; `id` names it in the breaker, metrics and records."""
+    """An Account and the vendor's model; `id` names it in the breaker, metrics and records.
+
+    `timeouts` are the route's where it has some, else the account's. `context_window`: the tokens that the
+    model takes, None where nobody has told us. `spares`: the same by the account's other credentials.
+    """
 
     id: str
     account: Account
     model: str
     prices: RateSchedule
+    timeouts: Timeouts
+    context_window: int | None = None
+    spares: tuple["Upstream", ...] = ()
 
 
 class UpstreamRequest(NamedTuple):

@@ -66,7 +66,7 @@ class Attempting:
             return self._counted(upstream)
         dialect, request, attempt = self._start(upstream)
         call = asked(self.call, request)
-        at = min(self.deadline, self.deadlines.loop.time() + upstream.account.timeouts.total_json_s)
+        at = min(self.deadline, self.deadlines.loop.time() + upstream.timeouts.total_json_s)
         try:
             response, body = await self._fetch(upstream, request, at)
             self._note(response)
@@ -82,7 +82,7 @@ class Attempting:
     async def stream(self, upstream: Upstream) -> OpenStream:
         """Return one attempt's stream at its first content."""
         dialect, request, attempt = self._start(upstream)
-        timeouts = upstream.account.timeouts
+        timeouts = upstream.timeouts
         now = self.deadlines.loop.time()
         first_by = min(self.deadline, now + timeouts.first_content_s)
         response: Response | None = None

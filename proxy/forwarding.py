@@ -102,7 +102,7 @@ class Forwarding:
 
     async def answer(self, to: Destination) -> HttpResponseBase:
         """Fail over along the upstreams. Raises GatewayError when none answers."""
-        totals = [each.account.timeouts.total_json_s for each in to.upstreams]
+        totals = [each.timeouts.total_json_s for each in to.upstreams]
         self._deadline = asyncio.get_running_loop().time() + max(totals)
         # What makes something at the vendor's is not made twice: a lost answer may have been a success.
         again = self.target.names_model or self.request.method != "POST"
@@ -142,7 +142,7 @@ class Forwarding:
     async def _attempt(self, upstream: Upstream) -> _Opened:
         body = self._body
         assert body is not None
-        timeouts, now = upstream.account.timeouts, asyncio.get_running_loop().time()
+        timeouts, now = upstream.timeouts, asyncio.get_running_loop().time()
         outgoing = self._outgoing(upstream, body)
         attempt = self.exchange.open_attempt(upstream)
         response: Response | None = None

@@ -358,7 +358,7 @@ def _require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: R
     allowed = snapshot.memo.get(key)
     if allowed is None:
         targets = all(
-            caller.may_use(*snapshot.names(each.account.name, each.model)) for each in resolved.upstreams
+            caller.may_use(*snapshot.names(each.account.name, each.model)) for each in resolved.all_upstreams
         )
         allowed = snapshot.remember(key, caller.may_use(call.model) or targets)
     if not allowed:

@@ -30,11 +30,29 @@ _BUILTIN_EXACT = {"o1": "openai", "o3": "openai", "o4": "openai"}
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A target that a share of a route's requests is mirrored to; nobody gets its answers.
+
+    `budget_nanousd`: what it may cost in a day (UTC) in this process, None: anything.
+    """
+
+    upstream: Upstream
+    percent: float
+    budget_nanousd: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key.
 
     `why_not` says what is missing where there are no upstreams; `excluded`: never cached. The totals
     are the most time (seconds) that any of the upstreams allows a stream, and a JSON answer.
+
+    `canaries` is for each upstream the percentage of requests that go there first (0: it is no canary).
+    `sticky` says by what requests are kept together: "" (nothing), "user" or the lower-case name of a
+    header. `on_context_overflow` and `on_content_filter` are asked when the upstreams before them fail so.
+    `hedges`: a second upstream is asked when the first is slow; `continues`: a stream that breaks off is
+    continued by the next one.
     """
 
     route: str
@@ -46,6 +64,18 @@ class Resolved:
     excluded: bool = False
     total_s: float = 0.0
     total_json_s: float = 0.0
+    canaries: tuple[float, ...] = ()
+    sticky: str = ""
+    on_context_overflow: tuple[Upstream, ...] = ()
+    on_content_filter: tuple[Upstream, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
+    hedges: bool = False
+    continues: bool = False
+
+    @property
+    def all_upstreams(self) -> tuple[Upstream, ...]:
+        """Return everyone who may answer."""
+        return (*self.upstreams, *self.on_context_overflow, *self.on_content_filter)
 
 
 def resolve(snapshot: Snapshot, model: str) -> Resolved:
@@ -54,8 +84,8 @@ def resolve(snapshot: Snapshot, model: str) -> Resolved:
     resolved: Resolved | None = snapshot.memo.get(key)
     if resolved is None:
         resolved = _resolve(snapshot, model)
-        names = (model, *(upstream.model for upstream in resolved.upstreams))
-        timeouts = [upstream.account.timeouts for upstream in resolved.upstreams]
+        names = (model, *(upstream.model for upstream in resolved.all_upstreams))
+        timeouts = [upstream.timeouts for upstream in resolved.all_upstreams]
         resolved = replace(
             resolved,
             excluded=snapshot.exclusions.match(*names),

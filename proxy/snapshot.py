@@ -101,13 +101,15 @@ class Snapshot:
         key = ("upstream", provider, model)
         found = self.memo.get(key)
         if found is None:
+            account = self.accounts[provider]
             found = self.remember(
                 key,
                 Upstream(
                     id=f"{provider}/{model}",
-                    account=self.accounts[provider],
+                    account=account,
                     model=model,
                     prices=schedule(self.prices.get(provider, ()), model),
+                    timeouts=account.timeouts,
                 ),
             )
         return found  # type: ignore[no-any-return]  # the memo holds values of several types

@@ -80,7 +80,7 @@ class Transport:
         self._addresses = Addresses()
         self._tls = _trust()  # now, and not during the first request
         self._pools: dict[tuple[object, ...], Pool] = {}
-        self._doors: dict[tuple[str, str], _Door] = {}
+        self._doors: dict[tuple[str, str, str], _Door] = {}
 
     async def open(self, upstream: Upstream, request: UpstreamRequest) -> Response:
         """Send the request and return when the head is here. Raises UpstreamError.
@@ -91,7 +91,7 @@ class Transport:
         if account.base_url == DEMO_URL:
             return DemoResponse(demo.respond(request.path, request.body))
         try:
-            door = self._doors.get((account.name, request.path))
+            door = self._doors.get((account.name, account.credential, request.path))
             if door is None or door.account is not account:
                 door = self._door(account, request.path)
             reply = await self._ask(
@@ -166,7 +166,7 @@ class Transport:
         address = address_of(account.base_url.rstrip("/") + path)
         if len(self._doors) >= MAX_DOORS:
             self._doors.clear()
-        door = self._doors[account.name, path] = _Door(account, address, self._pool(account, address))
+        door = self._doors[account.name, account.credential, path] = _Door(account, address, self._pool(account, address))
         return door
 
     def _pool(self, account: Account, address: Address) -> Pool:

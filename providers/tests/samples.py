@@ -63,7 +63,10 @@ def make_upstream(
 ) -> Upstream:
     """Return an upstream of an account made from `fields`."""
     prices = RateSchedule(() if rates is None else (rates,))
-    return Upstream(id=f"{name}/{model}", account=make_account(name, **fields), model=model, prices=prices)
+    account = make_account(name, **fields)
+    return Upstream(
+        id=f"{name}/{model}", account=account, model=model, prices=prices, timeouts=account.timeouts
+    )
 
 
 def sse(chunk: Any) -> bytes:
