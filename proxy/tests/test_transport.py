@@ -197,9 +197,9 @@ async def test_it_puts_the_constant_part_of_a_head_together_once(transport):
         heads = [transport._door(upstream.account, "/x").head(REQUEST) for _ in range(2)]
         assert heads[0] == heads[1]
         await body_of(transport, upstream)
-        door = transport._doors["acme", REQUEST.path]
+        door = transport._doors["acme", "", REQUEST.path]
         await body_of(transport, upstream)
-        assert transport._doors["acme", REQUEST.path] is door
+        assert transport._doors["acme", "", REQUEST.path] is door
         other = at(running, headers={"authorization": "Bearer new"})
         await body_of(transport, other)
         assert running.requests[-1][1]["authorization"] == "Bearer new"
@@ -219,7 +219,7 @@ async def test_it_never_has_two_pools_for_one_provider(transport):
         account = at(running, max_connections=1).account
         first = transport._door(account, "/a")
         transport._door(make_upstream("other", base_url="http://other.test").account, "/a")
-        assert transport._doors.get(("acme", "/a")) is not first
+        assert transport._doors.get(("acme", "", "/a")) is not first
         second, third = transport._door(account, "/a"), transport._door(account, "/b")
         assert second.pool is third.pool
         assert second.pool in transport._pools.values()
