@@ -163,7 +163,7 @@ class Gate:
         self._settle()
 
     def _settle(self) -> None:
-        """Let in whom there is room for; then open or close the way past the queue."""
+        """Let in whom there is room for; then open or shut the way of `enter_now`."""
         now = self._loop.time()
         while self.in_flight < self._limit and self._opens_at <= now:
             waiter = self._queue.first()
@@ -180,7 +180,8 @@ class Gate:
         shut = self._opens_at > now
         if not self._queue and not shut:
             self._pace_s = 0.0
-        self._admits = 0 if shut or self._queue else self._limit
+        # While calls wait at an open gate every slot is taken: that keeps newcomers from passing them.
+        self._admits = 0 if shut else self._limit
         self._wake(self._opens_at if shut else None)
 
     def _wake(self, at: float | None) -> None:
@@ -198,8 +199,6 @@ class Gate:
     def _expel(self, waiter: _Waiter, word: str) -> None:
         self._queue.remove(waiter, tenant=waiter.tenant)
         waiter.tell(word)
-        if not self._queue:
-            self._settle()
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """Its task was cancelled: before it had a slot, or in the moment when it got one."""
@@ -208,10 +207,8 @@ class Gate:
             waiter.timer.cancel()
         if let_in:
             self.leave()
-            return
-        self._queue.remove(waiter, tenant=waiter.tenant)
-        if not self._queue:
-            self._settle()
+        else:
+            self._queue.remove(waiter, tenant=waiter.tenant)
 
     def _refuse_in_vain(self, tenant: int | None, *, weight: int, deadline: float) -> None:
         now = self._loop.time()
@@ -241,7 +238,7 @@ class Gate:
         """Learn from a departure, just made while calls wait, how often there is one."""
         now = self._loop.time()
         last, self._last_left_at = self._last_left_at, now
-        if self.in_flight + 1 < self._limit:  # held or paced: the slots are not what is waited for
+        if self.in_flight + 1 < self._limit or self._opens_at > now:  # it is not slots that are waited for
             self._last_left_at = 0.0
         elif last:
             if now - self._measured_at >= _FRESH_S:
