@@ -11,7 +11,7 @@ workers prometheus_client's multiprocess mode adds them up (PROMETHEUS_MULTIPROC
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,23 @@ CACHE = Counter("gateway_cache", "Cache results.", ["result"])
 IN_FLIGHT = Gauge("gateway_in_flight", "Requests being served.", multiprocess_mode="livesum")
 BREAKER = Gauge(
     "gateway_breaker_state", "0 closed, 1 half-open, 2 open.", ["provider"], multiprocess_mode="livemax"
+)
+QUEUE_DEPTH = Gauge(
+    "gateway_queue_depth", "Calls that wait for a provider's slot.", ["provider"], multiprocess_mode="livesum"
+)
+QUEUE_WAIT = Histogram(
+    "gateway_queue_wait_seconds",
+    "How long calls waited for a provider's slot.",
+    ["provider"],
+    buckets=_SECONDS,
+)
+QUEUE_REFUSED = Counter(
+    "gateway_queue_refused",
+    "Calls that found no place in a provider's queue, or no turn in time.",
+    ["provider"],
+)
+TRUNCATED = Counter(
+    "gateway_streams_truncated", "Streams that a provider broke off after their first content.", ["provider"]
 )
 UNAUTHENTICATED = Counter("gateway_unauthenticated", "Requests refused for want of a valid key.")
 BACKLOG_SEGMENTS = Gauge(
@@ -188,6 +205,12 @@ class Meter:
         self._codes: set[str] = set()
         self._bound: dict[tuple[Any, ...], Counts] = {}
         self._attempts: dict[tuple[str, str, str], _Count] = {}
+        # How many calls wait, by provider. Asked while publishing, in any thread: it returns a new mapping.
+        self.depths: Callable[[], Mapping[str, int]] = dict
+        self._told_depths: set[str] = set()
+        self._waits: dict[str, _Spread] = {}
+        self._refused: dict[str, _Count] = {}
+        self._truncated: dict[str, _Count] = {}
         self._publishing = threading.Lock()
 
     def publish(self) -> None:
@@ -196,8 +219,17 @@ class Meter:
             IN_FLIGHT.set(self.in_flight)
             for bound in list(self._bound.values()):
                 bound.publish()
-            for count in list(self._attempts.values()):
+            for count in [*self._attempts.values(), *self._refused.values(), *self._truncated.values()]:
                 count.publish()
+            for wait in list(self._waits.values()):
+                wait.publish()
+            self._publish_depths()
+
+    def _publish_depths(self) -> None:
+        depths = self.depths()
+        self._told_depths.update(depths)
+        for provider in self._told_depths:
+            QUEUE_DEPTH.labels(provider).set(depths.get(provider, 0))
 
     def finished(self, completion: Completion) -> None:
         """Count one finished exchange."""
@@ -216,6 +248,21 @@ class Meter:
         if usage is not None and cache != "hit":
             bound.count_tokens(usage)
         bound.add(completion.latency_ms, overhead_ms=completion.overhead_ms)
+
+    def queued(self, provider: str, wait_s: float) -> None:
+        """Count a call that waited in a provider's queue, however its wait ended."""
+        wait = self._waits.get(provider)
+        if wait is None:
+            wait = self._waits[provider] = _Spread(QUEUE_WAIT.labels(provider), _SECONDS)
+        wait.add(wait_s)
+
+    def queue_refused(self, provider: str) -> None:
+        """Count a call that a provider's queue did not take."""
+        _count_one(self._refused, QUEUE_REFUSED, provider)
+
+    def truncated(self, provider: str) -> None:
+        """Count a stream that a provider broke off."""
+        _count_one(self._truncated, TRUNCATED, provider)
 
     def counts(self, completion: Completion) -> Counts:
         """Return where a Completion of this kind counts."""
@@ -260,6 +307,14 @@ class Meter:
                 return "other"
             self._codes.add(code)
         return code
+
+
+def _count_one(counted: dict[str, _Count], counter: Counter, provider: str) -> None:
+    """Count by provider alone: they are rows that operators make, so there are few."""
+    count = counted.get(provider)
+    if count is None:
+        count = counted[provider] = _Count(counter.labels(provider))
+    count.n += 1
 
 
 def exposition(spool: Path) -> bytes:

@@ -132,6 +132,38 @@ def test_it_tells_each_request_once_however_often_it_tells():
     assert value("gateway_request_seconds_count", **labels) == 5
 
 
+def test_it_counts_what_happens_in_providers_queues():
+    meter = Meter()
+    for wait_s in (0.003, 0.02, 2.0):
+        meter.queued("unit-q", wait_s)
+    meter.queue_refused("unit-q")
+    meter.queue_refused("unit-q")
+    meter.truncated("unit-q")
+    assert value("gateway_queue_refused_total", provider="unit-q") == 0
+    for _ in range(2):
+        meter.publish()
+    counts = {
+        bound: value("gateway_queue_wait_seconds_bucket", le=bound, provider="unit-q")
+        for bound in ("0.005", "0.025", "+Inf")
+    }
+    assert counts == {"0.005": 1, "0.025": 2, "+Inf": 3}
+    assert value("gateway_queue_wait_seconds_sum", provider="unit-q") == pytest.approx(2.023)
+    assert value("gateway_queue_refused_total", provider="unit-q") == 2
+    assert value("gateway_streams_truncated_total", provider="unit-q") == 1
+
+
+def test_it_asks_how_many_wait_when_it_tells():
+    meter = Meter()
+    waiting = {"unit-r": 3, "unit-s": 1}
+    meter.depths = lambda: dict(waiting)
+    meter.publish()
+    assert value("gateway_queue_depth", provider="unit-r") == 3
+    del waiting["unit-r"]  # its provider's row is gone
+    meter.publish()
+    assert value("gateway_queue_depth", provider="unit-r") == 0
+    assert value("gateway_queue_depth", provider="unit-s") == 1
+
+
 def test_it_writes_all_of_it_as_text(tmp_path):
     (tmp_path / "a-0-00000001.seg").write_bytes(b"12345")
     (tmp_path / "a-0-00000002.open").write_bytes(b"123")
