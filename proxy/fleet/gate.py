@@ -154,10 +154,13 @@ class Gate:
         The last word counts: an earlier moment than the last one shortens the hold, one that is over ends it.
         Calls whose deadline comes first stop waiting. The pace is kept until nobody waits any more.
         """
+        now, before = self._loop.time(), self._opens_at
+        if pace_per_s is None and not self._pace_s and max(at, before) <= now:
+            return  # it is open, and was
         self._opens_at = at
         self._last_left_at = 0.0
         self._pace_s = 1 / pace_per_s if pace_per_s else 0.0
-        if at > self._loop.time():
+        if at > max(now, before):
             for waiter in [each for each in self._queue if each.deadline <= at]:
                 self._expel(waiter, _IN_VAIN)
         self._settle()

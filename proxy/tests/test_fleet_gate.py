@@ -224,6 +224,25 @@ async def test_a_hold_is_not_taken_for_slow_calls():
 
 
 @in_virtual_time
+async def test_to_say_that_an_open_gate_is_open_changes_nothing():
+    """As whoever reads a vendor's quota does after each answer: the pace goes on being measured."""
+    crowd = Crowd(1)
+    assert crowd.gate.enter_now()
+    for _ in range(30):
+        crowd.call()
+    await crowd.settled()
+    crowd.inside.append(None)
+    for _ in range(10):
+        await asyncio.sleep(2)
+        crowd.gate.hold_until(crowd.loop.time())
+        crowd.leave()
+        await crowd.settled()
+    in_vain = crowd.call(within_s=10)
+    await crowd.settled()
+    assert crowd.ended == {in_vain: (QueueFull, crowd.loop.time())}
+
+
+@in_virtual_time
 async def test_retry_after_says_when_those_who_wait_are_through():
     crowd = Crowd(1, max_waiting=30)
     await saturated(crowd, hold_s=2, departures=10)
