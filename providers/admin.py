@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import model_ngettext
+from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
@@ -20,11 +22,12 @@ from config.screens import OnOffActions, Screen, action, display
 from config.vault import reference
 from providers import admin_prices  # noqa: F401 - Django looks for screens in admin.py alone
 from providers.admin_forms import ProviderForm, TestDialog
-from providers.models import Price, Provider, ProviderModel
+from providers.models import DEMO_URL, Price, Provider, ProviderModel
 from providers.probe import ProbeResult, probe
 
 PARALLEL_TESTS = 8
 SHOWN_MODELS = 200
+REHEARSAL = "Rehearse failures"
 
 audited(Provider, hidden=("credential", "extra_headers"), skipped=("models_refreshed_at", "models_error"))
 
@@ -59,7 +62,7 @@ class ProviderAdmin(OnOffActions, Screen):
     search_fields = ("name", "base_url")
     search_help_text = "Name or base URL"
     ordering = ("name",)
-    actions = ("test_selected", "enable_selected", "disable_selected")
+    actions = ("test_selected", "enable_selected", "disable_selected", "switch_faults_off")
     actions_detail = ("test_provider",)
     readonly_fields = ("key", "model_list", "price_list")
     fieldsets = (
@@ -69,6 +72,18 @@ class ProviderAdmin(OnOffActions, Screen):
             {"fields": ("key", ("new_credential", "clear_credential"), "auth_header", "extra_headers")},
         ),
         ("Models and prices", {"fields": ("model_list", "price_list")}),
+        (
+            REHEARSAL,
+            {
+                "description": "How this demo provider fails on purpose, so that a failover can be rehearsed.",
+                "fields": (
+                    "fault_percent",
+                    ("fault_status", "fault_retry_after_s"),
+                    ("fault_latency_ms", "fault_ttft_ms"),
+                    ("fault_cut_after", "fault_stall_after"),
+                ),
+            },
+        ),
         (
             "Limits and quirks",
             {
@@ -93,8 +108,11 @@ class ProviderAdmin(OnOffActions, Screen):
         return counted
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what a new provider has not yet."""
+        """Leave out what a new provider has not yet, and what the demo alone has."""
         sections = super().get_fieldsets(request, obj)
+        # One that is being moved to a real vendor still shows the faults that are to go first.
+        if obj is None or not (obj.base_url == DEMO_URL or obj.faults.on):
+            sections = [section for section in sections if section[0] != REHEARSAL]
         if obj is not None:
             return sections
         return [
@@ -112,10 +130,12 @@ class ProviderAdmin(OnOffActions, Screen):
                 request, f"{variable} is not set here: {obj} cannot be used until the gateway starts with it."
             )
 
-    @display(description="State", label={"on": "success", "off": "warning"})
+    @display(description="State", label={"on": "success", "off": "warning", "failing": "danger"})
     def state(self, obj: Provider) -> tuple[str, str]:
-        """Say whether it is used."""
-        return ("on", "enabled") if obj.enabled else ("off", "disabled")
+        """Say whether it is used, and whether it fails on purpose."""
+        if not obj.enabled:
+            return "off", "disabled"
+        return ("failing", "fails on purpose") if obj.faults.on else ("on", "enabled")
 
     @display(description="Stored key")
     def key(self, obj: Provider) -> str:
@@ -182,6 +202,19 @@ class ProviderAdmin(OnOffActions, Screen):
         with ThreadPoolExecutor(max_workers=min(PARALLEL_TESTS, len(providers) or 1)) as pool:
             results = list(pool.map(probe, providers))
         return self._shown(request, list(zip(providers, results, strict=True)))
+
+    @admin.action(description="Switch all faults off", permissions=["change"])
+    def switch_faults_off(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        """Let demo providers that fail on purpose answer as ever; row by row, for the audit log."""
+        mended = 0
+        with transaction.atomic():
+            for provider in queryset.order_by("pk").select_for_update(of=("self",)):
+                changed = provider.clear_faults()
+                if changed:
+                    provider.save(update_fields=changed)
+                    mended += 1
+        text = f"{mended} {model_ngettext(Provider, mended)} no longer fail{'s' * (mended == 1)} on purpose."
+        messages.success(request, text if mended else "None of them failed on purpose.")
 
     def _shown(self, request: HttpRequest, tests: list[tuple[Provider, ProbeResult]]) -> HttpResponse:
         page = "test_result" if request.headers.get("HX-Request") else "test_results"

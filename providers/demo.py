@@ -2,7 +2,8 @@
 
 `echo` says the last message back; `lorem` writes as many words as the last message names ("40
 words", "40 words 100ms" sets the gap between them; default 20 words, 20 ms). Pure: it yields pieces
-of bytes and the pause before each; the transport does the waiting.
+of bytes and the pause before each, and says how they end; the transport does the waiting. So it is with
+the faults that it plays on purpose (`providers.faults`).
 """
 
 import base64
@@ -10,12 +11,14 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from itertools import cycle, islice
 from typing import Any
 
 import orjson
 
+from providers.faults import RETRY_STATUSES, Faults
 from providers.upstream import Quirks
 
 # It has chat and embeddings alone: all else is translated to chat.
@@ -53,24 +56,50 @@ _WORDS = [
     "ullamco",
     "laboris",
 ]
+# https://platform.openai.com/docs/guides/error-codes
+_ERRORS = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("requests", "rate_limit_exceeded"),
+}
 _NUMBER = re.compile(r"\d+")
 _GAP = re.compile(r"(\d+)\s*ms")
 _TOKEN = re.compile(r"\S+\s*")
 _DIMENSIONS = 16
 CREATED = 1_760_000_000
+NO_FAULTS = Faults()
+
+
+class End(Enum):
+    """What comes after the last piece of an answer."""
+
+    WHOLE = "its end"
+    CUT = "the loss of the connection"
+    STALLED = "nothing, for ever"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoReply:
-    """A status, a content type and the body as (pause in seconds, bytes)."""
+    """A status, a content type and the body as (pause in seconds, bytes).
+
+    `latency_s` passes before the head, which `headers` belong to; `end` follows the last piece.
+    """
 
     status: int
     content_type: str
     pieces: Iterator[tuple[float, bytes]]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    latency_s: float = 0.0
+    end: End = End.WHOLE
 
 
-def respond(path: str, body: bytes) -> DemoReply:
-    """Answer one request as an OpenAI-compatible server would."""
+def respond(path: str, body: bytes, faults: Faults = NO_FAULTS) -> DemoReply:
+    """Answer one request as an OpenAI-compatible server would, and fail as `faults` say."""
+    reply = _failure(faults) if faults.status is not None else _answer(path, body, faults)
+    return replace(reply, latency_s=faults.latency_ms / 1000) if faults.latency_ms else reply
+
+
+def _answer(path: str, body: bytes, faults: Faults) -> DemoReply:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -81,13 +110,13 @@ def respond(path: str, body: bytes) -> DemoReply:
             404, f"The demo provider has no model {model!r}; it has {', '.join(MODELS)}.", "model_not_found"
         )
     if path == "/embeddings":
-        return _json(_embeddings(request))
+        return _json(_embeddings(request), end=_end(faults, 1))
     if path != "/chat/completions":
         return _refuse(404, f"The demo provider does not serve {path}.")
-    return _chat(request, model)
+    return _chat(request, model, faults)
 
 
-def _chat(request: Mapping[str, Any], model: str) -> DemoReply:
+def _chat(request: Mapping[str, Any], model: str, faults: Faults) -> DemoReply:
     prompt = _last_text(request.get("messages"))
     words, gap_s = _script(prompt, model)
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
@@ -100,14 +129,15 @@ def _chat(request: Mapping[str, Any], model: str) -> DemoReply:
     }
     usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
     envelope = {"id": _id(orjson.dumps(request.get("messages"))), "created": CREATED, "model": model}
+    end = _end(faults, len(words))
     if request.get("stream"):
         with_usage = bool((request.get("stream_options") or {}).get("include_usage"))
         pieces = _stream(envelope, words, gap_s, finish=finish, usage=usage if with_usage else None)
-        return DemoReply(200, "text/event-stream", pieces)
+        return DemoReply(200, "text/event-stream", _spoiled(pieces, faults, end), end=end)
     message = {"role": "assistant", "content": "".join(words), "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     answer = {**envelope, "object": "chat.completion", "choices": [choice], "usage": usage}
-    return _json(answer, pause_s=gap_s * len(words))
+    return _json(answer, pause_s=gap_s * len(words), end=end)
 
 
 def _stream(
@@ -129,6 +159,27 @@ def _stream(
     if usage is not None:
         yield 0.0, _sse({**envelope, "object": "chat.completion.chunk", "choices": [], "usage": usage})
     yield 0.0, b"data: [DONE]\n\n"
+
+
+def _end(faults: Faults, count: int) -> End:
+    """Return how an answer of `count` pieces of content ends."""
+    if faults.cut_after is not None and faults.cut_after <= count:
+        return End.CUT
+    if faults.stall_after is not None and faults.stall_after <= count:
+        return End.STALLED
+    return End.WHOLE
+
+
+def _spoiled(
+    pieces: Iterator[tuple[float, bytes]], faults: Faults, end: End
+) -> Iterator[tuple[float, bytes]]:
+    """Yield a stream's pieces, the first content late, and no more of it than its end allows."""
+    kept = {End.CUT: faults.cut_after, End.STALLED: faults.stall_after}.get(end)
+    yield next(pieces)  # the role alone is not yet content
+    pause_s = faults.ttft_ms / 1000
+    for gap_s, piece in islice(pieces, kept):
+        yield gap_s + pause_s, piece
+        pause_s = 0.0
 
 
 def _script(prompt: str, model: str) -> tuple[list[str], float]:
@@ -187,12 +238,29 @@ def _base64(vector: list[float]) -> str:
 
 
 def _refuse(status: int, message: str, code: str | None = None) -> DemoReply:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return _error(status, message, kind="invalid_request_error", code=code)
+
+
+def _failure(faults: Faults) -> DemoReply:
+    """Return the error that was asked for, with the type and code that OpenAI gives its status."""
+    status = faults.status or 500
+    kind, code = _ERRORS.get(status, ("invalid_request_error" if status < 500 else "server_error", None))
+    reply = _error(status, f"The demo provider fails on purpose, with status {status}.", kind=kind, code=code)
+    if status not in RETRY_STATUSES or faults.retry_after_s is None:
+        return reply
+    return replace(reply, headers={"retry-after": str(faults.retry_after_s)})
+
+
+def _error(status: int, message: str, *, kind: str, code: str | None) -> DemoReply:
+    error = {"message": message, "type": kind, "param": None, "code": code}
     return DemoReply(status, "application/json", iter([(0.0, orjson.dumps({"error": error}))]))
 
 
-def _json(answer: Mapping[str, Any], *, pause_s: float = 0.0) -> DemoReply:
-    return DemoReply(200, "application/json", iter([(pause_s, orjson.dumps(answer))]))
+def _json(answer: Mapping[str, Any], *, pause_s: float = 0.0, end: End = End.WHOLE) -> DemoReply:
+    body = orjson.dumps(answer)
+    if end is not End.WHOLE:
+        body = body[: len(body) // 2]
+    return DemoReply(200, "application/json", iter([(pause_s, body)]), end=end)
 
 
 def _sse(chunk: Mapping[str, Any]) -> bytes:

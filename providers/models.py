@@ -13,6 +13,7 @@ from config.models import TrackedModel
 from config.money import UsdField
 from config.vault import Vault, reference
 from providers.dialects import DIALECTS
+from providers.fault_columns import FaultColumns
 from providers.quirks import read_quirks
 
 DEMO_URL = "demo://"
@@ -69,7 +70,7 @@ def _check_path_template(value: str) -> None:
         raise ValidationError("must contain {path}, the endpoint's path", code="path")
 
 
-class Provider(TrackedModel):
+class Provider(FaultColumns, TrackedModel):
     """An account at a vendor; its name is also the namespace of its models."""
 
     snapshot_part = "providers"
@@ -172,6 +173,11 @@ class Provider(TrackedModel):
     def __str__(self) -> str:
         """Show the name."""
         return self.name
+
+    def clean(self) -> None:
+        """Refuse faults at a real vendor; a row whose URL is not known yet is held to its other rules."""
+        super().clean()
+        self.check_faults(demo=self.base_url in ("", DEMO_URL))
 
     def set_credential(self, secret: str) -> None:
         """Store `secret` encrypted; a `${VAR}` reference is stored as it is."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from providers.faults import Faults
 from providers.pricing import RateSchedule
 
 
@@ -48,7 +49,8 @@ class Account:
     `path_template` makes an endpoint's path under the base URL: {model} is the vendor's model, {path} the
     endpoint ("/chat/completions"). `credential` names the one that `headers` show ("": the first), `spares`
     are the same account by its other credentials. `max_concurrency`: calls at a time in this process (None:
-    any number), `max_queue` how many may wait for one to end, `queue_timeout_s` how long.
+    any number), `max_queue` how many may wait for one to end, `queue_timeout_s` how long. `faults`: how the
+    demo fails on purpose; None for every real vendor.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Account:
     max_concurrency: int | None = None
     max_queue: int = 100
     queue_timeout_s: float = 30.0
+    faults: Faults | None = None
 
     def __repr__(self) -> str:
         """Leave the headers out: they carry the credential."""

@@ -15,6 +15,7 @@ from django.db import connection
 
 from config.models import ConfigChange, current_version
 from keys.models import ApiKey
+from providers.faults import COLUMNS
 from providers.models import Price, Provider, ProviderModel
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
@@ -118,6 +119,7 @@ def _providers() -> list[Row]:
             "idle_timeout_s",
             "total_timeout_s",
             "max_connections",
+            *COLUMNS,
         )
     )
 

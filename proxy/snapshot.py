@@ -17,6 +17,7 @@ from config.vault import SecretUnreadable, Vault, reference
 from keys.caller import Caller
 from providers import demo
 from providers.dialects import DIALECTS
+from providers.faults import Faults, faults_of
 from providers.models import DEMO_URL
 from providers.pricing import PriceRule, Rates, schedule
 from providers.quirks import read_quirks
@@ -208,6 +209,8 @@ def _accounts(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Account], li
         accounts[account.name] = account
         if not account.usable:
             warnings.append(f"provider {account.name}: {account.why_unusable}")
+        if account.faults is not None:
+            warnings.append(f"provider {account.name} fails on purpose: {account.faults}")
     return accounts, warnings
 
 
@@ -237,7 +240,14 @@ def _account(row: Mapping[str, Any], vault: Vault) -> Account:
         quirks=demo.QUIRKS if row["base_url"] == DEMO_URL else _quirks(row.get("quirks") or {}, name),
         usable=not why,
         why_unusable=why,
+        faults=_faults(row),
     )
+
+
+def _faults(row: Mapping[str, Any]) -> Faults | None:
+    """Return how the demo fails on purpose; None where it does not, and for every real vendor."""
+    faults = faults_of(row)
+    return faults if faults.on and row["base_url"] == DEMO_URL else None
 
 
 def _quirks(value: Any, provider: str) -> Quirks:

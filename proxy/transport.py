@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from providers import demo
 from providers.models import DEMO_URL
 from providers.upstream import Account, Upstream, UpstreamRequest
+from proxy.demo_response import ask_demo
 from proxy.vendor_response import (
-    DemoResponse,
     HttpResponse,
     Response,
     UploadedResponse,
@@ -89,7 +88,7 @@ class Transport:
         """
         account = upstream.account
         if account.base_url == DEMO_URL:
-            return DemoResponse(demo.respond(request.path, request.body))
+            return await ask_demo(account, request)
         try:
             door = self._doors.get((account.name, account.credential, request.path))
             if door is None or door.account is not account:

@@ -1,4 +1,4 @@
-"""A vendor's answer as it arrives, from the wire or from the built-in demo, and what its failures mean.
+"""A vendor's answer as it arrives from the wire, and what its failures mean.
 
 Every failure leaves here as an UpstreamError, most specific first (`translated`).
 """
@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from providers import demo
 from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
 from proxy.wire import errors as wire
 from proxy.wire.reply import Reply
@@ -167,46 +166,16 @@ class UploadedResponse(HttpResponse):
         return translated(told) if isinstance(told, wire.WireError) else told
 
 
-class DemoResponse:
-    """The demo vendor's answer: waits where a network would."""
-
-    def __init__(self, reply: demo.DemoReply) -> None:
-        """Take over the reply."""
-        self.status = reply.status
-        self.headers: Mapping[str, str] = {"content-type": reply.content_type}
-        self._pieces = reply.pieces
-        self.over = True  # there is no connection
-
-    async def read(self) -> bytes:
-        """Return the whole body."""
-        pieces = []
-        while piece := await self.piece():
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def piece(self) -> bytes:
-        """Return the next piece, after its pause."""
-        for pause_s, piece in self._pieces:
-            if pause_s:
-                await asyncio.sleep(pause_s)
-            return piece
-        return b""
-
-    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
-        """The demo is never silent."""
-
-    def close(self) -> None:
-        """Nothing to drop."""
-
-    async def finish(self) -> None:
-        """Nothing is left."""
-
-
 def timed_out(name: str) -> UpstreamError:
     """Return the error of a timeout: connect, first content, idle or total."""
     return UpstreamError(
         f"The {name} timeout fired.", owner=Owner.HEALTH, code="upstream_timeout", timeout=name
     )
+
+
+def broken_off() -> UpstreamError:
+    """Return the error of a connection that is lost in the middle of an answer."""
+    return translated(wire.Garbled("it breaks off"))
 
 
 def translated(problem: wire.WireError) -> UpstreamError:

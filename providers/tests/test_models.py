@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from config.models import ConfigChange, current_version
 from config.vault import SecretUnreadable
+from providers.faults import OFF, Faults
 from providers.models import Price, Provider, ProviderModel
 
 pytestmark = pytest.mark.django_db
@@ -170,3 +171,63 @@ def test_it_refuses_a_negative_rate(provider):
         ("input_nanousd_per_mtok", "output_nanousd_per_mtok", "cached_input_nanousd_per_mtok"), -1
     )
     assert refused_field(Price(provider=provider, model="gpt-4o", **rates)) == set(rates)
+
+
+# ---------------------------------------------------------------- faults
+
+SWITCHED_ON = {
+    "fault_percent": 50.0,
+    "fault_status": 503,
+    "fault_retry_after_s": 5,
+    "fault_latency_ms": 10,
+    "fault_ttft_ms": 20,
+    "fault_cut_after": 0,
+    "fault_stall_after": 0,
+}
+
+
+def test_it_has_no_faults_unless_they_are_given():
+    row = make(base_url="demo://")
+    row.full_clean()
+    assert {name: getattr(row, name) for name in OFF} == OFF
+    assert not row.faults.on
+
+
+@pytest.mark.parametrize(("name", "value"), SWITCHED_ON.items())
+def test_it_fails_on_purpose_at_the_demo_alone(name, value):
+    row = make(base_url="demo://", **{name: value})
+    row.full_clean()
+    assert row.faults == Faults(**{name.removeprefix("fault_"): value})
+    for url in (URL, "demo://other"):
+        assert refused_field(make(base_url=url, **{name: value})) == {name}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fault_percent", -0.1),
+        ("fault_percent", 100.1),
+        ("fault_status", 399),
+        ("fault_status", 600),
+        ("fault_retry_after_s", -1),
+        ("fault_retry_after_s", 86_401),
+        ("fault_latency_ms", 3_600_001),
+        ("fault_ttft_ms", -1),
+        ("fault_cut_after", -1),
+        ("fault_stall_after", 1_000_001),
+    ],
+)
+def test_it_refuses_faults_that_are_none(name, value):
+    assert refused_field(make(base_url="demo://", **{name: value})) == {name}
+
+
+def test_it_refuses_two_ends_of_one_answer():
+    row = make(base_url="demo://", fault_cut_after=1, fault_stall_after=2)
+    assert refused_field(row) == {"fault_stall_after"}
+
+
+def test_it_switches_its_faults_off():
+    row = make(base_url="demo://", fault_status=500, fault_percent=20.0)
+    assert sorted(row.clear_faults()) == ["fault_percent", "fault_status"]
+    assert not row.faults.on
+    assert row.clear_faults() == []

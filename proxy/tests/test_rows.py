@@ -5,6 +5,7 @@ import pytest
 
 from config.models import ConfigChange, bump, current_version
 from keys.models import ApiKey, Tenant
+from providers.faults import Faults
 from providers.models import Price, Provider, ProviderModel
 from proxy import rows
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
@@ -120,3 +121,10 @@ def test_it_says_when_it_cannot_tell():
     assert rows.changes_since(start, 10) is None  # lost
     assert rows.changes_since(start + 3, 10) is None  # none
     assert rows.changes_since(start + 99, 10) is None  # a database restored from a backup
+
+
+def test_it_reads_how_a_demo_fails_on_purpose():
+    Provider.objects.create(name="demo-a", dialect="openai", base_url="demo://", fault_status=503)
+    read = parts()
+    assert orjson.loads(orjson.dumps(read)) == read
+    assert compile_parts(1, read, {}).accounts["demo-a"].faults == Faults(status=503)

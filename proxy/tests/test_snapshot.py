@@ -4,6 +4,7 @@ import pytest
 
 from config.vault import Vault
 from keys.caller import Caller
+from providers.faults import Faults
 from proxy.snapshot import (
     MAX_MEMO,
     ConfigurationError,
@@ -305,3 +306,23 @@ def test_it_compiles_no_parts_it_was_not_given():
     del parts["prices"]
     with pytest.raises(KeyError):
         compile_parts(1, parts, {})
+
+
+# ---------------------------------------------------------------- faults
+
+
+def test_it_compiles_faults_of_the_demo_alone():
+    rows = [
+        provider_row("demo", base_url="demo://"),
+        provider_row("demo-a", base_url="demo://", fault_status=503, fault_percent=30.0),
+        provider_row("spared", base_url="demo://", fault_status=503, fault_percent=0.0),
+        provider_row("real", fault_status=503),
+    ]
+    snapshot = make_snapshot(*rows)
+    faults = {name: account.faults for name, account in snapshot.accounts.items()}
+    assert faults == {"demo": None, "demo-a": Faults(percent=30.0, status=503), "spared": None, "real": None}
+
+
+def test_it_warns_of_a_provider_that_fails_on_purpose():
+    snapshot = make_snapshot(provider_row("demo-a", base_url="demo://", fault_stall_after=2))
+    assert snapshot.warnings == ["provider demo-a fails on purpose: 100 % of requests: silent after 2 pieces"]

@@ -15,9 +15,10 @@ from cryptography.x509.oid import NameOID
 from providers.errors import Owner, UpstreamError
 from providers.tests.samples import make_upstream
 from providers.upstream import Timeouts, UpstreamRequest
+from proxy.demo_response import DemoResponse
 from proxy.tests.fakes import until
 from proxy.transport import Transport
-from proxy.vendor_response import DemoResponse, timed_out
+from proxy.vendor_response import timed_out
 
 REQUEST = UpstreamRequest(
     path="/chat/completions", body=b'{"model": "m"}', headers={"content-type": "application/json"}
@@ -679,22 +680,8 @@ async def test_it_asks_the_demo_in_the_process(transport):
     assert isinstance(response, DemoResponse)
     assert (response.status, response.headers["content-type"]) == (200, "application/json")
     assert b'"hi"' in await response.read()
-    response.watch(name="total", at=0.0)
     response.close()
     await response.finish()
-
-
-async def test_it_waits_between_the_demos_words(transport, monkeypatch):
-    pauses = []
-
-    async def sleep(seconds):
-        pauses.append(seconds)
-
-    monkeypatch.setattr("proxy.transport.asyncio.sleep", sleep)
-    body = b'{"model": "lorem", "stream": true, "messages": [{"role": "user", "content": "3 words 50ms"}]}'
-    response = await transport.open(*demo(body))
-    assert (await response.read()).count(b"data: ") == 6
-    assert pauses == [0.05] * 3
 
 
 def test_it_names_the_timeout_that_fired():
