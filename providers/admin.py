@@ -75,7 +75,7 @@ class ProviderAdmin(OnOffActions, Screen):
         (
             REHEARSAL,
             {
-                "description": "How this demo provider fails on purpose, so that a failover can be rehearsed.",
+                "description": "How this demo provider fails on purpose, to rehearse a failover.",
                 "fields": (
                     "fault_percent",
                     ("fault_status", "fault_retry_after_s"),
@@ -111,7 +111,7 @@ class ProviderAdmin(OnOffActions, Screen):
         """Leave out what a new provider has not yet, and what the demo alone has."""
         sections = super().get_fieldsets(request, obj)
         # One that is being moved to a real vendor still shows the faults that are to go first.
-        if obj is None or not (obj.base_url == DEMO_URL or obj.faults.on):
+        if obj is None or not (obj.base_url == DEMO_URL or obj.given_faults()):
             sections = [section for section in sections if section[0] != REHEARSAL]
         if obj is not None:
             return sections

@@ -1,7 +1,5 @@
 """The columns of a provider's row that make the demo fail on purpose: see `providers.faults`."""
 
-from typing import Any
-
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -74,13 +72,16 @@ class FaultColumns(models.Model):
         """Return them as values."""
         return faults_of(vars(self))
 
+    def given_faults(self) -> list[str]:
+        """Return the columns that say something else than "off"."""
+        return [name for name, off in OFF.items() if getattr(self, name) != off]
+
     def check_faults(self, *, demo: bool) -> None:
         """Raise ValidationError for faults at a real vendor, and for two ends of one answer."""
-        if not demo:
-            told = [name for name, off in OFF.items() if getattr(self, name) != off]
-            problem = "is for the demo provider alone (base URL demo://)"
-            if told:
-                raise ValidationError({name: ValidationError(problem, code="demo") for name in told})
+        given = [] if demo else self.given_faults()
+        if given:
+            problem = ValidationError("is for the demo provider alone (base URL demo://)", code="demo")
+            raise ValidationError(dict.fromkeys(given, problem))
         if self.fault_cut_after is not None and self.fault_stall_after is not None:
             raise ValidationError(
                 {"fault_stall_after": ValidationError("cannot be given together with cut after", code="both")}
@@ -88,8 +89,7 @@ class FaultColumns(models.Model):
 
     def clear_faults(self) -> list[str]:
         """Switch them all off and return the columns that changed; the row is not saved."""
-        changed: list[str] = [name for name, off in OFF.items() if getattr(self, name) != off]
-        for name in changed:
-            value: Any = OFF[name]
-            setattr(self, name, value)
-        return changed
+        given = self.given_faults()
+        for name in given:
+            setattr(self, name, OFF[name])
+        return given
