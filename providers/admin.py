@@ -213,7 +213,8 @@ class ProviderAdmin(OnOffActions, Screen):
                 if changed:
                     provider.save(update_fields=changed)
                     mended += 1
-        text = f"{mended} {model_ngettext(Provider, mended)} no longer fail{'s' * (mended == 1)} on purpose."
+        noun = model_ngettext(Provider._meta, mended)
+        text = f"{mended} {noun} no longer fail{'s' if mended == 1 else ''} on purpose."
         messages.success(request, text if mended else "None of them failed on purpose.")
 
     def _shown(self, request: HttpRequest, tests: list[tuple[Provider, ProbeResult]]) -> HttpResponse:

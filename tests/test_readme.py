@@ -142,7 +142,7 @@ def test_it_documents_every_variable_with_its_default() -> None:
 def test_it_documents_every_field_of_a_provider() -> None:
     text = (CHECKOUT / "docs" / "configuration.md").read_text().partition("### A provider's fields")[2]
     rows = re.findall(r"^\| `([a-z_]+)` \|", text.partition("\n## ")[0], re.MULTILINE)
-    assert sorted(rows) == sorted({"api_key", "timeouts", *(field.name for field in PROVIDER)})
+    assert sorted(rows) == sorted({"api_key", "timeouts", "faults", *(field.name for field in PROVIDER)})
 
 
 def test_it_names_only_commands_and_variables_that_exist() -> None:

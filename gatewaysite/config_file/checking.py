@@ -11,6 +11,8 @@ from gatewaysite.config_file.existing import Existing
 from gatewaysite.config_file.fields import Field
 from gatewaysite.config_file.problems import Problems, did_you_mean
 from gatewaysite.config_file.reading import price_identity
+from providers.faults import OFF
+from providers.models import DEMO_URL
 
 
 def check_against_rows(document: Document, existing: Existing, problems: Problems) -> None:
@@ -23,6 +25,7 @@ def check_against_rows(document: Document, existing: Existing, problems: Problem
     for entry in document.providers:
         _complete(entry, fields.PROVIDER, problems, known=entry.row["name"] in existing.providers)
         _check_token(entry, problems)
+        _check_faults(entry, existing, problems)
     for entry in document.routes:
         _check_route(entry, existing, providers, problems)
     for entry in document.keys:
@@ -65,6 +68,19 @@ def _check_token(entry: Entry, problems: Problems) -> None:
             Vault(settings.SECRET_KEYS).open(entry.secret)
         except SecretUnreadable as problem:
             problems.add(f"{entry.path}.api_key", str(problem))
+
+
+def _check_faults(entry: Entry, existing: Existing, problems: Problems) -> None:
+    """Refuse faults at a real vendor: whose they are may stand in the row alone, and they themselves too."""
+    found = existing.providers.get(entry.row["name"])
+    base_url = entry.row.get("base_url", found.base_url if found else DEMO_URL)
+    if base_url == DEMO_URL:
+        return
+    given = [name for name, off in OFF.items() if entry.row.get(name, off) != off]
+    if given:
+        problems.add(f"{entry.path}.faults", f"are for the demo provider alone (base_url: {DEMO_URL})")
+    elif found and found.given_faults() and "faults" not in entry.given:
+        problems.add(f"{entry.path}.base_url", "this provider fails on purpose: write `faults: {}` beside it")
 
 
 def _names(entries: Iterable[Entry]) -> set[str]:

@@ -14,7 +14,7 @@ from gatewaysite.config_file import fields
 from gatewaysite.config_file.fields import written_fields
 from gatewaysite.config_file.reading import ALWAYS, FORMAT_VERSION
 from keys.models import ApiKey, Budget, RateLimit, Tenant
-from providers.models import Price, Provider
+from providers.models import DEMO_URL, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 HEADER = "# Configuration of the LLM gateway; `manage.py apply_config` reads it back.\n"
@@ -84,7 +84,14 @@ def _provider(provider: Provider, *, with_secrets: bool) -> dict[str, Any]:
         **({"api_key": provider.credential or None} if shown else {}),
         **written,
         "timeouts": Inline(written_fields(vars(provider), fields.TIMEOUTS)),
+        **({"faults": _faults(provider)} if provider.base_url == DEMO_URL else {}),
     }
+
+
+def _faults(provider: Provider) -> Inline:
+    """Return those that are on: the others are off where they are left out."""
+    given = set(provider.given_faults())
+    return Inline(written_fields(vars(provider), [field for field in fields.FAULTS if field.column in given]))
 
 
 def _routes() -> list[dict[str, Any]]:

@@ -53,6 +53,16 @@ TIMEOUTS = (
     Field("idle", "idle_timeout_s", values.seconds, values.seconds_written),
     Field("total", "total_timeout_s", _optional_seconds, values.seconds_written),
 )
+# The whole of a demo provider's faults: those that are left out are off.
+FAULTS = (
+    Field("percent", "fault_percent", values.percent, values.percent_written),
+    Field("status", "fault_status", values.optional(values.whole(400, 599))),
+    Field("retry_after", "fault_retry_after_s", values.optional(values.whole(0))),
+    Field("latency_ms", "fault_latency_ms", values.whole(0)),
+    Field("ttft_ms", "fault_ttft_ms", values.whole(0)),
+    Field("cut_after", "fault_cut_after", values.optional(values.whole(0))),
+    Field("stall_after", "fault_stall_after", values.optional(values.whole(0))),
+)
 ROUTE = (
     Field("match", "match", required=True),
     Field("kind", "kind", values.choice(Route.Kind)),

@@ -14,6 +14,7 @@ from gatewaysite.config_file.document import Entry, Row
 from gatewaysite.config_file.fields import Field, read_fields
 from gatewaysite.config_file.problems import Problems
 from keys.models import ApiKey, Budget, RateLimit, Tenant
+from providers.faults import OFF
 from providers.models import Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
@@ -27,11 +28,15 @@ class Sections:
         self._problems = problems
 
     def provider(self, item: Any, path: str) -> Entry | None:
-        """Read a provider, its timeouts and its credential."""
-        row = self._read(item, path, fields.PROVIDER, beside=("api_key", "timeouts"))
+        """Read a provider, its timeouts, its faults and its credential."""
+        row = self._read(item, path, fields.PROVIDER, beside=("api_key", "timeouts", "faults"))
         if isinstance(item, dict) and "timeouts" in item:
             row |= self._read(item["timeouts"], f"{path}.timeouts", fields.TIMEOUTS)
             self._check(Provider, row, f"{path}.timeouts", fields.TIMEOUTS)
+        if isinstance(item, dict) and "faults" in item:
+            given = {} if item["faults"] is None else item["faults"]
+            row |= {**OFF, **self._read(given, f"{path}.faults", fields.FAULTS)}
+            self._check(Provider, row, f"{path}.faults", fields.FAULTS)
         self._check(Provider, row, path, fields.PROVIDER)
         return self._named(item, row, path, ("name",), secret=self._credential(item, path))
 

@@ -77,6 +77,18 @@ def seconds_written(value: float | None) -> Any:
     return int(value) if value is not None and value == int(value) else value
 
 
+def percent(value: Any) -> float:
+    """Read a share in percent; the row holds it against 0 and 100."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise WrongValueError("must be a number of percent")
+    return float(value)
+
+
+def percent_written(value: float) -> Any:
+    """Write a share: 50.0 as 50."""
+    return int(value) if value == int(value) else value
+
+
 def usd(value: Any) -> int:
     """Read dollars as nano-dollars; quoted or not, never rounded."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):

@@ -13,6 +13,7 @@ from gatewaysite.config_file import apply_text, fields
 from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied, problems
 from keys import secret as secrets
 from keys.models import ApiKey, Budget, BudgetWindow, RateLimit, Tenant
+from providers.faults import Faults
 from providers.models import Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
@@ -70,7 +71,7 @@ def test_it_applies_the_example_file_and_its_example_shows_every_field(monkeypat
     for table in (value for value in vars(fields).values() if isinstance(value, tuple)):
         for field in table:
             assert f"{field.name}:" in text, field.name
-    for beside in ("api_key", "timeouts", "targets", "exclusions", "secret"):
+    for beside in ("api_key", "timeouts", "faults", "targets", "exclusions", "secret"):
         assert f"{beside}:" in text
 
 
@@ -306,3 +307,70 @@ def test_it_reads_many_keys_with_few_queries(django_assert_max_num_queries):
     applied("keys:\n" + listed.replace("secret", "tenant: t, secret"))
     with django_assert_max_num_queries(20):
         applied("keys:\n" + listed)
+
+
+# ---------------------------------------------------------------- faults
+
+DEMO = "providers: [{{name: demo-a, dialect: openai, base_url: 'demo://', faults: {}}}]"
+
+
+def test_it_applies_all_of_a_demos_faults():
+    applied(DEMO.format("{percent: 12.5, status: 429, retry_after: 5, latency_ms: 10}"))
+    expected = Faults(percent=12.5, status=429, retry_after_s=5, latency_ms=10)
+    assert Provider.objects.get().faults == expected
+    applied("providers: [{name: demo-a, max_connections: 7}]")
+    assert Provider.objects.get().faults == expected
+    applied("providers: [{name: demo-a, faults: {ttft_ms: 20, stall_after: 0}}]")
+    assert Provider.objects.get().faults == Faults(ttft_ms=20, stall_after=0)
+
+
+@pytest.mark.parametrize("none", ["{}", "null"])
+def test_it_switches_all_faults_off(none):
+    applied(DEMO.format("{percent: 50, cut_after: 3}"))
+    applied(f"providers: [{{name: demo-a, faults: {none}}}]")
+    assert Provider.objects.get().given_faults() == []
+
+
+def test_it_refuses_to_make_a_failing_demo_a_real_vendor():
+    applied(DEMO.format("{cut_after: 3}"))
+    moved = "providers: [{name: demo-a, base_url: 'http://real', max_connections: 9%s}]"
+    assert problems(moved % "") == [
+        "providers[0].base_url: this provider fails on purpose: write `faults: {}` beside it"
+    ]
+    assert problems(moved % ", faults: {status: 503}") == [
+        "providers[0].faults: are for the demo provider alone (base_url: demo://)"
+    ]
+    applied(moved % ", faults: {}")
+    assert Provider.objects.get().base_url == "http://real"
+
+
+def test_it_refuses_faults_for_a_real_vendor_that_the_file_does_not_describe():
+    applied(PROVIDER)
+    assert problems("providers: [{name: p, faults: {latency_ms: 1}}]") == [
+        "providers[0].faults: are for the demo provider alone (base_url: demo://)"
+    ]
+    assert applied("providers: [{name: p, faults: {}}]").done == []
+
+
+@pytest.mark.parametrize(
+    ("faults", "problem"),
+    [
+        ("5", "faults: must be a mapping of fields"),
+        ("{statuss: 503}", "faults.statuss: unknown field, did you mean status?"),
+        ("{percent: 101}", "faults.percent: ensure this value is less than or equal to 100"),
+        ("{percent: half}", "faults.percent: must be a number of percent"),
+        ("{percent: true}", "faults.percent: must be a number of percent"),
+        ("{status: 200}", "faults.status: must be 400 or more"),
+        ("{status: 600}", "faults.status: must be 599 or less"),
+        ("{retry_after: 100000}", "faults.retry_after: ensure this value is less than or equal to 86400"),
+        ("{latency_ms: -1}", "faults.latency_ms: must be 0 or more"),
+        ("{ttft_ms: null}", "faults.ttft_ms: must be a whole number"),
+        ("{cut_after: 1.5}", "faults.cut_after: must be a whole number"),
+        (
+            "{cut_after: 1, stall_after: 1}",
+            "faults.stall_after: cannot be given together with cut after",
+        ),
+    ],
+)
+def test_it_says_where_faults_are_wrong(faults, problem):
+    assert problems(DEMO.format(faults)) == [f"providers[0].{problem}"]

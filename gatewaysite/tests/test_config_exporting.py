@@ -83,6 +83,32 @@ def test_it_brings_quirks_and_path_templates_through():
     assert (cleared.quirks, cleared.path_template) == ({}, "")
 
 
+def test_it_brings_faults_through_and_switches_them_off_where_there_are_none():
+    given = "{percent: 12.5, status: 503, retry_after: 0, latency_ms: 10, ttft_ms: 20, cut_after: 0}"
+    applied(
+        "providers:\n"
+        f"- {{name: demo-a, dialect: openai, base_url: 'demo://', faults: {given}}}\n"
+        "- {name: demo-b, dialect: openai, base_url: 'demo://', faults: {percent: 50, stall_after: 3}}\n"
+        "- {name: demo, dialect: openai, base_url: 'demo://'}\n"
+        "- {name: real, dialect: openai, base_url: 'http://real'}\n"
+    )
+    exported = export()
+    written = {each["name"]: each.get("faults") for each in yaml.safe_load(exported)["providers"]}
+    assert written == {
+        "demo": {},
+        "demo-a": yaml.safe_load(given),
+        "demo-b": {"percent": 50, "stall_after": 3},
+        "real": None,
+    }
+    assert apply_text(exported).done == []
+    Provider.objects.filter(name="demo").update(fault_status=500)
+    apply_text(exported)
+    assert export() == exported
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+
+
 def test_it_restores_a_row_that_was_changed_since():
     apply_text(EXAMPLE)
     exported = export()
