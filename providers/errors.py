@@ -22,6 +22,7 @@ MAX_NUMBER = 20
 AUTH_FAILED = "upstream_auth_failed"
 QUOTA_EXHAUSTED = "upstream_quota_exhausted"
 CONTEXT_EXCEEDED = "context_length_exceeded"
+CONTENT_FILTERED = "content_filter"
 INVALID_RESPONSE = "upstream_invalid_response"
 UNSUPPORTED = "unsupported_parameter"
 

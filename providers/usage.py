@@ -20,6 +20,17 @@ class Usage(NamedTuple):
     reasoning: int = 0
     estimated: bool = False
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Return the counts of two attempts together."""
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+            self.cache_write + other.cache_write,
+            self.reasoning + other.reasoning,
+            estimated=self.estimated or other.estimated,
+        )
+
     @property
     def total(self) -> int:
         """Prompt and completion together."""

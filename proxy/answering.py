@@ -6,9 +6,8 @@ until then failover may still change status and headers.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import structlog
@@ -16,27 +15,33 @@ from django.http import HttpResponseBase
 
 from providers.call import Call
 from providers.errors import UpstreamError
+from providers.events import Event
 from providers.upstream import Upstream
 from providers.usage import Usage
-from proxy import cache, failover
+from proxy import cache
 from proxy.attempt import Attempting, OpenStream
 from proxy.cache import BrokenEntry, Entry, Policy
-from proxy.completion import Completion
-from proxy.deadline import Deadlines
+from proxy.continuation import Continuation, continuable
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
+from proxy.failover import Attempt, Course, Terms
+from proxy.fleet.fitting import fitting
+from proxy.flights import Flight
+from proxy.hedging import Race
 from proxy.http import JsonReply, StreamReply, WireHeader
+from proxy.plain import canonical_form
+from proxy.races import AnswerRace, StreamRace
 from proxy.relay import relay, replayed
 from proxy.renderers import KEEP_ALIVE, Renderer, enveloped
 from proxy.replay import Recording, answer_of, events_of
+from proxy.reply_headers import gateway_headers, wire_headers
 from proxy.routing import Resolved
-from proxy.store.base import Store
-from proxy.transport import Transport
+from proxy.services import Services
 
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
-KEEP_ALIVE_S = 15.0
+NEVER_S = 86_400.0
 
 
 def replay(
@@ -70,46 +75,45 @@ def _stream_of(entry: Entry, call: Call, renderer: Renderer) -> bytes:
 
 @dataclass(slots=True, kw_only=True)
 class Answering:
-    """One request's answer in the making. `spawn` starts a task that the gateway keeps track of."""
+    """One request's answer in the making.
 
+    `weight` is its tenant's in a line; `affinity`: what keeps its session together, if it is to be.
+    """
+
+    services: Services
     exchange: Exchange
     call: Call
     resolved: Resolved
     renderer: Renderer
     policy: Policy
     ttl_s: float
-    store: Store
-    transport: Transport
-    deadlines: Deadlines
-    env: Any
-    spawn: Callable[[Any], "asyncio.Task[Any]"]
+    weight: int
+    affinity: bytes
+    _continues: bool = False
 
     async def answer(self) -> HttpResponseBase:
         """Fail over along the targets. Raises GatewayError when none answers."""
-        attempting = Attempting(
-            call=self.call,
-            exchange=self.exchange,
-            transport=self.transport,
-            deadlines=self.deadlines,
-            deadline=self.deadlines.loop.time() + self._total_s(),
-            headers={},
-        )
+        if self.resolved.continues and self.call.stream and continuable(self.call):
+            self._continues, self.call = True, canonical_form(self.call)
+        attempting = self._attempting(self.call)
         if self.call.stream:
             return await self._stream(attempting)
-        answer = await self._first_success(attempting, attempting.answer)
+        answer = await self._first_success(attempting, attempting.answer, AnswerRace)
         self.exchange.take_answer(answer)
         self.exchange.settle()
         answer = enveloped(answer, self.exchange.completion)
-        if self.policy.write and cache.storable(answer.finish_reasons):
-            self._keep(cache.JSON, answer.body, answer.usage, wire=answer.wire)
+        if self.policy.write:
+            self._keep(answer.finish_reasons, cache.JSON, lambda: answer.body, answer.usage, wire=answer.wire)
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
         return JsonReply(body, self._headers(attempting))
 
     async def _stream(self, attempting: Attempting) -> HttpResponseBase:
-        opening: asyncio.Task[OpenStream] = self.spawn(self._first_success(attempting, attempting.stream))
+        opening: asyncio.Task[OpenStream] = self.services.spawn(
+            self._first_success(attempting, attempting.stream, StreamRace)
+        )
         try:
-            await _ended_or_due(opening, KEEP_ALIVE_S)
+            await _ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
         except asyncio.CancelledError:
             _give_up(opening)
             raise
@@ -122,6 +126,19 @@ class Answering:
 
         return StreamReply(body, self._headers(attempting), abandon=abandon)
 
+    def _attempting(self, call: Call) -> Attempting:
+        services = self.services
+        return Attempting(
+            call=call,
+            exchange=self.exchange,
+            transport=services.transport,
+            deadlines=services.deadlines,
+            deadline=services.deadlines.loop.time() + self.resolved.total_s,
+            filtered=self.resolved.on_content_filter,
+            tell_s=self.services.env.stream_keep_alive_s or None,
+            plain=self._continues,
+        )
+
     def _headers(self, attempting: Attempting) -> list[WireHeader]:
         headers = wire_headers(self.exchange.completion)
         for name, value in attempting.headers.items():
@@ -133,7 +150,7 @@ class Answering:
         try:
             while not opening.done():
                 yield KEEP_ALIVE
-                await _ended_or_due(opening, KEEP_ALIVE_S)
+                await _ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
             stream = opening.result()
         except (asyncio.CancelledError, GeneratorExit):
             _give_up(opening)
@@ -159,51 +176,110 @@ class Answering:
     def _relayed(self, stream: OpenStream) -> AsyncIterator[bytes]:
         exchange = self.exchange
         exchange.completion.ttft_ms = exchange.elapsed_ms()
-        recording = None
+        recording = continuation = None
         if self.policy.write:
-            recording = Recording(self.env.cache_max_bytes // 4, exchange.completion)
+            recording = Recording(self.services.env.cache_max_bytes // 4, exchange.completion)
+        if self._continues:
+            continuation = Continuation(self.call, self._in_order(), open=self._reopen, exchange=exchange)
 
-        def whole() -> None:
-            if stream.response.over:
-                stream.response.close()
+        def whole(last: OpenStream) -> None:
+            last.visit.ended()
+            if last.response.over:
+                last.response.close()
             else:
-                self.spawn(stream.response.finish())
-            if recording is not None and recording.fits and cache.storable(exchange.finish_reasons):
-                self._keep(cache.EVENTS, recording.body(), exchange.usage, wire=recording.wire)
+                self.services.spawn(last.response.finish())
+            if recording is not None and recording.fits:
+                continued = continuation is not None and continuation.happened  # no model has said all of it
+                reasons = () if continued else exchange.finish_reasons
+                self._keep(reasons, cache.EVENTS, recording.body, exchange.usage, wire=recording.wire)
 
-        keep = None if recording is None else recording.add
-        return relay(stream, renderer=self.renderer, exchange=exchange, whole=whole, keep=keep)
+        keep: Callable[[Sequence[Event]], None] | None = None if recording is None else recording.add
+        if self.exchange.flight is not None and recording is not None:
+            self.exchange.flight.provider = (exchange.completion.provider, exchange.completion.model)
+            keep = self._shared(recording, self.exchange.flight)
+        return relay(
+            stream,
+            renderer=self.renderer,
+            exchange=exchange,
+            whole=whole,
+            keep=keep,
+            continuation=continuation,
+        )
+
+    async def _reopen(self, call: Call, upstream: Upstream) -> OpenStream:
+        """Make one attempt at an upstream that is to continue a stream."""
+        attempting = self._attempting(call)
+        terms = Terms(max_attempts=1, deadline=attempting.deadline, tokens=self.exchange.prompt_tokens())
+        return await Course([upstream], attempting.stream, fleet=self.services.fleet, terms=terms).run()
 
     async def _first_success(
-        self, attempting: Attempting, attempt: Callable[[Upstream], Awaitable[Result]]
+        self, attempting: Attempting, attempt: Attempt[Result], race: Callable[..., Race[Result]]
     ) -> Result:
+        resolved = self.resolved
+        terms = Terms(
+            max_attempts=self.services.env.max_retries,
+            deadline=attempting.deadline,
+            tokens=self.exchange.prompt_tokens(),
+            tenant=self.exchange.completion.tenant_id,
+            weight=self.weight,
+            on_context_overflow=resolved.on_context_overflow,
+            on_content_filter=resolved.on_content_filter,
+        )
+        course = Course(
+            self._in_order(),
+            attempt,
+            fleet=self.services.fleet,
+            terms=terms,
+            race=race(attempting, self.services.fleet) if resolved.hedges else None,
+        )
         try:
-            return await failover.run(
-                self.resolved.upstreams,
-                attempt,
-                max_attempts=self.env.max_retries,
-                deadline=attempting.deadline,
-            )
+            return await course.run()
         except UpstreamError as error:
             failure = upstream_failed(error, provider=self.exchange.completion.provider)
             failure.headers |= attempting.headers
             raise failure from None
 
-    def _keep(self, form: str, body: bytes, usage: Usage | None, *, wire: str) -> None:
+    def _in_order(self) -> Sequence[Upstream]:
+        """Return the upstreams to be tried, the first choice first."""
+        resolved = self.resolved
+        upstreams = self.services.fleet.order(resolved, self.affinity)
+        return fitting(upstreams, self.exchange.prompt_tokens(), resolved.on_context_overflow)
+
+    @staticmethod
+    def _shared(recording: Recording, flight: Flight) -> Callable[[Sequence[Event]], None]:
+        def keep(events: Sequence[Event]) -> None:
+            recording.add(events)
+            flight.add(events)
+
+        return keep
+
+    def _keep(
+        self,
+        finish_reasons: Sequence[str],
+        form: str,
+        body: Callable[[], bytes],
+        usage: Usage | None,
+        *,
+        wire: str,
+    ) -> None:
+        """Hand the whole answer to those who follow, and to the cache if it may be stored."""
+        flight, storable = self.exchange.flight, cache.storable(finish_reasons)
+        if not storable and (flight is None or not flight.followed):
+            return
         completion = self.exchange.completion
         entry = Entry(
             form=form,
-            body=body,
+            body=body(),
             provider=completion.provider,
             model=completion.model,
             stored_at=time.time(),
             usage=usage,
             wire=wire,
         )
-        self.store.put(self.policy.key, entry, ttl_s=self.ttl_s)
-
-    def _total_s(self) -> float:
-        return self.resolved.total_s if self.call.stream else self.resolved.total_json_s
+        if storable:
+            self.services.store.put(self.policy.key, entry, ttl_s=self.ttl_s)
+        if flight is not None:
+            flight.land(entry)
 
 
 async def _ended_or_due(task: "asyncio.Task[Any]", seconds: float) -> None:
@@ -227,28 +303,7 @@ async def _ended_or_due(task: "asyncio.Task[Any]", seconds: float) -> None:
 def _give_up(opening: "asyncio.Task[OpenStream]") -> None:
     """Cancel an opening that nobody waits for any more, or close what it has opened."""
     if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
-        opening.result().response.close()
-
-
-def wire_headers(completion: Completion) -> list[WireHeader]:
-    """Return what every answer says about itself."""
-    facts = (completion.provider, completion.model, completion.cache, len(completion.attempts))
-    return [(b"x-request-id", completion.request_id.encode("latin-1", "replace")), *_facts_on_wire(*facts)]
-
-
-@lru_cache(maxsize=1024)
-def _facts_on_wire(provider: str, model: str, cached: str, attempts: int) -> tuple[WireHeader, ...]:
-    headers = []
-    if provider:
-        headers += [("x-gateway-provider", provider), ("x-gateway-model", model)]
-    if cached:
-        headers += [("x-gateway-cache", cached), ("x-gateway-attempts", str(attempts))]
-    return tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in headers)
-
-
-def gateway_headers(completion: Completion) -> dict[str, str]:
-    """Return the same for an answer that is an error; without what is not known by then."""
-    return {name.decode(): value.decode("latin-1") for name, value in wire_headers(completion) if value}
+        opening.result().leave()
 
 
 def record_failure(exchange: Exchange, problem: BaseException) -> None:

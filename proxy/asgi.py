@@ -132,7 +132,8 @@ async def _watched(
         nonlocal left
         if not watch.cancelled() and watch.exception() is None and _left(watch.result()):
             left = True
-            task.cancel()
+            if request.detained is None or not request.detained(task.cancel):
+                task.cancel()
 
     watch = asyncio.ensure_future(receive())
     watch.add_done_callback(client_left)

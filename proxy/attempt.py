@@ -5,7 +5,8 @@ Whatever happens, the connection is either read to its end or dropped.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 
@@ -14,11 +15,11 @@ from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect, StreamDecoder
 from providers.dialects.params import canonical, extras_of
 from providers.dialects.shapes import broken
-from providers.errors import UnsupportedParameter, UpstreamError
+from providers.errors import CONTENT_FILTERED, Owner, UnsupportedParameter, UpstreamError
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
 from providers.usage import Usage
-from providers.wires import COUNT_TOKENS
+from providers.wires import CHAT, COUNT_TOKENS
 from proxy.cache import BrokenEntry
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
@@ -26,6 +27,8 @@ from proxy.deadline import Deadlines
 from proxy.endpoints.naming import client_name
 from proxy.errors import Inexpressible
 from proxy.exchange import Exchange
+from proxy.fleet.visit import Visit
+from proxy.plain import PlainStream
 from proxy.replay import streamed
 from proxy.transport import Transport
 from proxy.vendor_response import Response
@@ -43,53 +46,92 @@ class OpenStream:
     first: Sequence[Event]
     response: Response
     decoder: StreamDecoder | None
+    visit: Visit
 
     def counted(self) -> Usage | None:
         """Return the vendor's counts so far."""
         return None if self.decoder is None else self.decoder.so_far()
 
+    def feed(self, arrived: bytes) -> Sequence[Event]:
+        """Return the events that some bytes complete; none are the end."""
+        decoder = self.decoder
+        assert decoder is not None, "a stream without decoder ends with DONE"
+        return decoder.feed(arrived) if arrived else decoder.close()
+
+    def hang_up(self, error: UpstreamError) -> None:
+        """It has broken off."""
+        self.response.close()
+        self.visit.failed(error)
+
+    def leave(self) -> None:
+        """Nobody reads it any more."""
+        self.response.close()
+        self.visit.left()
+
+
+class Try(NamedTuple):
+    """One attempt: its record, and what the client is told of it in headers if it is the one that answers."""
+
+    visit: Visit
+    attempt: Attempt
+    headers: dict[str, str]
+
 
 @dataclass(slots=True)
 class Attempting:
-    """What all attempts of one request share. `deadline` is loop time, as told by the `deadlines`."""
+    """What all attempts of one request share. `deadline` is loop time, as told by the `deadlines`.
+
+    `filtered` are the targets for what another's content filter has stopped; a stream tells the silence of
+    `tell_s` seconds, and has no raw bytes if it is to be `plain`. `headers` are those of the
+    attempt that answers, or of the last one that failed.
+    """
 
     call: Call
     exchange: Exchange
     transport: Transport
     deadlines: Deadlines
     deadline: float
-    headers: dict[str, str]
+    filtered: Sequence[Upstream] = ()
+    tell_s: float | None = None
+    plain: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    tries: list[Try] = field(default_factory=list)
 
-    async def answer(self, upstream: Upstream) -> Answer:
+    async def answer(self, visit: Visit) -> Answer:
         """Return the whole answer of one attempt."""
+        upstream = visit.upstream
         if self.call.wire == COUNT_TOKENS and not DIALECTS[upstream.account.dialect].counts_tokens:
-            return self._counted(upstream)
-        dialect, request, attempt = self._start(upstream)
+            return self._counted(visit)
+        dialect, request, attempt = self._start(visit)
         call = asked(self.call, request)
         at = min(self.deadline, self.deadlines.loop.time() + upstream.timeouts.total_json_s)
         try:
             response, body = await self._fetch(upstream, request, at)
-            self._note(response)
+            self._note(response, visit)
             if response.status >= 300:
                 raise dialect.error(response.status, response.headers, body)
             answer = dialect.decode(body, call)
+            if self._moves_on(visit) and _is_filtered(answer):
+                raise filtered_out()
         except UpstreamError as error:
             self.exchange.close_attempt(attempt, status=None, error=error)
             raise
         self.exchange.close_attempt(attempt, status=response.status)
+        visit.ended()
         return answer
 
-    async def stream(self, upstream: Upstream) -> OpenStream:
-        """Return one attempt's stream at its first content."""
-        dialect, request, attempt = self._start(upstream)
+    async def stream(self, visit: Visit) -> OpenStream:
+        """Return one attempt's stream at its first content; whoever gets it ends the visit."""
+        dialect, request, attempt = self._start(visit)
+        upstream, now = visit.upstream, self.deadlines.loop.time()
         timeouts = upstream.timeouts
-        now = self.deadlines.loop.time()
-        first_by = min(self.deadline, now + timeouts.first_content_s)
+        first = Bound.first_content(now + timeouts.first_content_s, self.deadline)
         response: Response | None = None
         try:
-            response = await self._open(upstream, request, first_by)
-            self._note(response)
-            opened = await self._first_content(dialect, asked(self.call, request), response, first_by)
+            response = await self._open(upstream, request, first)
+            self._note(response, visit)
+            response.watch(name=first.name, at=first.at)
+            opened = await self._first_content(dialect, asked(self.call, request), response, visit=visit)
         except UpstreamError as error:
             if response is not None:
                 response.close()
@@ -100,12 +142,33 @@ class Attempting:
                 response.close()
             raise
         self.exchange.close_attempt(attempt, status=response.status)
-        response.watch(name="total", at=min(self.deadline, now + timeouts.total_s), idle_s=timeouts.idle_s)
+        visit.content()
+        total_at = min(self.deadline, now + timeouts.total_s)
+        response.watch(name="total", at=total_at, idle_s=timeouts.idle_s, tell_s=self.tell_s)
         return opened
 
-    def _counted(self, upstream: Upstream) -> Answer:
+    def choose(self, visit: Visit) -> None:
+        """Make the attempt of `visit` the one that answers: of several, it was the first."""
+        chosen = self._try(visit)
+        self.headers = chosen.headers
+        self.exchange.choose(chosen.attempt, visit.upstream)
+
+    def lose(self, visit: Visit, usage: Usage | None) -> None:
+        """Note that another attempt was faster. `usage`: what this one has cost, where its vendor told."""
+        self.exchange.lose(self._try(visit).attempt, visit.upstream, usage)
+
+    def _moves_on(self, visit: Visit) -> bool:
+        """Is there somebody else to be asked, should the content filter stop this one's answer?"""
+        return bool(self.filtered) and all(visit.target is not each for each in self.filtered)
+
+    def _try(self, visit: Visit) -> Try:
+        return next(each for each in reversed(self.tries) if each.visit is visit)
+
+    def _counted(self, visit: Visit) -> Answer:
         """Guess what the vendor does not count; it is not asked, and nothing is spent."""
-        self.headers.clear()
+        visit.left()
+        upstream = visit.upstream
+        self.headers = {}
         try:
             count = tokens_of(canonical(self.call, upstream))
         except UnsupportedParameter as problem:
@@ -116,9 +179,10 @@ class Attempting:
             body=orjson.dumps({"input_tokens": count}), wire=COUNT_TOKENS, usage=None, finish_reasons=()
         )
 
-    def _start(self, upstream: Upstream) -> tuple[Dialect, UpstreamRequest, Attempt]:
+    def _start(self, visit: Visit) -> tuple[Dialect, UpstreamRequest, Attempt]:
+        upstream = visit.upstream
         dialect = DIALECTS[upstream.account.dialect]
-        self.headers.clear()  # they tell of the vendor that answers, not of those that failed before
+        headers = self.headers = {}  # they tell of the vendor that answers, not of those that failed before
         try:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
@@ -127,8 +191,10 @@ class Attempting:
         if request.wire != self.call.wire:
             dropped += extras_of(self.call)
         if dropped:
-            self.headers["x-gateway-dropped-params"] = _listed(dropped)
-        return dialect, request, self.exchange.open_attempt(upstream)
+            headers["x-gateway-dropped-params"] = _listed(dropped)
+        attempt = self.exchange.open_attempt(upstream)
+        self.tries.append(Try(visit, attempt, headers))
+        return dialect, request, attempt
 
     async def _fetch(self, upstream: Upstream, request: UpstreamRequest, at: float) -> tuple[Response, bytes]:
         with self.deadlines.until(at, "total"):
@@ -139,34 +205,52 @@ class Attempting:
                 response.close()
                 raise
 
-    async def _open(self, upstream: Upstream, request: UpstreamRequest, at: float) -> Response:
-        with self.deadlines.until(at, "first content"):
+    async def _open(self, upstream: Upstream, request: UpstreamRequest, first: "Bound") -> Response:
+        with self.deadlines.until(first.at, first.name):
             return await self.transport.open(upstream, request)
 
     async def _first_content(
-        self, dialect: Dialect, call: Call, response: Response, first_by: float
+        self, dialect: Dialect, call: Call, response: Response, *, visit: Visit
     ) -> OpenStream:
-        response.watch(name="first content", at=first_by)
         if response.status >= 300:
             raise dialect.error(response.status, response.headers, await response.read())
         if response.headers.get("content-type", "").startswith("application/json"):
             # Some servers answer a streaming request with JSON: an error with status 200, or all of it.
             answer = dialect.decode(await response.read(), call)
             try:
-                return OpenStream(streamed(answer, call), response, None)
+                return OpenStream(streamed(answer, call), response, None, visit)
             except BrokenEntry:
                 raise broken("its fields have the wrong shape") from None
         decoder, seen = dialect.stream(call), list[Event]()
+        if self.plain:
+            decoder = PlainStream(decoder)
         while piece := await response.piece():
             seen += decoder.feed(piece)
             if _has_content(seen):
-                return OpenStream(seen, response, decoder)
+                if self._moves_on(visit) and _begins_filtered(seen):
+                    raise filtered_out()
+                return OpenStream(seen, response, decoder, visit)
         seen += decoder.close()
         _has_content(seen)  # raises the ERROR that a stream without content ends in
-        return OpenStream(seen, response, None)
+        return OpenStream(seen, response, None, visit)
 
-    def _note(self, response: Response) -> None:
-        self.headers |= upstream_ratelimits(response.headers)
+    def _note(self, response: Response, visit: Visit) -> None:
+        told = upstream_ratelimits(response.headers)
+        if told:
+            self._try(visit).headers.update(told)
+            visit.heard(response.headers)
+
+
+class Bound(NamedTuple):
+    """Until when (loop time) a wait may last, and the name of the timeout that ends it."""
+
+    at: float
+    name: str
+
+    @classmethod
+    def first_content(cls, at: float, total: float) -> "Bound":
+        """Return the bound of a stream's first content, or the total one where that comes before."""
+        return cls(at, "first content") if at <= total else cls(total, "total")
 
 
 def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
@@ -202,3 +286,26 @@ def _has_content(events: Sequence[Event]) -> bool:
         if event.kind is Kind.ERROR and event.error is not None:
             raise event.error
     return any(event.kind in (Kind.CONTENT, Kind.FINISH, Kind.DONE) for event in events)
+
+
+def filtered_out() -> UpstreamError:
+    """Return the error of an answer of which the vendor's content filter has left nothing."""
+    return UpstreamError(
+        "The provider's content filter stopped the answer.",
+        owner=Owner.CALLER,
+        status=400,
+        code=CONTENT_FILTERED,
+    )
+
+
+def _is_filtered(answer: Answer) -> bool:
+    if CONTENT_FILTERED not in answer.finish_reasons or answer.wire not in ("", CHAT):
+        return False
+    choices = answer.message.get("choices") or ()
+    return not any(choice.get("message", {}).get("content") for choice in choices)
+
+
+def _begins_filtered(events: Sequence[Event]) -> bool:
+    return all(event.kind is not Kind.CONTENT for event in events) and any(
+        CONTENT_FILTERED in event.finish_reasons for event in events
+    )

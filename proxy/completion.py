@@ -13,12 +13,16 @@ from typing import Any
 import orjson
 
 from providers.errors import Owner, UpstreamError
+from providers.pricing import Rates, cost_nanousd
 from providers.usage import Usage
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one upstream. `outcome` is "ok" or the failure's code."""
+    """One try at one upstream. `outcome` is "ok", the failure's code, or why it was given up.
+
+    `usage` and `cost_nanousd` are there where several attempts have cost something: what this one has.
+    """
 
     provider: str
     model: str
@@ -27,6 +31,9 @@ class Attempt:
     status: int | None = None
     outcome: str = ""
     error: str = ""
+    usage: Usage | None = None
+    price_id: int | None = None
+    cost_nanousd: int | None = None
 
     def fail(self, error: UpstreamError) -> None:
         """Note how it failed. What a vendor says of a refused credential may quote it: not kept."""
@@ -35,7 +42,7 @@ class Attempt:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spool's form."""
-        return {
+        form = {
             "provider": self.provider,
             "model": self.model,
             "started_ms": round(self.started_ms, 3),
@@ -44,6 +51,16 @@ class Attempt:
             "outcome": self.outcome,
             "error": self.error,
         }
+        if self.usage is not None:
+            form["usage"] = self.usage.to_json()
+            form["price_id"], form["cost_nanousd"] = self.price_id, self.cost_nanousd
+        return form
+
+    def charge(self, usage: Usage, rates: Rates | None) -> None:
+        """Note what it has cost; without `rates` nobody knows."""
+        self.usage = usage
+        if rates is not None:
+            self.price_id, self.cost_nanousd = rates.price_id, cost_nanousd(usage, rates)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from providers import demo
 from providers.upstream import Account, UpstreamRequest
-from proxy.vendor_response import broken_off, timed_out
+from proxy.vendor_response import SILENCE, broken_off, timed_out
 
 
 async def ask_demo(
@@ -40,7 +40,10 @@ class DemoResponse:
         "_idle_s",
         "_loop",
         "_name",
+        "_next",
         "_pieces",
+        "_since",
+        "_tell_s",
         "headers",
         "over",
         "status",
@@ -55,7 +58,9 @@ class DemoResponse:
         self._end = reply.end
         self._loop = asyncio.get_running_loop()
         self._dropped: asyncio.Future[None] = self._loop.create_future()
-        self._name, self._at, self._idle_s = "", math.inf, math.inf
+        self._name, self._at, self._idle_s, self._tell_s = "", math.inf, math.inf, math.inf
+        self._next: tuple[float, bytes] | None = None  # when (loop time) the next piece is due, and it
+        self._since = 0.0  # the last piece, by loop time
 
     async def read(self) -> bytes:
         """Return the whole body. Raises UpstreamError."""
@@ -65,20 +70,28 @@ class DemoResponse:
         return b"".join(pieces)
 
     async def piece(self) -> bytes:
-        """Return the next piece, after its pause; b"" at the end. Raises UpstreamError."""
-        for pause_s, piece in self._pieces:
-            await self._wait(pause_s)
-            return piece
-        if self._end is demo.End.STALLED:
-            await self._wait(math.inf)
-        if self._end is demo.End.CUT:
+        """Return the next piece, after its pause; b"" at the end, or SILENCE. Raises UpstreamError."""
+        now = self._loop.time()
+        if self._next is None:
+            pause_s, piece = next(self._pieces, self._last())
+            self._next, self._since = (now + pause_s, piece), now
+        due_at, piece = self._next
+        if now + self._tell_s < due_at:
+            await self._wait(self._tell_s)
+            return SILENCE
+        await self._wait(due_at - now)
+        self._next = None
+        if not piece and self._end is demo.End.CUT:
             raise broken_off()
-        return b""
+        return piece
 
-    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
+    def watch(
+        self, *, name: str, at: float, idle_s: float | None = None, tell_s: float | None = None
+    ) -> None:
         """Set the limits of the pieces that follow; a later call replaces them."""
         self._name, self._at = name, at
         self._idle_s = math.inf if idle_s is None else idle_s
+        self._tell_s = math.inf if tell_s is None else tell_s
 
     def close(self) -> None:
         """Leave: who still waits for a piece gets none."""
@@ -88,11 +101,15 @@ class DemoResponse:
     async def finish(self) -> None:
         """Nothing is left."""
 
+    def _last(self) -> tuple[float, bytes]:
+        return (math.inf if self._end is demo.End.STALLED else 0.0, b"")
+
     async def _wait(self, pause_s: float) -> None:
         """Wait for a piece that is due in `pause_s`. Raises UpstreamError when a limit comes before it."""
-        left_s, name = self._at - self._loop.time(), self._name
-        if self._idle_s < left_s:
-            left_s, name = self._idle_s, "idle"
+        now = self._loop.time()
+        left_s, name = self._at - now, self._name
+        if self._since + self._idle_s < now + left_s:
+            left_s, name = self._since + self._idle_s - now, "idle"
         if pause_s > 0 and left_s > 0:
             wait_s = min(pause_s, left_s)
             # Without any limit (a whole JSON answer that stalls) it is the caller who ends the wait.

@@ -6,6 +6,7 @@ the last byte goes out and hands the Completion to metrics, log and observers.
 
 import time
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import orjson
 import structlog
@@ -22,12 +23,14 @@ from proxy.assemble import text_bytes
 from proxy.completion import Attempt, Completion
 from proxy.counting import prompt_bytes
 from proxy.errors import GatewayError
+from proxy.flights import Flight
 from proxy.metrics import Meter
 from proxy.spool import Spool
 
 log = structlog.get_logger()
 
 CLIENT_LEFT = 499
+HEDGED = "hedged"  # of an attempt: another one was faster
 _BROKEN = frozenset({"error", "cancelled"})  # outcomes
 Observer = Callable[[Completion], None]
 # Takes the record and the number of attempts, and the prompt where prompts are logged.
@@ -38,6 +41,7 @@ class Exchange:
     """Times are milliseconds since the request arrived."""
 
     __slots__ = (
+        "_attempt",
         "_began",
         "_begun",
         "_content_bytes",
@@ -46,11 +50,14 @@ class Exchange:
         "_observers",
         "_prompt_bytes",
         "_raw",
+        "_segments",
         "_settled",
         "_spool",
+        "abandoned",
         "completion",
         "ended",
         "finish_reasons",
+        "flight",
         "prompt",
         "recorded",
         "upstream",
@@ -71,8 +78,12 @@ class Exchange:
         self.completion = completion
         self.ended = self._settled = False
         self.recorded = False  # is there a caller to record it for?
+        self.abandoned = False  # has the client gone, though the answer is still made for others?
+        self.flight: Flight | None = None  # of those that others may follow
         self.prompt = ""
         self.upstream: Upstream | None = None
+        self._attempt: Attempt | None = None  # the one whose answer it is, as far as one knows
+        self._segments: list[Attempt] = []  # others that have cost something
         self.usage: Usage | None = None
         self.finish_reasons: list[str] = []
         self.waited_ms = 0.0
@@ -112,7 +123,9 @@ class Exchange:
         completion = self.completion
         self.target(upstream)
         self.upstream = upstream
-        attempt = Attempt(provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms())
+        attempt = self._attempt = Attempt(
+            provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms()
+        )
         completion.attempts.append(attempt)
         line = completion.open_line(
             provider=upstream.account.name,
@@ -133,6 +146,48 @@ class Exchange:
             attempt.outcome = "ok"
         else:
             attempt.fail(error)
+
+    def choose(self, attempt: Attempt, upstream: Upstream) -> None:
+        """Of several attempts at a time, this one answers."""
+        self.target(upstream)
+        self.upstream, self._attempt = upstream, attempt
+
+    def lose(self, attempt: Attempt, upstream: Upstream, usage: Usage | None) -> None:
+        """Another attempt was faster. This one has cost its prompt at least: `usage`, or a guess."""
+        if not attempt.latency_ms:
+            attempt.latency_ms = self.elapsed_ms() - attempt.started_ms
+        attempt.outcome = HEDGED
+        usage = usage or Usage(prompt=tokens_in(self._prompt_size()), estimated=True)
+        attempt.charge(usage, upstream.prices.at(self.completion.at))
+        self._segments.append(attempt)
+
+    def break_off(self, error: UpstreamError) -> None:
+        """The stream has ended early, and another attempt goes on from there: what it cost is set aside."""
+        attempt, upstream = self._attempt, self.upstream
+        assert attempt is not None
+        assert upstream is not None
+        attempt.fail(error)
+        attempt.charge(self._estimated(self.usage or self._begun), upstream.prices.at(self.completion.at))
+        self._segments.append(attempt)
+        self.usage = self._begun = None
+        self._content_bytes = 0
+
+    def set_aside(self) -> Usage | None:
+        """Return what the other attempts have used."""
+        usages = [each.usage for each in self._segments if each.usage is not None]
+        return reduce(Usage.plus, usages) if usages else None
+
+    def broke_off(self, error: UpstreamError) -> None:
+        """The stream has ended early, and with it the answer."""
+        self._meter.truncated(self.completion.provider)
+        if self.flight is not None:
+            self.flight.error = error
+        if self._attempt is not None:
+            self._attempt.fail(error)
+
+    def prompt_tokens(self) -> int:
+        """Guess the tokens of the prompt."""
+        return tokens_in(self._prompt_size())
 
     def take_answer(self, answer: Answer) -> None:
         """Take a whole answer's usage and finish reasons."""
@@ -164,7 +219,10 @@ class Exchange:
 
     def end_ok(self) -> None:
         """The whole answer is in hand."""
-        self._end(200, "ok")
+        if self.abandoned:
+            self.end_cancelled()
+        else:
+            self._end(200, "ok")
 
     def end_error(self, error: GatewayError) -> None:
         """The client gets `error` (as a status, or as an event in a stream that began with 200)."""
@@ -178,15 +236,16 @@ class Exchange:
         if self.ended:
             return
         self.ended = True
+        if self.flight is not None:
+            self.flight.end()
         completion = self.completion
         completion.status, completion.outcome, completion.error_code = status, outcome, error_code
         completion.latency_ms = self.elapsed_ms()
-        if completion.attempts and not completion.attempts[-1].outcome:
-            # The client left, or we failed, while this attempt was waiting.
-            attempt = completion.attempts[-1]
-            attempt.latency_ms = completion.latency_ms - attempt.started_ms
-            attempt.outcome = outcome
-            self.waited_ms += attempt.latency_ms
+        for attempt in completion.attempts:
+            if not attempt.outcome:  # the client left, or we failed, while it was waiting
+                attempt.latency_ms = completion.latency_ms - attempt.started_ms
+                attempt.outcome = outcome
+                self.waited_ms += attempt.latency_ms
         until_ms = completion.latency_ms if completion.ttft_ms is None else completion.ttft_ms
         completion.overhead_ms = max(until_ms - self.waited_ms, 0.0)
         if not self._settled:
@@ -212,12 +271,25 @@ class Exchange:
         if self._produced() and (usage is None or (broke_off and self._content_bytes)):
             usage = self._estimated(usage or self._begun)
         completion.usage = usage
-        if usage is None or self.upstream is None:
-            return
-        rates = self.upstream.prices.at(completion.at)
-        if rates is not None:
-            completion.price_id = rates.price_id
-            completion.cost_nanousd = pricing.cost_nanousd(usage, rates)
+        if usage is not None and self.upstream is not None:
+            rates = self.upstream.prices.at(completion.at)
+            if rates is not None:
+                completion.price_id = rates.price_id
+                completion.cost_nanousd = pricing.cost_nanousd(usage, rates)
+        if self._segments:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Make usage and cost those of all attempts, and say in each what it has cost."""
+        completion, attempt = self.completion, self._attempt
+        if completion.usage is not None and attempt is not None:
+            attempt.usage, attempt.price_id = completion.usage, completion.price_id
+            attempt.cost_nanousd = completion.cost_nanousd
+            self._segments.append(attempt)
+        costs = [each.cost_nanousd for each in self._segments]
+        completion.usage = self.set_aside()
+        # One whose price nobody knows makes the whole unknown.
+        completion.cost_nanousd = None if None in costs else sum(cost for cost in costs if cost is not None)
 
     def _estimated(self, told: Usage | None) -> Usage:
         """Return a guess; what was `told` is true of the prompt, and the least of what was said since."""

@@ -3,67 +3,296 @@
 One attempt has a closed list of outcomes: an answer (or a stream's first content), an UpstreamError
 whose attributes decide, a vendor that cannot be asked this (Inexpressible: not an attempt), or the
 client's departure (CancelledError), which is nobody's failure.
-Targets are tried in order; after the last one the round begins again, after a backoff with full
-jitter, with those that may do better a second time: neither the silent (a timeout fired) nor those
-that refused our credential. Nothing here knows a vendor.
+
+A round tries each target once, in the order that it is given. Those whose breaker is open, or whose vendor
+has told us to wait, are passed over; those that are full come after those that are not. A credential that was
+refused or limited gives way to the provider's next one before the next target is tried. After the last target
+the round begins again, after a backoff with full jitter and not before a vendor's Retry-After, with those
+that may do better a second time: not the silent (a timeout fired), nor those that refused our credential.
+Whoever waits does so inside the deadline or not at all, and nobody waits for a breaker. What no model of this
+size takes goes on to the route's targets for that, and what was filtered to those for that.
+Nothing here knows a vendor.
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from providers.errors import Owner, UpstreamError
+from providers.errors import CONTENT_FILTERED, CONTEXT_EXCEEDED, Owner, UpstreamError
 from providers.upstream import Upstream
-from proxy.errors import Inexpressible
+from proxy.errors import GatewayError, Inexpressible, RateLimited, Unavailable
+from proxy.fleet.gate import Gate, QueueFull, QueueTimeout
+from proxy.fleet.registry import Fleet
+from proxy.fleet.visit import Visit
+from proxy.hedging import Hedged, Race
 
 Result = TypeVar("Result")
+Attempt = Callable[[Visit], Coroutine[Any, Any, Result]]
 BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 8.0
+BUSY_S = 1.0  # after a wait in vain, until it is worth a try
+# Calls that wait for the same moment go out over a while after it, this share of the wait.
+SPREAD = 0.1
 
 
-async def run(
-    candidates: Sequence[Upstream],
-    attempt: Callable[[Upstream], Awaitable[Result]],
-    *,
-    max_attempts: int,
-    deadline: float,
-) -> Result:
-    """Return the first success. Raises the last UpstreamError, or the first Inexpressible if there is none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What bounds a request's way. `deadline` is loop time; `tokens`: about those of the prompt.
 
-    `deadline` is loop time: no attempt and no pause starts that would pass it.
+    `tenant` and `weight` are its place in a line. `chains`: who is tried after a failure of that code.
     """
-    waiting = candidates
-    again: list[Upstream] = []
-    attempts = rounds = 0
-    problem: UpstreamError | Inexpressible | None = None
-    while True:
-        upstream, waiting = waiting[0], waiting[1:]
+
+    max_attempts: int
+    deadline: float
+    tokens: int = 0
+    tenant: int | None = None
+    weight: int = 1
+    on_context_overflow: Sequence[Upstream] = ()
+    on_content_filter: Sequence[Upstream] = ()
+
+    def chain(self, code: str | None) -> Sequence[Upstream]:
+        """Return the targets for a request that has failed with `code`."""
+        if code == CONTEXT_EXCEEDED:
+            return self.on_context_overflow
+        return self.on_content_filter if code == CONTENT_FILTERED else ()
+
+
+class Course(Generic[Result]):
+    """One request's way along its upstreams. `attempt` ends its visit when it succeeds."""
+
+    __slots__ = (
+        "_attempt",
+        "_fleet",
+        "_full",
+        "_last",
+        "_later",
+        "_not_before",
+        "_postponed",
+        "_problem",
+        "_race",
+        "_refusal",
+        "_rounds",
+        "_taken",
+        "_terms",
+        "_waiting",
+        "attempts",
+    )
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        attempt: Attempt[Result],
+        *,
+        fleet: Fleet,
+        terms: Terms,
+        race: Race[Result] | None = None,
+    ) -> None:
+        """Stand before the first round. `race`: slow attempts are hedged."""
+        self.attempts = 0
+        self._attempt, self._fleet, self._terms, self._race = attempt, fleet, terms, race
+        self._last: Visit | None = None  # that has failed
+        self._waiting = deque(upstreams)  # of this round
+        self._full: deque[Upstream] = deque()  # of this round, with others before us
+        self._later: list[Upstream] = []  # of the next round
+        self._not_before: dict[str, float] = {}  # loop time, by upstream; of those that have failed
+        self._postponed: set[str] = set()
+        self._rounds = 0
+        self._taken: set[str | None] = set()  # chains, by their codes
+        self._problem: UpstreamError | Inexpressible | None = None
+        self._refusal: GatewayError | None = None  # of the line that we could not stand in
+
+    async def run(self) -> Result:
+        """Return the first success. Raises the last failure, the first Inexpressible if there is none.
+
+        Raises Unavailable or RateLimited where nobody could be asked.
+        """
+        while True:
+            visit = self._next_visit() or await self._turn()
+            try:
+                return await (self._visited(visit) if self._race is None else self._hedged(visit, self._race))
+            except Inexpressible as refusal:
+                self._problem = self._problem or refusal
+                self.attempts -= 1  # nobody has been asked
+            except UpstreamError as error:
+                self._failed((self._last or visit).target, error)
+
+    async def _visited(self, visit: Visit) -> Result:
+        """Return the result of one attempt; whatever else comes of it ends its visit."""
         try:
-            return await attempt(upstream)
-        except Inexpressible as refusal:
-            problem = problem or refusal
+            return await self._attempt(visit)
         except UpstreamError as error:
-            problem, attempts = error, attempts + 1
-            if not error.retryable or attempts >= max_attempts:
-                raise
-            if not (_silent(error) or error.owner is Owner.CREDENTIAL):
-                again.append(upstream)
-        pause_s = 0.0  # the next target has done nothing wrong
-        if not waiting:
-            waiting, again, rounds = again, [], rounds + 1
-            pause_s = _pause_s(problem, rounds)
-        if not waiting or asyncio.get_running_loop().time() + pause_s >= deadline:
-            raise problem
-        if pause_s:
-            await asyncio.sleep(pause_s)
+            self._last = visit
+            visit.failed(error)
+            raise
+        except BaseException:
+            visit.left()
+            raise
+
+    def _hedged(self, visit: Visit, race: Race[Result]) -> Coroutine[Any, Any, Result]:
+        return Hedged(race, visited=self._visited, second=self._second_visit, failed=self._try_later).run(
+            visit
+        )
+
+    def _second_visit(self) -> Visit | None:
+        return self._next_visit() if self.attempts < self._terms.max_attempts else None
+
+    def _next_visit(self) -> Visit | None:
+        """Start an attempt at the next upstream that can be asked at once; None: in this round none can."""
+        fleet, waiting = self._fleet, self._waiting
+        while waiting:
+            target = waiting.popleft()
+            pick = fleet.standing(target).pick(target, fleet.loop.time(), tokens=self._terms.tokens)
+            if pick.upstream is None:
+                self._later.append(target)
+            elif pick.last_resort and waiting and target.id not in self._postponed:
+                self._postponed.add(target.id)
+                waiting.append(target)
+            elif target.account.max_concurrency is None:
+                return self._begin(target, pick.upstream)
+            else:
+                gate = fleet.gate(target.account)
+                if gate is None or gate.enter_now():
+                    return self._begin(target, pick.upstream, gate)
+                self._full.append(target)
+        return None
+
+    def _try_later(self, target: Upstream, error: UpstreamError) -> None:
+        """Have a target tried again in the next round if it may do better then."""
+        self._problem = error
+        if _silent(error) or error.owner is Owner.CREDENTIAL:
+            return
+        now = self._fleet.loop.time()
+        told_s = error.retry_after_s
+        self._not_before[target.id] = now + (_jitter_s(self._rounds + 1) if told_s is None else told_s)
+        self._later.append(target)
+
+    def _begin(self, target: Upstream, upstream: Upstream, gate: Gate | None = None) -> Visit:
+        self.attempts += 1
+        return self._fleet.begin(target, upstream, gate=gate, tokens=self._terms.tokens)
+
+    def _failed(self, target: Upstream, error: UpstreamError) -> None:
+        """Take an attempt's failure. Raises it where another try makes no sense."""
+        self._problem = error
+        if self.attempts >= self._terms.max_attempts or self._fleet.loop.time() >= self._terms.deadline:
+            raise error
+        if not error.retryable:
+            self._take_chain(error)
+        elif error.owner in (Owner.CREDENTIAL, Owner.CAPACITY) and self._has_spare(target):
+            self._waiting.appendleft(target)
+        else:
+            self._try_later(target, error)
+
+    def _take_chain(self, error: UpstreamError) -> None:
+        chain = self._terms.chain(error.code)
+        if not chain or error.code in self._taken:
+            raise error
+        self._taken.add(error.code)
+        self._waiting = deque(chain)
+        self._full.clear()
+        self._later.clear()
+
+    def _has_spare(self, target: Upstream) -> bool:
+        """Is there a credential that is neither refused nor limited?"""
+        if not target.spares:
+            return False
+        pick = self._fleet.standing(target).pick(target, self._fleet.loop.time(), tokens=self._terms.tokens)
+        return pick.upstream is not None and not pick.last_resort
+
+    # ------------------------------------------------------------ waiting
+
+    async def _turn(self) -> Visit:
+        """Wait until somebody can be asked, and start there. Raises when nobody can in time."""
+        while True:
+            while self._full:
+                visit = await self._in_line(self._full.popleft())
+                if visit is not None:
+                    return visit
+            at = self._next_round()
+            now = self._fleet.loop.time()
+            if at > now:
+                await asyncio.sleep(at - now)
+            visit = self._next_visit()
+            if visit is not None:
+                return visit
+
+    async def _in_line(self, target: Upstream) -> Visit | None:
+        """Stand in the line of a provider that is full; None if that is in vain."""
+        fleet, terms, account = self._fleet, self._terms, target.account
+        gate = fleet.gate(account)
+        if gate is None:  # a new configuration has taken it down
+            self._waiting.append(target)
+            return self._next_visit()
+        began = fleet.loop.time()
+        deadline = min(terms.deadline, began + account.queue_timeout_s)
+        try:
+            await gate.enter(tenant=terms.tenant, weight=terms.weight, deadline=deadline)
+        except (QueueFull, QueueTimeout) as problem:
+            fleet.turned_away(account.name)
+            self._refusal = _busy(account.name, problem)
+            return None
+        fleet.queued(account.name, fleet.loop.time() - began)
+        pick = fleet.standing(target).pick(target, fleet.loop.time(), tokens=terms.tokens)
+        if pick.upstream is None:
+            gate.leave()
+            self._later.append(target)
+            return None
+        return self._begin(target, pick.upstream, gate)
+
+    def _next_round(self) -> float:
+        """Return when the next round begins (loop time), with whom is then ready. Raises if there is none."""
+        fleet, terms, now = self._fleet, self._terms, self._fleet.loop.time()
+        self._rounds += 1
+        later, opens_at, ready = self._later, math.inf, list[tuple[float, Upstream]]()
+        for target in later:
+            pick = fleet.standing(target).pick(target, now, tokens=terms.tokens)
+            if pick.open:
+                opens_at = min(opens_at, pick.at)
+                continue
+            told = pick.at + random.uniform(0, SPREAD) * (pick.at - now)  # noqa: S311 - jitter
+            ready.append((max(told, self._not_before.get(target.id, now)), target))
+        if not ready:
+            raise self._problem or self._refusal or _all_open(max(opens_at - now, 0.0))
+        at = min(at for at, _ in ready)
+        if at >= terms.deadline:
+            raise self._problem or self._refusal or _limited(at - now)
+        first = {target.id for ready_at, target in ready if ready_at <= at}
+        self._waiting = deque(target for target in later if target.id in first)
+        self._later = [target for target in later if target.id not in first]
+        return at
 
 
 def _silent(error: UpstreamError) -> bool:
     return bool(error.timeout) or error.status == 408
 
 
-def _pause_s(problem: UpstreamError | Inexpressible, rounds: int) -> float:
-    if problem.retry_after_s is not None:
-        return problem.retry_after_s
+def _jitter_s(rounds: int) -> float:
     return random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0**rounds))  # noqa: S311 - jitter
+
+
+def _busy(provider: str, problem: QueueFull | QueueTimeout) -> Unavailable:
+    why = "too many calls wait for it" if isinstance(problem, QueueFull) else "the wait was too long"
+    return Unavailable(
+        f"Provider {provider!r} is busy: {why}.",
+        code="provider_busy",
+        retry_after_s=problem.retry_after_s if isinstance(problem, QueueFull) else BUSY_S,
+    )
+
+
+def _all_open(retry_after_s: float) -> Unavailable:
+    return Unavailable(
+        "Every provider for this model has failed too often lately and is left alone for a while.",
+        code="circuit_open",
+        retry_after_s=retry_after_s,
+    )
+
+
+def _limited(retry_after_s: float) -> RateLimited:
+    return RateLimited(
+        "Every provider for this model has told us to wait.",
+        code="upstream_rate_limited",
+        retry_after_s=retry_after_s,
+    )

@@ -20,17 +20,19 @@ from providers.dialects import DIALECTS
 from providers.dialects.openai.quirks import path_for, path_without_model
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.upstream import Timeouts, Upstream
-from proxy import failover
-from proxy.answering import wire_headers
 from proxy.attempt import refused, upstream_ratelimits
 from proxy.destination import DIALECT, Destination, destination, require_allowed, require_shared
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
+from proxy.failover import Course, Terms
+from proxy.fleet.registry import Fleet
+from proxy.fleet.visit import Visit
 from proxy.forwarded_body import ArrivingForm, ForwardedBody, WholeBody, model_not_found
 from proxy.http import JsonReply, LaneRequest, PassedReply, StreamBroken, WireHeader
 from proxy.metering import StreamMeter, usage_in
 from proxy.multipart import FormScanner, boundary_of
+from proxy.reply_headers import wire_headers
 from proxy.snapshot import Snapshot
 from proxy.transport import Outgoing, Transport
 from proxy.vendor_response import Response
@@ -64,6 +66,7 @@ class _Opened(NamedTuple):
     response: Response
     first: bytes
     whole: bool
+    visit: Visit
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +78,7 @@ class Forwarding:
     request: LaneRequest
     exchange: Exchange
     transport: Transport
+    fleet: Fleet
     env: Any
     _query: str = ""
     _deadline: float = 0.0
@@ -106,13 +110,9 @@ class Forwarding:
         self._deadline = asyncio.get_running_loop().time() + max(totals)
         # What makes something at the vendor's is not made twice: a lost answer may have been a success.
         again = self.target.names_model or self.request.method != "POST"
+        terms = Terms(max_attempts=self.env.max_retries if again else 1, deadline=self._deadline)
         try:
-            opened = await failover.run(
-                to.upstreams,
-                self._attempt,
-                max_attempts=self.env.max_retries if again else 1,
-                deadline=self._deadline,
-            )
+            opened = await Course(to.upstreams, self._attempt, fleet=self.fleet, terms=terms).run()
         except UpstreamError as error:
             failure = upstream_failed(error, provider=self.exchange.completion.provider)
             failure.headers |= self._ratelimits
@@ -139,8 +139,8 @@ class Forwarding:
 
     # ------------------------------------------------------------ one attempt
 
-    async def _attempt(self, upstream: Upstream) -> _Opened:
-        body = self._body
+    async def _attempt(self, visit: Visit) -> _Opened:
+        upstream, body = visit.upstream, self._body
         assert body is not None
         timeouts, now = upstream.timeouts, asyncio.get_running_loop().time()
         outgoing = self._outgoing(upstream, body)
@@ -153,7 +153,7 @@ class Forwarding:
                 answer_s = timeouts.total_json_s
             response = await self.transport.forward(upstream.account, outgoing, answer_s=answer_s)
             self._ratelimits = upstream_ratelimits(response.headers)
-            opened = await self._begun(response, timeouts)
+            opened = await self._begun(response, timeouts, visit)
         except UpstreamError as error:
             if response is not None:
                 response.close()
@@ -183,7 +183,7 @@ class Forwarding:
     def _sent(self, name: str) -> bytes:
         return self.request.wire.get(name.encode(), b"")
 
-    async def _begun(self, response: Response, timeouts: Timeouts) -> _Opened:
+    async def _begun(self, response: Response, timeouts: Timeouts, visit: Visit) -> _Opened:
         """Read an answer that must be known as a whole, or the first bytes of one that is streamed."""
         now = asyncio.get_running_loop().time()
         if response.status >= 300:
@@ -193,11 +193,11 @@ class Forwarding:
         kind = response.headers.get("content-type", "")
         if response.status == 204 or (kind.startswith("application/json") and not self.target.download):
             response.watch(name="total", at=now + timeouts.total_json_s)
-            return _Opened(response, await response.read(), whole=True)
+            return _Opened(response, await response.read(), whole=True, visit=visit)
         # A file takes as long as its reader takes; only the vendor's silence ends it.
         at = math.inf if self.target.download else now + timeouts.total_s
         response.watch(name="total", at=at, idle_s=timeouts.idle_s)
-        return _Opened(response, await response.piece(), whole=False)
+        return _Opened(response, await response.piece(), whole=False, visit=visit)
 
     # ------------------------------------------------------------ the answer
 
@@ -205,6 +205,7 @@ class Forwarding:
         if self.target.metered:
             self.exchange.usage = usage_in(opened.first)
         headers = self._headers(opened.response)
+        opened.visit.ended()
         self.exchange.end_ok()
         reply = JsonReply(opened.first, headers)
         reply.status_code = opened.response.status
@@ -225,6 +226,7 @@ class Forwarding:
         def abandon() -> None:
             """The client left before the first piece could be asked for."""
             response.close()
+            opened.visit.left()
             exchange.end_cancelled()
 
         return PassedReply(
@@ -246,21 +248,24 @@ class Forwarding:
             if meter is not None:
                 meter.close()
                 exchange.usage = meter.usage
+            opened.visit.ended()
             exchange.end_ok()
         except (UpstreamError, GatewayError) as error:  # the latter: of a form that is still arriving
-            failure = self._broken(response, error)
+            failure = self._broken(opened, error)
             if not events:
                 raise StreamBroken from None
             yield (b"" if last.endswith(b"\n\n") else b"\n\n") + b"data: %b\n\n" % failure.body()
         finally:
             if not exchange.ended:  # the client has left
                 response.close()
+                opened.visit.left()
                 exchange.end_cancelled()
 
-    def _broken(self, response: Response, error: UpstreamError | GatewayError) -> GatewayError:
-        response.close()
+    def _broken(self, opened: _Opened, error: UpstreamError | GatewayError) -> GatewayError:
+        opened.response.close()
         if isinstance(error, UpstreamError):
-            self.exchange.completion.attempts[-1].fail(error)
+            opened.visit.failed(error)
+            self.exchange.broke_off(error)
             error = upstream_failed(error, provider=self.exchange.completion.provider)
         self.exchange.end_error(error)
         return error

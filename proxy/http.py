@@ -28,6 +28,8 @@ class LaneRequest(HttpRequest):
     """
 
     incoming: Incoming | None = None
+    # Is asked when the client has left: must the answer be made all the same? It is told how to give it up.
+    detained: Callable[[Callable[[], object]], bool] | None = None
 
     def __init__(self, scope: Mapping[str, Any], body: bytes = b"") -> None:
         """Take the scope as it is; the parent's constructor would build dictionaries nobody reads."""

@@ -1,8 +1,8 @@
 """Relays an opened stream to the client, event by event, and tells the truth at its end.
 
 Nothing is retried here: content has reached the client. A stream ends with the end marker only when
-it is whole; otherwise with a typed error event and no marker. The spool line is written before the
-last bytes go out. Nothing in an exit path awaits.
+it is whole; otherwise with a typed error event and no marker, unless its route has it continued
+(proxy.continuation). The spool line is written before the last bytes go out. Nothing in an exit path awaits.
 """
 
 import asyncio
@@ -13,9 +13,11 @@ import structlog
 from providers.errors import UpstreamError
 from providers.events import Event, Kind
 from proxy.attempt import OpenStream
+from proxy.continuation import Continuation
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
-from proxy.renderers import Renderer
+from proxy.renderers import KEEP_ALIVE, Renderer
+from proxy.vendor_response import SILENCE
 
 log = structlog.get_logger()
 
@@ -25,83 +27,118 @@ async def relay(
     *,
     renderer: Renderer,
     exchange: Exchange,
-    whole: Callable[[], None],
+    whole: Callable[[OpenStream], None],
     keep: Callable[[Sequence[Event]], None] | None = None,
+    continuation: Continuation | None = None,
 ) -> AsyncIterator[bytes]:
     """Yield the client's bytes. `whole` is called once when the stream has ended whole.
 
     `keep` gets all events for the cache.
     """
-    passing = _Passing(renderer, exchange, whole, keep)
-    events, response, decoder = stream.first, stream.response, stream.decoder
+    passing = _Passing(renderer, exchange, keep, continuation)
+    events = stream.first
     try:
         while True:
-            if events:
-                piece = passing.on(events)
-                if piece:
-                    yield piece
-                last = events[-1]
-                if last.kind is Kind.DONE:
-                    return
-                if last.error is not None:
-                    yield _failed(exchange, stream, renderer, last.error)
-                    return
-            assert decoder is not None, "a stream without decoder ends with DONE"
-            arrived = await response.piece()
-            events = decoder.feed(arrived) if arrived else decoder.close()
+            piece = passing.on(events) if events else b""
+            if passing.whole:
+                whole(stream)
+                exchange.end_ok()
+            if piece:
+                yield piece
+            if passing.whole:
+                return
+            try:
+                passing.check()
+                arrived = await stream.response.piece()
+            except UpstreamError as error:
+                stream = await _resumed(stream, error, continuation)
+                events = stream.first
+                yield b": continued by %b\n\n" % stream.visit.upstream.id.encode()
+                continue
+            if arrived is SILENCE:
+                events = ()
+                yield KEEP_ALIVE
+            else:
+                events = stream.feed(arrived)
     except UpstreamError as error:
+        stream.hang_up(error)
         yield _failed(exchange, stream, renderer, error)
     except (asyncio.CancelledError, GeneratorExit):
-        if not exchange.ended:
-            stream.response.close()
-            exchange.so_far(stream.counted())
-            exchange.end_cancelled()
+        _left(exchange, stream)
         raise
     except Exception:  # a fault of ours: the client still gets the truth about its stream
         log.exception("relay", request_id=exchange.completion.request_id)
-        stream.response.close()
-        failure = GatewayError("The gateway failed in the middle of this answer.", code="internal_error")
-        exchange.end_error(failure)
-        yield renderer.error(failure)
+        stream.leave()
+        yield _fault(exchange, renderer)
+
+
+async def _resumed(broken: OpenStream, error: UpstreamError, continuation: Continuation | None) -> OpenStream:
+    """Return the stream that goes on where one broke off. Raises `error` if there is none."""
+    broken.hang_up(error)
+    stream = None if continuation is None else await continuation.resume(broken, error)
+    if stream is None:
+        raise error
+    return stream
 
 
 class _Passing:
     """What happens to the events of one read: seen, kept, written for the client, and recorded at the end."""
 
-    __slots__ = ("_exchange", "_keep", "_renderer", "_whole")
+    __slots__ = ("_continuation", "_error", "_exchange", "_keep", "_renderer", "whole")
 
     def __init__(
         self,
         renderer: Renderer,
         exchange: Exchange,
-        whole: Callable[[], None],
         keep: Callable[[Sequence[Event]], None] | None,
+        continuation: Continuation | None,
     ) -> None:
-        self._renderer, self._exchange, self._whole, self._keep = renderer, exchange, whole, keep
+        self._renderer, self._exchange, self._keep = renderer, exchange, keep
+        self._continuation = continuation
+        self._error: UpstreamError | None = None
+        self.whole = False
 
     def on(self, events: Sequence[Event]) -> bytes:
-        """Return the client's bytes; an ERROR at the end is left to the caller."""
+        """Return the client's bytes; an ERROR at the end is for `check`."""
         exchange, last = self._exchange, events[-1]
         if last.error is not None:
-            events = events[:-1]
+            self._error, events = last.error, events[:-1]
         exchange.see(events)
+        if self._continuation is not None:
+            events = self._continuation.see(events)
         if self._keep is not None:
             self._keep(events)
         if last.kind is not Kind.DONE:
             return self._renderer.events(events)
         exchange.settle()  # the last piece may tell the usage
         piece = self._renderer.events(events)
-        exchange.end_ok()
-        self._whole()
+        self.whole = True
         return piece
+
+    def check(self) -> None:
+        """Raise the ERROR that the last events have ended in."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
 
 def _failed(exchange: Exchange, stream: OpenStream, renderer: Renderer, error: UpstreamError) -> bytes:
-    stream.response.close()
     exchange.so_far(stream.counted())
-    failure = upstream_failed(error, provider=exchange.completion.provider)
-    if exchange.completion.attempts:
-        exchange.completion.attempts[-1].fail(error)
+    failure = upstream_failed(error, provider=stream.visit.upstream.account.name)
+    exchange.broke_off(error)
+    exchange.end_error(failure)
+    return renderer.error(failure)
+
+
+def _left(exchange: Exchange, stream: OpenStream) -> None:
+    if not exchange.ended:
+        stream.leave()
+        exchange.so_far(stream.counted())
+        exchange.end_cancelled()
+
+
+def _fault(exchange: Exchange, renderer: Renderer) -> bytes:
+    failure = GatewayError("The gateway failed in the middle of this answer.", code="internal_error")
     exchange.end_error(failure)
     return renderer.error(failure)
 

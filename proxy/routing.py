@@ -45,14 +45,14 @@ class Shadow:
 class Resolved:
     """Where a model goes. `route` names the rule, `fingerprint` its content, for the cache key.
 
-    `why_not` says what is missing where there are no upstreams; `excluded`: never cached. The totals
-    are the most time (seconds) that any of the upstreams allows a stream, and a JSON answer.
+    `why_not` says what is missing where there are no upstreams; `excluded`: never cached. `total_s`
+    is the most time (seconds) that any of the upstreams allows, and the most that all of them have together.
 
     `canaries` is for each upstream the percentage of requests that go there first (0: it is no canary).
     `sticky` says by what requests are kept together: "" (nothing), "user" or the lower-case name of a
     header. `on_context_overflow` and `on_content_filter` are asked when the upstreams before them fail so.
     `hedges`: a second upstream is asked when the first is slow; `continues`: a stream that breaks off is
-    continued by the next one.
+    continued by the next one. `plain`: the upstreams are tried in their order, always.
     """
 
     route: str
@@ -63,7 +63,6 @@ class Resolved:
     why_not: str = ""
     excluded: bool = False
     total_s: float = 0.0
-    total_json_s: float = 0.0
     canaries: tuple[float, ...] = ()
     sticky: str = ""
     on_context_overflow: tuple[Upstream, ...] = ()
@@ -71,6 +70,7 @@ class Resolved:
     shadows: tuple[Shadow, ...] = ()
     hedges: bool = False
     continues: bool = False
+    plain: bool = True
 
     @property
     def all_upstreams(self) -> tuple[Upstream, ...]:
@@ -89,8 +89,8 @@ def resolve(snapshot: Snapshot, model: str) -> Resolved:
         resolved = replace(
             resolved,
             excluded=snapshot.exclusions.match(*names),
+            plain=resolved.strategy == "ordered" and not resolved.sticky and not any(resolved.canaries),
             total_s=max((each.total_s for each in timeouts), default=0.0),
-            total_json_s=max((each.total_json_s for each in timeouts), default=0.0),
         )
         snapshot.remember(key, resolved)
     if not resolved.upstreams:

@@ -95,6 +95,7 @@ class Snapshot:
     cache_ttl_s: float
     cache_epoch: int
     warnings: Sequence[str] = ()
+    tenant_weights: Mapping[int | None, int] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
     def upstream(self, provider: str, model: str) -> Upstream:

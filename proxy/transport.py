@@ -165,7 +165,8 @@ class Transport:
         address = address_of(account.base_url.rstrip("/") + path)
         if len(self._doors) >= MAX_DOORS:
             self._doors.clear()
-        door = self._doors[account.name, account.credential, path] = _Door(account, address, self._pool(account, address))
+        door = _Door(account, address, self._pool(account, address))
+        self._doors[account.name, account.credential, path] = door
         return door
 
     def _pool(self, account: Account, address: Address) -> Pool:

@@ -13,6 +13,8 @@ from proxy.wire.reply import Reply
 from proxy.wire.upload import Upload
 
 DRAIN_S = 1.0
+# What `piece` returns, itself and no copy, where a while has passed without a byte (`watch`, `tell_s`).
+SILENCE = bytes(bytearray(b"silence"))
 
 
 class Response(Protocol):
@@ -31,8 +33,13 @@ class Response(Protocol):
     async def piece(self) -> bytes:
         """Return what has arrived of the body, waiting for some; b"" at its end. See `watch`."""
 
-    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
-        """End `piece` and `read` with timeout `name` at loop time `at`, or "idle" `idle_s` after a byte."""
+    def watch(
+        self, *, name: str, at: float, idle_s: float | None = None, tell_s: float | None = None
+    ) -> None:
+        """End `piece` and `read` with timeout `name` at loop time `at`, or "idle" `idle_s` after a byte.
+
+        With `tell_s`, `piece` returns SILENCE each time that so many seconds have passed without a byte.
+        """
 
     def close(self) -> None:
         """Drop the connection: the vendor sees that we left. Never waits."""
@@ -50,8 +57,10 @@ class HttpResponse:
         "_loop",
         "_name",
         "_reply",
+        "_tell_s",
         "_timed_out",
         "_timer",
+        "_told_at",
         "_waiting_since",
         "headers",
         "status",
@@ -66,6 +75,7 @@ class HttpResponse:
         self._timer: asyncio.TimerHandle | None = None
         self._timed_out = ""
         self._waiting_since = 0.0
+        self._told_at = 0.0  # of the silence that is being waited through
 
     @property
     def over(self) -> bool:
@@ -83,13 +93,16 @@ class HttpResponse:
 
     async def piece(self) -> bytes:
         """Return what has arrived since the last piece; b"" at the end. Raises UpstreamError."""
-        self._waiting_since = self._loop.time()
+        if not self._told_at:
+            self._waiting_since = self._loop.time()
         try:
             piece = await self._reply.piece()
         except wire.WireError as problem:
             self._stop_timer()
             raise self._failure(problem) from None
-        self._waiting_since = 0.0
+        if piece is None:
+            return SILENCE
+        self._waiting_since = self._told_at = 0.0
         if not piece:
             self._stop_timer()
         return piece
@@ -97,10 +110,15 @@ class HttpResponse:
     def _failure(self, problem: wire.WireError) -> BaseException:
         return timed_out(self._timed_out) if self._timed_out else translated(problem)
 
-    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
+    def watch(
+        self, *, name: str, at: float, idle_s: float | None = None, tell_s: float | None = None
+    ) -> None:
         """Set the limits of `piece`; a later call replaces them."""
-        self._name, self._at, self._idle_s = name, at, idle_s
-        look_at = at if idle_s is None else min(at, self._loop.time() + idle_s)
+        self._name, self._at, self._idle_s, self._tell_s = name, at, idle_s, tell_s
+        look_at = at
+        for seconds in (idle_s, tell_s):
+            if seconds is not None:
+                look_at = min(look_at, self._loop.time() + seconds)
         if self._timer is not None:
             if self._timer.when() <= look_at:
                 return  # it looks early enough, and goes by the limits that it finds then
@@ -127,17 +145,28 @@ class HttpResponse:
         """Fire, or look again when the present wait could have become too long."""
         now = self._loop.time()
         # Not waiting means that the client is the slow one: that is not the vendor's silence.
-        waited_s = now - self._waiting_since if self._waiting_since else 0.0
+        since = self._waiting_since or now
         self._timer = None
         if now >= self._at:
             self._timed_out = self._name
-        elif self._idle_s is not None and waited_s >= self._idle_s:
+        elif self._idle_s is not None and now - since >= self._idle_s:
             self._timed_out = "idle"
         else:
-            remaining_s = self._at - now if self._idle_s is None else self._idle_s - waited_s
-            self._timer = self._loop.call_at(min(self._at, now + remaining_s) + 0.001, self._check)
+            look_at = self._at if self._idle_s is None else min(self._at, since + self._idle_s)
+            if self._tell_s is not None:
+                look_at = min(look_at, self._tell(since, now))
+            self._timer = self._loop.call_at(look_at + 0.001, self._check)
             return
         self._reply.close()
+
+    def _tell(self, since: float, now: float) -> float:
+        """Tell the reader of the silence if it is time to; return when it will be the next time."""
+        assert self._tell_s is not None
+        told_at = max(self._told_at, since)
+        if self._waiting_since and now - told_at >= self._tell_s:
+            told_at = self._told_at = now
+            self._reply.nudge()
+        return told_at + self._tell_s
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

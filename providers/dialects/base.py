@@ -42,6 +42,8 @@ class Dialect(Protocol):
     label: str  # for people, where they choose one
     # Does the vendor count a prompt's tokens (calls of the wire COUNT_TOKENS)? Else the gateway guesses.
     counts_tokens: bool
+    # Does a model go on with its own answer where the last message is the beginning of it?
+    prefills: bool
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return the headers that show `credential`; `header` overrides the dialect's own one."""

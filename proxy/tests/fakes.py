@@ -132,6 +132,31 @@ def environment(**fields: Any) -> Any:
     return replace(settings.GATEWAY, **fields)
 
 
+class FakeVisit:
+    """Remembers how it ended; `errors` are what it failed with."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.target = self.upstream = upstream
+        self.ends: list[str] = []
+        self.errors: list[UpstreamError] = []
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Learn nothing."""
+
+    def content(self) -> None:
+        self.ends.append("content")
+
+    def ended(self) -> None:
+        self.ends.append("ended")
+
+    def left(self) -> None:
+        self.ends.append("left")
+
+    def failed(self, error: UpstreamError) -> None:
+        self.ends.append("failed")
+        self.errors.append(error)
+
+
 def make_completion(**fields: Any) -> Completion:
     """Return a Completion of a running request."""
     values = {"id": "boot-0-1", "request_id": "req-1", "at": 1_800_000_000.0, "endpoint": "chat", **fields}
@@ -174,9 +199,13 @@ class FakeMeter:
     def __init__(self) -> None:
         self.in_flight = 0
         self.completions: list[Completion] = []
+        self.truncated_at: list[str] = []
 
     def finished(self, completion: Completion) -> None:
         self.completions.append(completion)
+
+    def truncated(self, provider: str) -> None:
+        self.truncated_at.append(provider)
 
 
 # ---------------------------------------------------------------- the vendor
@@ -213,7 +242,14 @@ class FakeResponse:
                 return piece
         return b""
 
-    def watch(self, *, name: str, at: float, idle_s: float | None = None) -> None:
+    def watch(
+        self,
+        *,
+        name: str,
+        at: float,
+        idle_s: float | None = None,
+        tell_s: float | None = None,  # noqa: ARG002 - it is never silent
+    ) -> None:
         self.watched.append((name, at, idle_s))
 
     def close(self) -> None:

@@ -27,7 +27,6 @@ GONE = UpstreamError("gone", owner=Owner.HEALTH, code="upstream_reset")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(answering, "KEEP_ALIVE_S", 0.01)
     monkeypatch.setattr(exchange, "log", Log())
 
 
@@ -36,7 +35,7 @@ class Slow:
 
     def __init__(self, serving, **env):
         self.answer = asyncio.get_running_loop().create_future()
-        self.gateway = serving(self._answer, max_retries=1, **env)
+        self.gateway = serving(self._answer, max_retries=1, **{"stream_keep_alive_s": 0.01, **env})
         self.client = chat_request(stream=True)
         self.task = asyncio.create_task(self.client.run(lane))
 
@@ -103,8 +102,7 @@ async def test_it_tells_of_a_fault_of_ours_in_the_stream_by_then(serving, monkey
 
 
 async def test_it_gives_up_opening_when_the_client_leaves_before_the_head(serving, monkeypatch):
-    monkeypatch.setattr(answering, "KEEP_ALIVE_S", 100)
-    slow = Slow(serving)
+    slow = Slow(serving, stream_keep_alive_s=100.0)
     await until(lambda: slow.gateway.transport.requests)
     slow.client.left.set()
     done = await slow.ended()
@@ -136,8 +134,7 @@ async def test_it_closes_what_opened_in_the_very_moment_the_client_left(serving)
 
 
 async def test_it_closes_what_opened_in_the_very_moment_the_client_left_before_the_head(serving, monkeypatch):
-    monkeypatch.setattr(answering, "KEEP_ALIVE_S", 100)
-    slow = Slow(serving)
+    slow = Slow(serving, stream_keep_alive_s=100.0)
     await until(lambda: slow.gateway.transport.requests)
     response = streams(sse(chunk({"content": "a"})), asyncio.get_running_loop().create_future())
     slow.answer.set_result(response)
@@ -180,7 +177,8 @@ async def test_it_is_over_when_the_head_cannot_be_sent(serving):
 async def test_it_is_over_when_the_head_of_a_late_stream_cannot_be_sent(serving):
     for failure in (None, refuses(503)):
         gateway = serving(
-            asyncio.get_running_loop().create_future if failure is None else failure_later(failure)
+            asyncio.get_running_loop().create_future if failure is None else failure_later(failure),
+            stream_keep_alive_s=0.01,
         )
         client = chat_request(stream=True)
 

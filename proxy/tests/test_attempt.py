@@ -19,6 +19,7 @@ from proxy.tests.fakes import (
     FakeResponse,
     FakeSpool,
     FakeTransport,
+    FakeVisit,
     make_completion,
     refuses,
     says,
@@ -45,7 +46,6 @@ class Trying(Attempting):
             transport=self.vendor,
             deadlines=Deadlines(),
             deadline=asyncio.get_running_loop().time() + within_s,
-            headers={},
         )
 
     @property
@@ -57,8 +57,8 @@ def never():
     return asyncio.get_running_loop().create_future()
 
 
-def quick(**fields):
-    return make_upstream(timeouts=Timeouts(**fields))
+def visit(**fields):
+    return FakeVisit(make_upstream(timeouts=Timeouts(**fields)) if fields else UPSTREAM)
 
 
 async def fails(awaitable):
@@ -72,7 +72,7 @@ async def fails(awaitable):
 
 async def test_it_returns_a_whole_answer():
     trying = Trying(says("Hi."), call=make_call())
-    answered = await trying.answer(UPSTREAM)
+    answered = await trying.answer(visit())
     assert answered.message["choices"][0]["message"]["content"] == "Hi."
     assert trying.outcomes == [(200, "ok")]
     ((upstream, request),) = trying.vendor.requests
@@ -93,7 +93,7 @@ async def test_it_returns_a_whole_answer():
 @pytest.mark.parametrize("stream", [False, True])
 async def test_it_raises_what_the_vendor_did_wrong(response, status, outcome, stream):
     trying = Trying(response(), call=make_call(stream=stream))
-    error = await fails(trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM))
+    error = await fails(trying.stream(visit()) if stream else trying.answer(visit()))
     assert isinstance(error.owner, Owner)
     assert trying.outcomes == [(status, outcome)]
 
@@ -102,21 +102,21 @@ async def test_it_raises_what_the_vendor_did_wrong(response, status, outcome, st
 async def test_it_raises_what_the_transport_met(stream):
     problem = UpstreamError("gone", owner=Owner.HEALTH, code="upstream_reset")
     trying = Trying(problem, call=make_call(stream=stream))
-    assert await fails(trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM)) is problem
+    assert await fails(trying.stream(visit()) if stream else trying.answer(visit())) is problem
     assert trying.outcomes == [(None, "upstream_reset")]
 
 
 async def test_it_ends_a_whole_answer_at_its_total_time():
     trying = Trying(never, FakeResponse(never(), b"{}"), call=make_call())
     for _ in range(2):
-        error = await fails(trying.answer(quick(total_json_s=0.01)))
+        error = await fails(trying.answer(visit(total_json_s=0.01)))
         assert (error.timeout, error.code) == ("total", "upstream_timeout")
     assert trying.vendor.responses[0].closed
 
 
 async def test_it_ends_a_whole_answer_at_the_requests_deadline():
     trying = Trying(FakeResponse(never()), call=make_call(), within_s=0.01)
-    assert (await fails(trying.answer(UPSTREAM))).timeout == "total"
+    assert (await fails(trying.answer(visit()))).timeout == "total"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -125,7 +125,7 @@ async def test_it_drops_the_connection_when_the_client_leaves(stream):
         never(), headers={"content-type": "text/event-stream" if stream else "application/json"}
     )
     trying = Trying(response, call=make_call(stream=stream))
-    task = asyncio.create_task(trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM))
+    task = asyncio.create_task(trying.stream(visit()) if stream else trying.answer(visit()))
     await until(lambda: trying.vendor.responses)
     await asyncio.sleep(0)
     task.cancel()
@@ -141,7 +141,7 @@ async def test_it_drops_the_connection_when_the_client_leaves(stream):
 async def test_it_holds_a_stream_at_its_first_content():
     response = streams(ROLE, HELLO, sse(chunk({"content": " there"})))
     trying = Trying(response)
-    opened = await trying.stream(UPSTREAM)
+    opened = await trying.stream(visit())
     assert [event.kind for event in opened.first] == [Kind.META, Kind.CONTENT]
     assert opened.decoder is not None
     assert await opened.response.piece() == sse(chunk({"content": " there"}))
@@ -154,10 +154,10 @@ async def test_it_holds_a_stream_at_its_first_content():
 
 async def test_it_takes_a_stream_that_is_over_at_once():
     trying = Trying(streams(TEXT_STREAM.removesuffix(DONE).rstrip()))
-    opened = await trying.stream(UPSTREAM)
+    opened = await trying.stream(visit())
     assert opened.decoder is not None or opened.first[-1].kind is Kind.DONE
     empty = Trying(streams(sse(chunk(finish="stop")).rstrip()))
-    (*_, last) = (await empty.stream(UPSTREAM)).first
+    (*_, last) = (await empty.stream(visit())).first
     assert last.kind is Kind.DONE
 
 
@@ -176,7 +176,7 @@ async def test_it_takes_a_stream_that_is_over_at_once():
 async def test_it_fails_while_nothing_has_been_sent(pieces):
     response = streams(*pieces)
     trying = Trying(response)
-    error = await fails(trying.stream(UPSTREAM))
+    error = await fails(trying.stream(visit()))
     assert error.retryable
     assert response.closed
     assert trying.outcomes[0][1] != "ok"
@@ -184,7 +184,7 @@ async def test_it_fails_while_nothing_has_been_sent(pieces):
 
 async def test_it_waits_for_the_head_only_until_the_first_content_is_due():
     trying = Trying(never)
-    error = await fails(trying.stream(quick(first_content_s=0.01)))
+    error = await fails(trying.stream(visit(first_content_s=0.01)))
     assert (error.timeout, error.code) == ("first content", "upstream_timeout")
 
 
@@ -192,7 +192,7 @@ async def test_it_lets_the_transport_watch_for_the_first_content():
     response = streams(HELLO)
     trying = Trying(response, within_s=5.0)
     before = asyncio.get_running_loop().time()
-    await trying.stream(quick(first_content_s=3.0, total_s=4.0, idle_s=2.0))
+    await trying.stream(visit(first_content_s=3.0, total_s=4.0, idle_s=2.0))
     (_, first_by, _), (_, total_by, idle_s) = response.watched
     assert before + 3.0 <= first_by <= before + 3.5
     assert before + 4.0 <= total_by <= before + 4.5
@@ -203,7 +203,7 @@ async def test_it_lets_the_transport_watch_for_the_first_content():
 async def test_it_takes_a_whole_answer_for_a_stream(content_type):
     """Some servers answer a streaming request with JSON."""
     response = FakeResponse(orjson.dumps(answer("Hi.")), headers={"content-type": content_type})
-    opened = await Trying(response).stream(UPSTREAM)
+    opened = await Trying(response).stream(visit())
     assert [event.kind for event in opened.first] == [Kind.CONTENT, Kind.FINISH, Kind.USAGE, Kind.DONE]
     assert opened.decoder is None
 
@@ -221,13 +221,13 @@ async def test_it_takes_a_whole_answer_for_a_stream(content_type):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_it_takes_an_answer_of_another_shape_for_a_broken_one(body, stream):
     trying = Trying(FakeResponse(orjson.dumps(body)), call=make_call(stream=stream))
-    error = await fails(trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM))
+    error = await fails(trying.stream(visit()) if stream else trying.answer(visit()))
     assert error.code == "upstream_invalid_response"
 
 
 @pytest.mark.parametrize("choices", [[{"delta": "x"}], ["x"], 7, [{"delta": {"tool_calls": "x"}}]])
 async def test_it_takes_a_chunk_of_another_shape_for_a_broken_stream(choices):
-    error = await fails(Trying(streams(sse({"choices": choices}))).stream(UPSTREAM))
+    error = await fails(Trying(streams(sse({"choices": choices}))).stream(visit()))
     assert error.code == "upstream_invalid_response"
 
 
@@ -241,7 +241,7 @@ async def test_it_passes_the_vendors_limits_on_under_their_own_name():
             orjson.dumps(answer()), headers={"content-type": "application/json", **limits}
         )
         trying = Trying(response, call=make_call(stream=stream))
-        await (trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM))
+        await (trying.stream(visit()) if stream else trying.answer(visit()))
         assert trying.headers == {
             "x-upstream-ratelimit-remaining-requests": "9",
             "x-upstream-ratelimit-reset-tokens": "1s",
@@ -250,9 +250,9 @@ async def test_it_passes_the_vendors_limits_on_under_their_own_name():
 
 async def test_it_forgets_the_limits_of_a_vendor_that_failed():
     trying = Trying(refuses(429, headers={"x-ratelimit-limit": "1"}), says(), call=make_call())
-    await fails(trying.answer(UPSTREAM))
+    await fails(trying.answer(visit()))
     assert trying.headers == {"x-upstream-ratelimit-limit": "1"}
-    await trying.answer(UPSTREAM)
+    await trying.answer(visit())
     assert trying.headers == {}
 
 
@@ -282,7 +282,7 @@ class Picky:
 async def test_it_says_what_was_dropped(monkeypatch, drops, told):
     monkeypatch.setattr("proxy.attempt.DIALECTS", {"openai": Picky(drops=drops)})
     trying = Trying(says(), call=make_call())
-    await trying.answer(UPSTREAM)
+    await trying.answer(visit())
     assert trying.headers == {"x-gateway-dropped-params": told}
 
 
@@ -291,7 +291,7 @@ async def test_it_refuses_a_call_that_the_dialect_cannot_express(monkeypatch, st
     monkeypatch.setattr("proxy.attempt.DIALECTS", {"openai": Picky()})
     trying = Trying(says(), call=make_call(stream=stream))
     with pytest.raises(BadRequest, match="no logit_bias") as raised:
-        await (trying.stream(UPSTREAM) if stream else trying.answer(UPSTREAM))
+        await (trying.stream(visit()) if stream else trying.answer(visit()))
     assert (raised.value.param, raised.value.code) == ("logit_bias", "unsupported_parameter")
     assert trying.vendor.requests == []
     assert trying.outcomes == []
@@ -302,13 +302,13 @@ async def test_it_leaves_out_what_the_row_says_to_drop_and_tells():
     call = make_call(wire=RESPONSES)._replace(only_native=Untranslatable("tools[0].type", "no", extras))
     quirks = Quirks(responses=False)
     trying = Trying(says("Hi."), call=call)
-    await trying.answer(make_upstream(quirks=quirks, drop_unsupported_params=True))
+    await trying.answer(FakeVisit(make_upstream(quirks=quirks, drop_unsupported_params=True)))
     assert trying.headers["x-gateway-dropped-params"] == "tools[0].type, truncation"
     with pytest.raises(Inexpressible) as refused:
-        await Trying(says("Hi."), call=call).answer(make_upstream(quirks=quirks))
+        await Trying(says("Hi."), call=call).answer(FakeVisit(make_upstream(quirks=quirks)))
     assert refused.value.param == "tools[0].type"
     needed = call._replace(only_native=Untranslatable("previous_response_id", "no"))
     with pytest.raises(Inexpressible):
         await Trying(says("Hi."), call=needed).answer(
-            make_upstream(quirks=quirks, drop_unsupported_params=True)
+            FakeVisit(make_upstream(quirks=quirks, drop_unsupported_params=True))
         )

@@ -1,5 +1,6 @@
 import asyncio
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -7,6 +8,7 @@ from providers.errors import AUTH_FAILED, Owner, UpstreamError
 from providers.tests.samples import make_upstream
 from proxy import failover
 from proxy.errors import Inexpressible
+from proxy.fleet.registry import Fleet
 
 A, B, C = make_upstream("a"), make_upstream("b"), make_upstream("c")
 
@@ -44,9 +46,11 @@ class Vendors:
         self.pauses = []
         self._failures = list(failures)
         self._takes_s = takes_s
-        clock = SimpleNamespace(sleep=self._sleep, get_running_loop=lambda: self)
-        monkeypatch.setattr(failover, "asyncio", clock)
+        self.fleet = Fleet(threshold=0, window_s=60.0, half_open_after_s=30.0)
+        self.fleet.loop = cast("Any", self)
+        monkeypatch.setattr(failover, "asyncio", SimpleNamespace(sleep=self._sleep))
         monkeypatch.setattr(failover, "random", SimpleNamespace(uniform=lambda *ends: ends[1]))
+        monkeypatch.setattr(failover, "SPREAD", 0.0)
 
     def time(self):
         return self.now
@@ -55,17 +59,18 @@ class Vendors:
         self.pauses.append(seconds)
         self.now += seconds
 
-    async def attempt(self, upstream):
-        self.asked.append(upstream.account.name)
+    async def attempt(self, visit):
+        name = visit.upstream.account.name
+        self.asked.append(name)
         self.now += self._takes_s
         if self._failures:
             raise self._failures.pop(0)
-        return upstream.account.name
+        visit.ended()
+        return name
 
     async def run(self, *upstreams, max_attempts=3, within_s=600.0):
-        return await failover.run(
-            upstreams, self.attempt, max_attempts=max_attempts, deadline=self.now + within_s
-        )
+        terms = failover.Terms(max_attempts=max_attempts, deadline=self.now + within_s)
+        return await failover.Course(upstreams, self.attempt, fleet=self.fleet, terms=terms).run()
 
 
 @pytest.fixture

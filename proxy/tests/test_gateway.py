@@ -248,7 +248,7 @@ async def test_it_waits_for_its_first_configuration(serving, monkeypatch):
     assert not task.done()
     gateway.snapshot = ready
     assert (await task).status == 200
-    monkeypatch.setattr("proxy.gateway.START_WAIT_S", 0.03)
+    monkeypatch.setattr("proxy.services.START_WAIT_S", 0.03)
     gateway.snapshot = None
     client = await ask(gateway)
     assert (client.status, client.json["error"]["code"]) == (503, "starting")
@@ -368,7 +368,7 @@ async def test_it_reads_nothing_older_than_the_client_allows(serving, monkeypatc
     gateway = serving(says("old"), says("new"))
     await ask(gateway)
     now = time.time()
-    monkeypatch.setattr("proxy.gateway.time.time", lambda: now + 60)
+    monkeypatch.setattr("proxy.services.time.time", lambda: now + 60)
     assert (await ask(gateway, headers={"cache_control": "max-age=3600"})).headers["x-gateway-cache"] == "hit"
     young = await ask(gateway, headers={"cache_control": "max-age=30"})
     assert young.headers["x-gateway-cache"] == "miss"
@@ -380,7 +380,7 @@ async def test_it_shortens_nobody_elses_entry_for_an_impatient_client(serving, m
     # The first JSON hit assembles the stream and keeps it anew.
     assert (await ask(gateway, headers={"cache_control": "max-age=5"})).headers["x-gateway-cache"] == "hit"
     now = time.time()
-    monkeypatch.setattr("proxy.gateway.time.time", lambda: now + 60)
+    monkeypatch.setattr("proxy.services.time.time", lambda: now + 60)
     assert (await ask(gateway)).headers["x-gateway-cache"] == "hit"
 
 
@@ -510,10 +510,10 @@ async def test_it_books_what_is_in_flight_when_it_closes(serving):
 
 async def test_it_does_not_wait_for_ever_when_it_closes(serving, monkeypatch):
     """A request that hangs in spite of its cancellation is booked as interrupted by the shipper."""
-    monkeypatch.setattr("proxy.gateway.CLOSE_WAIT_S", 0.04)
+    monkeypatch.setattr("proxy.services.CLOSE_WAIT_S", 0.04)
     gateway = serving()
     gateway.spool.append_open("boot-0-99", b'{"kind": "open", "id": "boot-0-99", "at": 1.0}\n')
-    gateway._spawn(asyncio.sleep(100))
+    gateway.spawn(asyncio.sleep(100))
     (left,) = gateway._tasks
     await gateway.close()
     left.cancel()

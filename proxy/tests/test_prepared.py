@@ -1,6 +1,6 @@
 from keys.caller import Caller
-from proxy import gateway as gateway_module
 from proxy import prepared as module
+from proxy import serving as serving_module
 from proxy.cache import BYPASS
 from proxy.endpoints import CHAT_COMPLETIONS, EMBEDDING, parse_chat, simple_chat
 from proxy.prepared import Prepared, Repeats, repeat_key
@@ -66,7 +66,7 @@ async def test_it_reads_a_repeated_request_once_and_answers_it_alike(serving, mo
         read.append(model)
         return resolve(snapshot, model)
 
-    monkeypatch.setattr(gateway_module, "resolve", counting)
+    monkeypatch.setattr(serving_module, "resolve", counting)
     gateway = serving(says("Hi."))
     answers = [await ask(gateway) for _ in range(4)]
     assert [each.headers["x-gateway-cache"] for each in answers] == ["miss", "hit", "hit", "hit"]

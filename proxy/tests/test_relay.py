@@ -12,7 +12,7 @@ from proxy.attempt import OpenStream
 from proxy.exchange import Exchange
 from proxy.relay import relay, replayed
 from proxy.renderers import ChatRenderer, SimpleRenderer
-from proxy.tests.fakes import FakeMeter, FakeSpool, Log, make_completion, silent, streams
+from proxy.tests.fakes import FakeMeter, FakeSpool, FakeVisit, Log, make_completion, silent, streams
 
 HELLO = sse(chunk({"content": "Hello"}))
 THERE = sse(chunk({"content": " there"}))
@@ -31,13 +31,14 @@ class Relaying:
         self.exchange.close_attempt(self.attempt, status=200)
         self.response = streams(*rest) if rest else streams(b"")
         decoder = DIALECTS["openai"].stream(make_call(stream=True))
-        stream = self.stream = OpenStream(decoder.feed(first), self.response, decoder)
+        self.visit = FakeVisit(make_upstream())
+        stream = self.stream = OpenStream(decoder.feed(first), self.response, decoder, self.visit)
         options = {"wants_usage": wants_usage} if renderer is ChatRenderer else {}
         self.pieces = relay(
             stream,
             renderer=renderer(self.exchange.completion, **options),
             exchange=self.exchange,
-            whole=lambda: self.wholes.append(list(self.spool.kinds)),
+            whole=lambda _: self.wholes.append(list(self.spool.kinds)),
             keep=self.kept.extend,
         )
 
@@ -63,7 +64,7 @@ async def test_it_spools_before_the_last_bytes_go_out():
     assert relaying.spool.kinds == ["open"]
     assert await anext(relaying.pieces) == END
     assert relaying.spool.kinds == ["open", "done"]
-    assert relaying.wholes == [["open", "done"]]
+    assert relaying.wholes == [["open"]]
     with pytest.raises(StopAsyncIteration):
         await anext(relaying.pieces)
     assert len(relaying.wholes) == 1
@@ -193,9 +194,9 @@ async def test_it_records_the_error_that_a_broken_chunk_is_to_the_simple_chat():
 async def test_it_keeps_nothing_where_nothing_is_to_be_kept():
     decoder = DIALECTS["openai"].stream(make_call(stream=True))
     exchange = Exchange(make_completion(), spool=FakeSpool(), meter=FakeMeter(), log_request=silent)
-    stream = OpenStream(decoder.feed(TEXT_STREAM), streams(), None)
+    stream = OpenStream(decoder.feed(TEXT_STREAM), streams(), None, FakeVisit(make_upstream()))
     renderer = ChatRenderer(exchange.completion, wants_usage=True)
-    pieces = relay(stream, renderer=renderer, exchange=exchange, whole=lambda: None)
+    pieces = relay(stream, renderer=renderer, exchange=exchange, whole=lambda _: None)
     assert [piece async for piece in pieces] == [TEXT_STREAM]
 
 

@@ -9,7 +9,7 @@ from providers.errors import UpstreamError
 from providers.events import Kind
 from providers.tests.samples import make_upstream
 from proxy import endpoints, renderers
-from proxy.tests.fakes import FakeResponse
+from proxy.tests.fakes import FakeResponse, FakeVisit
 from proxy.tests.test_attempt import Trying
 from proxy.tests.test_wrong_requests import wrong_bodies
 
@@ -91,11 +91,11 @@ async def test_it_answers_or_fails_for_the_vendor(dialect, endpoint, body):
             renderer = render(trying.exchange.completion, call)
             try:
                 if stream:
-                    *events, last = (await trying.stream(upstream)).first
+                    *events, last = (await trying.stream(FakeVisit(upstream))).first
                     assert last.kind in (Kind.DONE, Kind.ERROR)
                     renderer.events(events if last.error else [*events, last])
                 else:
-                    answer = await trying.answer(upstream)
+                    answer = await trying.answer(FakeVisit(upstream))
                     renderer.answer(renderers.enveloped(answer, trying.exchange.completion))
             except UpstreamError:
                 assert wrong is not body

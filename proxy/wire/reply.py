@@ -35,6 +35,7 @@ class Reply:
     __slots__ = (
         "_buffered",
         "_limit",
+        "_nudged",
         "_paused",
         "_pieces",
         "_problem",
@@ -58,6 +59,7 @@ class Reply:
         self.loop = loop
         self._pieces: list[bytes] = []
         self._buffered = 0
+        self._nudged = False
         self._paused = False
         self._problem: WireError | None = None
         self._unpacker: zlib._Decompress | None = None
@@ -73,8 +75,11 @@ class Reply:
             self._waiter = waiter = self.loop.create_future()
             await waiter
 
-    async def piece(self) -> bytes:
-        """Return what has arrived since the last piece; b"" at the end. Waits for some. Raises WireError."""
+    async def piece(self) -> bytes | None:
+        """Return what has arrived since the last piece; b"" at the end. Waits for some. Raises WireError.
+
+        None: somebody has nudged the one who waits.
+        """
         while True:
             if self._pieces:
                 return self._taken()
@@ -82,6 +87,9 @@ class Reply:
                 raise self._problem
             if self.whole:
                 return b""
+            if self._nudged:
+                self._nudged = False
+                return None
             self._waiter = waiter = self.loop.create_future()
             await waiter
 
@@ -93,6 +101,12 @@ class Reply:
         while piece := await self.piece():
             pieces.append(piece)
         return b"".join(pieces)
+
+    def nudge(self) -> None:
+        """Have `piece` return without one, if somebody waits for it."""
+        if self._waiter is not None:
+            self._nudged = True
+            self._wake()
 
     def close(self) -> None:
         """Drop the connection, unless the end has arrived: then it is in use again."""

@@ -37,6 +37,7 @@ class Anthropic:
     name = "anthropic"
     label = "Anthropic"
     counts_tokens = True
+    prefills = True
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return the key in its own header, or as a Bearer token where that is asked for."""

@@ -37,6 +37,7 @@ class Gemini:
     name = "gemini"
     label = "Gemini"
     counts_tokens = False
+    prefills = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return Google's header of API keys; a Bearer token where `header` is "authorization"."""

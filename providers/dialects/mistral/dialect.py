@@ -29,6 +29,7 @@ class Mistral:
     name = "mistral"
     label = "Mistral"
     counts_tokens = False
+    prefills = True
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return a Bearer token, or the bare key in the provider's own header."""

@@ -34,6 +34,7 @@ class Ollama:
     name = "ollama"
     label = "Ollama"
     counts_tokens = False
+    prefills = True
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return nothing for a local server; a Bearer token for ollama.com or a proxy that wants one."""

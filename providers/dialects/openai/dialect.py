@@ -41,6 +41,7 @@ class OpenAI:
     name = "openai"
     label = "OpenAI and compatible"
     counts_tokens = False
+    prefills = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return a Bearer token, or the bare key in the provider's own header (Azure: api-key)."""

@@ -1,0 +1,55 @@
+"""Cool-downs: a credential that was limited or refused is left alone for a while.
+
+One that the vendor has set (Retry-After) is a promise to be kept: nobody asks before. One that is our own
+guess only puts the credential behind others: with nobody else to ask, it is asked.
+"""
+
+from typing import NamedTuple
+
+# A vendor that refuses a credential or limits it without saying for how long.
+GUESS_S = 60.0
+
+
+class CoolDown(NamedTuple):
+    """Until loop time `until`; `told`: the vendor has said so."""
+
+    until: float
+    told: bool
+
+
+class Cooling:
+    """Those of one upstream's credentials, by the credential's name; or of an account's."""
+
+    __slots__ = ("_down",)
+
+    def __init__(self) -> None:
+        """Nobody cools."""
+        self._down: dict[str, CoolDown] = {}
+
+    def __bool__(self) -> bool:
+        """Is there anything to look at?"""
+        return bool(self._down)
+
+    def cool(self, credential: str, *, now: float, told_s: float | None) -> None:
+        """Leave a credential alone for as long as the vendor has told, or for a guess."""
+        until = now + (GUESS_S if told_s is None else told_s)
+        known = self.of(credential, now)
+        if known is None or until >= known.until:
+            self._down[credential] = CoolDown(until, told=told_s is not None)
+
+    def of(self, credential: str, now: float) -> CoolDown | None:
+        """Return the cool-down that a credential is in."""
+        down = self._down.get(credential)
+        if down is None or down.until > now:
+            return down
+        del self._down[credential]
+        return None
+
+    def until(self, now: float) -> float:
+        """Return when the first of them will have ended; `now` if nobody cools."""
+        ends = [down.until for name in list(self._down) if (down := self.of(name, now)) is not None]
+        return min(ends, default=now)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._down.clear()

@@ -1,0 +1,158 @@
+"""What one process serves requests with: store, transport, fleet, spool, meter, and what follows the rows."""
+
+import asyncio
+import secrets
+import time
+from itertools import count
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from config.vault import Vault
+from keys.caller import Caller
+from proxy import announce
+from proxy.authentication import authenticate
+from proxy.completion import Completion
+from proxy.deadline import Deadlines
+from proxy.encore import Encores
+from proxy.errors import Unavailable
+from proxy.exchange import Exchange
+from proxy.fleet.registry import Fleet
+from proxy.flights import Flights
+from proxy.http import LaneRequest, request_id_of
+from proxy.metrics import Meter
+from proxy.prepared import Prepared, Repeats
+from proxy.snapshot import Snapshot
+from proxy.spool import Spool
+from proxy.store import make_store
+from proxy.store.base import Limit
+from proxy.transport import Transport
+from proxy.watcher import Watcher
+
+START_WAIT_S = 10.0
+CLOSE_WAIT_S = 2.0
+
+
+class Services:
+    """One process's. Made inside its event loop."""
+
+    def __init__(self, *, worker: int = 0) -> None:
+        """Read settings and open the spool."""
+        env = settings.GATEWAY
+        self.env = env
+        self.boot = secrets.token_hex(5)
+        self.started_at = time.time()
+        self.snapshot: Snapshot | None = None
+        self.store = make_store(env)
+        self.transport = Transport(max_response_bytes=env.max_response_bytes)
+        self.deadlines = Deadlines()
+        self.meter = Meter()
+        self.fleet = Fleet(
+            threshold=env.cb_error_threshold,
+            window_s=env.cb_time_window_s,
+            half_open_after_s=env.cb_half_open_timeout_s,
+        )
+        self.meter.depths = self.fleet.depths
+        self.fleet.queued, self.fleet.turned_away = self.meter.queued, self.meter.queue_refused
+        self.flights = Flights()
+        self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
+        self.watcher = Watcher(
+            self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
+        )
+        self.watcher.each_poll = self.meter.publish
+        self._log_request = import_string(settings.REQUEST_LOG)
+        self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
+        self._prefix = f"{self.boot}-{worker}-"
+        self._numbers = count(1)
+        self.repeats: Repeats[Prepared] = Repeats()
+        self.encores = Encores(
+            store=self.store,
+            spool=self.spool,
+            meter=self.meter,
+            log_request=self._log_request,
+            next_id=self._next_id,
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.limits = [Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0)] if env.rpm_limit else []
+
+    def start(self) -> None:
+        """Start following the configuration."""
+        self.watcher.start()
+        if self.env.redis_url:
+            announce.listen(self.env.redis_url, self.watcher.poke)
+
+    async def close(self) -> None:
+        """Let go of everything; what is recorded is on disk."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_WAIT_S)
+        for _ in range(int(CLOSE_WAIT_S / 0.02)):
+            if not self.spool.in_flight:
+                break
+            await asyncio.sleep(0.02)  # requests that the server has just cancelled write their record
+        await self.transport.close()
+        self.deadlines.close()
+        await self.store.close()
+        self.watcher.close()
+        self.spool.close()
+        self.meter.publish()
+
+    async def current(self) -> Snapshot:
+        """Return the snapshot in force, waiting for the first one. Raises Unavailable."""
+        waited_until = time.monotonic() + START_WAIT_S
+        while self.snapshot is None:
+            if time.monotonic() > waited_until:
+                raise Unavailable(
+                    "The configuration has not been read yet.", code="starting", retry_after_s=2
+                )
+            await asyncio.sleep(0.02)
+        return self.snapshot
+
+    async def caller(self, request: LaneRequest, snapshot: Snapshot) -> Caller:
+        """Return who calls. Raises Unauthenticated."""
+        return await authenticate(
+            request,
+            snapshot,
+            allow_anonymous=self.env.allow_anonymous,
+            watcher=self.watcher,
+            current=self.current,
+        )
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def begin(self, request: LaneRequest, endpoint: str, kind: type[Exchange] = Exchange) -> Exchange:
+        """Start the record of a request at `endpoint`, as records name it."""
+        identity = self._next_id()
+        completion = Completion(
+            id=identity,
+            request_id=request_id_of(request) or identity,
+            at=time.time(),
+            endpoint=endpoint,
+        )
+        return kind(
+            completion,
+            spool=self.spool,
+            meter=self.meter,
+            observers=self._observers,
+            log_request=self._log_request,
+        )
+
+    def take_caller(self, exchange: Exchange, caller: Caller) -> None:
+        """Note whose request it is: from here on it is recorded. Raises Unavailable if it cannot be."""
+        completion = exchange.completion
+        completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
+        completion.tenant_id = caller.tenant_id
+        exchange.recorded = True
+        if self.spool.full:
+            raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
+
+    def _next_id(self) -> str:
+        return self._prefix + format(next(self._numbers), "x")
+
+    def spawn(self, work: Any) -> "asyncio.Task[Any]":
+        """Run a coroutine in a task that is waited for at the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+        return task
