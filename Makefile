@@ -16,8 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-inp
 # Tools that import the settings get a data directory of their own, not ./data.
 ELSEWHERE = export GATEWAY_DATA_DIR="$$(mktemp -d)"; trap 'rm -rf "$$GATEWAY_DATA_DIR"' EXIT;
 
-.PHONY: help setup setup-dev setup-clients run test check lint types layers migrations deployment templates bench soak fmt \
-	coverage docker-build clean
+.PHONY: help setup setup-dev setup-clients run test check lint types layers migrations deployment templates bench soak \
+	reliability fmt coverage docker-build clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench: setup-dev ## Measure speed and memory; results in bench/results/.
 soak: setup-dev ## Run the full-size kill, stream and row-count runs.
 	@GATEWAY_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600 $(TEST_ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m bench.soak $(SOAK_ARGS)
+
+reliability: setup-dev ## Measure the fault matrix and write it into docs/reliability.md.
+	@GATEWAY_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/test_fault_matrix.py -k shows_the_matrix
 
 fmt: setup-dev ## Format, and fix what can be fixed.
 	@$(BIN)/ruff check --fix --quiet . || true

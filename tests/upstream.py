@@ -72,9 +72,11 @@ class FakeVendor:
         found: list[dict[str, Any]] = self._running.requests()
         return found
 
-    def learn(self, case: str, *, provider: str, status: int, body: str) -> None:
+    def learn(
+        self, case: str, *, provider: str, status: int, body: str, content_type: str = "application/json"
+    ) -> None:
         """Have it give one more answer, for the model `case`; `provider` is the vendor that it plays."""
-        answer = {"status": status, "headers": {"content-type": "application/json"}, "body": body}
+        answer = {"status": status, "headers": {"content-type": content_type}, "body": body}
         self._running.state.cases[case] = {"id": case, "provider": provider, "kind": "", "response": answer}
 
     def wait_for_outcome(self, model: str, outcome: str, *, within_s: float = 10) -> dict[str, Any]:
