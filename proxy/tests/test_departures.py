@@ -75,7 +75,7 @@ async def test_it_records_one_end_whenever_the_client_leaves(serving, monkeypatc
         done(identity, line)
 
     monkeypatch.setattr(gateway.spool, "append_done", append_done)
-    outcomes = set()
+    outcomes, tasks = set(), asyncio.all_tasks()
     for turns in range(TURNS):
         recorded.clear()
         vendor = gateway.transport = FakeTransport(*script())
@@ -83,6 +83,7 @@ async def test_it_records_one_end_whenever_the_client_leaves(serving, monkeypatc
         assert len(recorded) == 1, turns
         assert gateway.spool.in_flight == gateway.meter.in_flight == 0
         assert not gateway._tasks
+        assert asyncio.all_tasks() == tasks, turns
         if recorded == ["cancelled"]:
             assert all(response.closed for response in vendor.responses), turns
         outcomes.update(recorded)
