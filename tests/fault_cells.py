@@ -45,7 +45,7 @@ DOORS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cell:
     """One request of the matrix."""
 
@@ -75,7 +75,7 @@ class Cell:
         """What the client asks for: the provider's model, or the route of two targets."""
         return f"{self.id}/{self.vendor_model}" if self.targets == 1 else self.id
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Name it in a failed test."""
         return self.id
 

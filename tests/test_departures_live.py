@@ -3,10 +3,12 @@
 Left behind would be sockets of the gateway's process, connections to the vendor, requests that count as in
 flight, lines of the spool without an end. All is counted before and after; the vendor tells how its answers
 ended. What goes on inside, tasks too, is proxy/tests/test_departures.py's.
+GATEWAY_SOAK=1 runs it at full size.
 """
 
 import asyncio
 import json
+import os
 import random
 import re
 from collections import defaultdict
@@ -24,12 +26,13 @@ from tests.servers import eventually
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, fake_vendor, wired
 
 PATHS = ("/v1/chat/completions", "/v1/messages")
-EACH = 20  # clients of each scene and path
+SOAK = os.environ.get("GATEWAY_SOAK") == "1"
+EACH = 60 if SOAK else 20  # clients of each scene and path
 AT_RANDOM_S = 0.4
 CONTENT = (b'"content":"', b'"text_delta"')
 CONNECTED = frozenset({"01", "08"})  # /proc/net/tcp: established, closed by the other side
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.soak] if SOAK else [pytest.mark.timeout(180)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ class Departed:
 
 
 @pytest.fixture(scope="module")
-def departed() -> Iterator[Departed]:
+def departed() -> Departed:
     with (
         fake_vendor() as vendor,
         running_gateway({**QUIET, "LOG_LEVEL": "warning"}, files=wired(vendor)) as gateway,
@@ -156,15 +159,15 @@ def departed() -> Iterator[Departed]:
         eventually(lambda: in_flight(gateway) == 0, what="the end of all requests")
         eventually(lambda: held(gateway, vendor) == before, what=f"the end of what was not there: {before}")
         after = held(gateway, vendor)
-        exit_status = gateway.stop()
-        yield Departed(
+        exit_status, spool = gateway.stop(), gateway.data_dir / "spool"
+        return Departed(
             before,
             after,
             leavers,
             asked=by(vendor.everything(), tag_of),
             records=by(rows(gateway, "SELECT * FROM analytics_requestlog"), lambda row: row["request_id"]),
             exit_status=exit_status,
-            spooled=[path.name for path in (gateway.data_dir / "spool").glob("*.[os]e[ng]*")],
+            spooled=[each.name for each in spool.iterdir() if each.suffix in {".open", ".seg"}],
         )
 
 

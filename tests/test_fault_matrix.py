@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +98,7 @@ class Measured:
 
 
 @pytest.fixture(scope="module")
-def matrix() -> Iterator[list[Measured]]:
+def matrix() -> list[Measured]:
     cells = all_cells()
     with fake_vendor() as vendor, socket.socket() as refusing:
         refusing.bind(("127.0.0.1", 0))  # and nobody listens: the port stays ours, and refuses
@@ -106,7 +106,7 @@ def matrix() -> Iterator[list[Measured]]:
         refused_url = f"http://127.0.0.1:{refusing.getsockname()[1]}"
         files = configuration(cells, vendor_url=vendor.url, refused_url=refused_url)
         with running_gateway(ENVIRONMENT, files=files) as gateway:
-            yield measure(cells, gateway, vendor)
+            return measure(cells, gateway, vendor)
 
 
 def teach(vendor: FakeVendor) -> None:
@@ -144,8 +144,8 @@ def of(matrix: Sequence[Measured], fault: Fault) -> list[Measured]:
 
 @each_fault
 def test_it_answers_a_fault_as_the_design_says(matrix: list[Measured], fault: Fault) -> None:
-    measured = {str(each.cell): each.outcome for each in of(matrix, fault)}
-    assert measured == {str(each.cell): each.expected for each in of(matrix, fault)}
+    measured = {each.cell.id: each.outcome for each in of(matrix, fault)}
+    assert measured == {each.cell.id: each.expected for each in of(matrix, fault)}
 
 
 @each_fault
