@@ -10,12 +10,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from analytics.models import RequestLog
-from config.vault import reference
+from config.vault import SecretUnreadable
 from config.words import dollars
 from keys.models import ApiKey
 from providers.models import Provider
 from proxy.admin_status import configuration_badge
-from proxy.models import Route
+from proxy.models import Route, Target
 
 LATEST = 8
 SHOWN_PROBLEMS = 20
@@ -46,15 +46,19 @@ def _problems(request: HttpRequest) -> Iterator[dict[str, str]]:
                 url = reverse("admin:providers_provider_change", args=[provider.pk])
                 yield {"text": f"Provider {provider}: {problem}", "url": url}
     if request.user.has_perm("proxy.view_route"):
-        for route in Route.objects.filter(enabled=True, targets=None)[:SHOWN_PROBLEMS]:
+        # One with chains and shadows alone goes nowhere too.
+        going = Q(targets__role__in=Target.ASKED_ROLES)
+        for route in Route.objects.filter(enabled=True).exclude(going)[:SHOWN_PROBLEMS]:
             url = reverse("admin:proxy_route_change", args=[route.pk])
             yield {"text": f"Route {route}: it has no target, so its requests fail.", "url": url}
 
 
 def _problem_of(provider: Provider) -> str:
-    variable = reference(provider.credential)
-    if variable and not provider.open_credential():
-        return f"the environment variable {variable} is not set."
+    try:
+        if (variable := provider.unset_variable) and not provider.first_credential():
+            return f"the environment variable {variable} is not set."
+    except SecretUnreadable as problem:
+        return f"{problem}."
     return provider.models_error
 
 

@@ -171,6 +171,7 @@ class Environment:
     max_retries: int = _var("MAX_RETRIES", "3", _positive)
     provider_timeout_s: float | None = _var("PROVIDER_TIMEOUT", "", _optional_duration_s)
     stream_keep_alive_s: float = _var("STREAM_KEEP_ALIVE", "15s", _duration_s)
+    idempotency_ttl_s: float = _var("IDEMPOTENCY_TTL", "24h", _duration_s)
     cb_error_threshold: int = _var("CB_ERROR_THRESHOLD", "5", _count)
     cb_time_window_s: float = _var("CB_TIME_WINDOW", "60s", _duration_s)
     cb_half_open_timeout_s: float = _var("CB_HALF_OPEN_TIMEOUT", "30s", _duration_s)

@@ -37,6 +37,7 @@ SIDEBAR: dict[str, Any] = {
             "separator": True,
             "items": [
                 _screen("Providers", "cloud", "providers.provider"),
+                _screen("Upstream health", "monitor_heart", "proxy.upstreamstate"),
                 _screen("Models", "view_list", "providers.providermodel"),
                 _screen("Prices", "payments", "providers.price"),
             ],

@@ -46,7 +46,7 @@ class TenantAdmin(Screen):
     list_display = ("name", "timezone", "keys", "limits", "created_at")
     search_fields = ("name",)
     search_help_text = "Name"
-    fieldsets = ((None, {"fields": (("name", "timezone"),)}),)
+    fieldsets = ((None, {"fields": (("name", "timezone"), "queue_weight")}),)
     inlines = (RateLimitRows, BudgetRows, KeyRows)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:

@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from config.models import TrackedModel
@@ -26,6 +26,12 @@ class Tenant(TrackedModel):
         max_length=40,
         default="UTC",
         help_text='Where its days and months begin: "Europe/Berlin". Default UTC.',
+    )
+    queue_weight = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Its share when calls wait in line for a busy provider: 3 is served three times as often "
+        "as 1. From 1 to 1000, default 1.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

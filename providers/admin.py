@@ -18,11 +18,11 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.enums import ActionVariant
 
 from config.audit import audited
-from config.screens import OnOffActions, Screen, action, display
-from config.vault import reference
+from config.screens import OnOffActions, Rows, Screen, action, display
 from providers import admin_prices  # noqa: F401 - Django looks for screens in admin.py alone
-from providers.admin_forms import ProviderForm, TestDialog
-from providers.models import DEMO_URL, Price, Provider, ProviderModel
+from providers.admin_forms import CredentialForm, CredentialFormSet, ProviderForm, TestDialog
+from providers.credential import CredentialHolder
+from providers.models import DEMO_URL, Credential, Price, Provider, ProviderModel
 from providers.probe import ProbeResult, probe
 
 PARALLEL_TESTS = 8
@@ -30,6 +30,46 @@ SHOWN_MODELS = 200
 REHEARSAL = "Rehearse failures"
 
 audited(Provider, hidden=("credential", "extra_headers"), skipped=("models_refreshed_at", "models_error"))
+audited(Credential, hidden=("credential",))
+
+
+class CredentialRows(Rows):
+    """A provider's further keys, dragged into the order of use.
+
+    Whoever may change the provider may change them, as its own key: only so is each move to another host
+    held against all of them.
+    """
+
+    model = Credential
+    form = CredentialForm
+    formset = CredentialFormSet
+    fields = ("name", "stored", "new_credential", "enabled", "position")
+    readonly_fields = ("stored",)
+    ordering_field = "position"
+    hide_ordering_field = True
+    verbose_name = "further key"
+    verbose_name_plural = "Further keys, taken in this order when the ones before them are refused or used up"
+
+    @display(description="Stored key")
+    def stored(self, obj: Credential) -> str:
+        """Say in words what is stored."""
+        return _stored(obj)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Ask for the provider's."""
+        return _may(request, "view") or _may(request, "change")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Ask for the provider's."""
+        return _may(request, "change")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Ask for the provider's."""
+        return _may(request, "change")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Ask for the provider's."""
+        return _may(request, "change") or (obj is None and _may(request, "add"))
 
 
 class ModelListFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
@@ -65,6 +105,7 @@ class ProviderAdmin(OnOffActions, Screen):
     actions = ("test_selected", "enable_selected", "disable_selected", "switch_faults_off")
     actions_detail = ("test_provider",)
     readonly_fields = ("key", "model_list", "price_list")
+    inlines = (CredentialRows,)
     fieldsets = (
         (None, {"fields": (("name", "dialect"), "base_url", "enabled")}),
         (
@@ -85,12 +126,29 @@ class ProviderAdmin(OnOffActions, Screen):
             },
         ),
         (
-            "Limits and quirks",
+            "Timeouts",
             {
                 "fields": (
                     ("connect_timeout_s", "first_content_timeout_s"),
                     ("idle_timeout_s", "total_timeout_s"),
-                    "max_connections",
+                ),
+                "classes": ("collapse",),
+            },
+        ),
+        (
+            "Capacity",
+            {
+                "fields": (
+                    ("max_concurrency", "max_connections"),
+                    ("max_queue", "queue_timeout_s"),
+                ),
+                "classes": ("collapse",),
+            },
+        ),
+        (
+            "Quirks",
+            {
+                "fields": (
                     "drop_unsupported_params",
                     "shares_stored",
                     "path_template",
@@ -124,10 +182,11 @@ class ProviderAdmin(OnOffActions, Screen):
     def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: Any) -> None:
         """Save, and warn when the key's variable is not set."""
         super().save_model(request, obj, form, change)
-        variable = reference(obj.credential)
-        if variable and not obj.open_credential():
+        if variable := obj.unset_variable:
             messages.warning(
-                request, f"{variable} is not set here: {obj} cannot be used until the gateway starts with it."
+                request,
+                f"{variable} is not set here: {obj} cannot be used by this key until the gateway starts with "
+                "it.",
             )
 
     @display(description="State", label={"on": "success", "off": "warning", "failing": "danger"})
@@ -140,10 +199,7 @@ class ProviderAdmin(OnOffActions, Screen):
     @display(description="Stored key")
     def key(self, obj: Provider) -> str:
         """Say in words what is stored."""
-        variable = reference(obj.credential)
-        if variable and not obj.open_credential():
-            return f"from ${{{variable}}} (not set)"
-        return obj.credential_kind
+        return _stored(obj)
 
     @display(description="Models")
     def models_found(self, obj: Any) -> str:
@@ -230,6 +286,15 @@ class ProviderAdmin(OnOffActions, Screen):
             "shown": SHOWN_MODELS,
         }
         return render(request, f"admin/providers/provider/{page}.html", context)
+
+
+def _stored(row: CredentialHolder) -> str:
+    variable = row.unset_variable
+    return f"from ${{{variable}}} (not set)" if variable else row.credential_kind
+
+
+def _may(request: HttpRequest, verb: str) -> bool:
+    return request.user.has_perm(f"providers.{verb}_provider")
 
 
 def _count(model: type[Any]) -> Coalesce:

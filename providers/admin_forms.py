@@ -11,17 +11,49 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from config.form_fields import HeadersField, ObjectField
+from providers.models import Provider
 
 
-class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
-    """A provider, with its key as a field that is written and never read."""
-
-    new_credential = forms.CharField(
+def _key_field(help_text: str) -> forms.CharField:
+    return forms.CharField(
         label="Key",
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
-        help_text="The vendor's API key, stored encrypted; or a reference such as ${OPENAI_API_KEY}, "
-        "read from the environment at each start. Empty: unchanged.",
+        help_text=help_text,
+    )
+
+
+class _KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
+    """A row with a vendor's key, as a field that is written and never read."""
+
+    @sensitive_variables()
+    def clean_new_credential(self) -> str:
+        """Refuse what cannot be sent in a header: usually a slip of the clipboard."""
+        secret: str = self.cleaned_data["new_credential"]
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise forms.ValidationError("A key has no spaces, line breaks or letters beyond ASCII.")
+        return secret
+
+    @property
+    def also_changed(self) -> Sequence[str]:
+        """Columns that the form's own fields write."""
+        return ("credential",) if {"new_credential", "clear_credential"} & set(self.changed_data) else ()
+
+    def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's signature
+        """Seal the new key."""
+        if self.cleaned_data.get("clear_credential"):
+            self.instance.set_credential("")
+        elif self.cleaned_data.get("new_credential"):
+            self.instance.set_credential(self.cleaned_data["new_credential"])
+        return super().save(commit)
+
+
+class ProviderForm(_KeyForm):
+    """A provider, with its key as a field that is written and never read."""
+
+    new_credential = _key_field(
+        "The vendor's API key, stored encrypted; or a reference such as ${OPENAI_API_KEY}, "
+        "read from the environment at each start. Empty: unchanged."
     )
     clear_credential = forms.BooleanField(
         label="Forget the stored key",
@@ -42,14 +74,6 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
         "docs/compatible-servers.md has them for well-known servers.",
     )
 
-    @sensitive_variables()
-    def clean_new_credential(self) -> str:
-        """Refuse what cannot be sent in a header: usually a slip of the clipboard."""
-        secret: str = self.cleaned_data["new_credential"]
-        if not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise forms.ValidationError("A key has no spaces, line breaks or letters beyond ASCII.")
-        return secret
-
     def clean(self) -> dict[str, Any]:
         """Refuse contradictions, and a stored key for another host than it was stored for."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -65,18 +89,35 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
             )
         return cleaned
 
-    @property
-    def also_changed(self) -> Sequence[str]:
-        """Columns that the form's own fields write."""
-        return ("credential",) if {"new_credential", "clear_credential"} & set(self.changed_data) else ()
 
-    def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's signature
-        """Seal the new key."""
-        if self.cleaned_data.get("clear_credential"):
-            self.instance.set_credential("")
-        elif self.cleaned_data.get("new_credential"):
-            self.instance.set_credential(self.cleaned_data["new_credential"])
-        return super().save(commit)
+class CredentialForm(_KeyForm):
+    """One of a provider's further credentials."""
+
+    new_credential = _key_field("Stored encrypted, or a reference such as ${SECOND_KEY}. Empty: unchanged.")
+
+    def clean(self) -> dict[str, Any]:
+        """Demand the key of a new row."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if self.instance.pk is None and not cleaned.get("new_credential") and not self.errors:
+            self.add_error("new_credential", "Write the key, or a reference such as ${SECOND_KEY}.")
+        return cleaned
+
+
+class CredentialFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]  # generic only in the stubs
+    """A provider's further credentials."""
+
+    def clean(self) -> None:
+        """Refuse stored keys for another host than they were stored for, as ProviderForm does for its own."""
+        super().clean()
+        if self.instance.pk is None:
+            return
+        stored = Provider.objects.values_list("base_url", flat=True).get(pk=self.instance.pk)
+        if _origin(stored) == _origin(self.instance.base_url):
+            return
+        for form in self.initial_forms:
+            leaves = form.cleaned_data.get("DELETE")
+            if form.instance.credential and not leaves and not form.cleaned_data.get("new_credential"):
+                form.add_error("new_credential", "The key was stored for another host: write it again.")
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -52,7 +52,7 @@ class PriceAdmin(Screen):
     list_per_page = 100
     actions_detail = ("copy_price",)
     fieldsets = (
-        (None, {"fields": (("provider", "model"), "effective_from")}),
+        (None, {"fields": (("provider", "model"), ("effective_from", "context_window"))}),
         (
             "US dollars per million tokens",
             {
@@ -117,7 +117,8 @@ class PriceAdmin(Screen):
             )
             if (value := getattr(price, field)) is not None
         }
-        query = urlencode({"provider": price.provider_id, "model": price.model, **rates})
+        window = {"context_window": price.context_window} if price.context_window else {}
+        query = urlencode({"provider": price.provider_id, "model": price.model, **window, **rates})
         return redirect(f"{reverse('admin:providers_price_add')}?{query}")
 
 

@@ -1,4 +1,4 @@
-r"""Built-in prices: the rates of the genai-prices package, written as Price rows (`source=builtin`).
+r"""Built-in prices: what the genai-prices package says, written as Price rows (`source=builtin`).
 
 Workers read rows only; the package (about 40 MB in memory) is imported inside these functions, which
 bootstrap and operators' commands call. A provider is matched to a vendor by its base URL. What a Price
@@ -37,6 +37,7 @@ _COLUMNS = {
     "cache_read_mtok": "cached_input_nanousd_per_mtok",
     "cache_write_mtok": "cache_write_nanousd_per_mtok",
 }
+_WINDOW = "context_window"
 _LITERALS = ("equals", "starts_with", "contains", "ends_with")
 # Rates that a plain text exchange never meets: without them its cost is still right.
 _ASIDE = frozenset(
@@ -85,7 +86,7 @@ def write_builtin_prices(provider: Provider) -> int:
         if surplus:
             rows.filter(pk__in=surplus).delete()
         if differing:
-            Price.objects.bulk_update(differing, list(_COLUMNS.values()), batch_size=500)
+            Price.objects.bulk_update(differing, [*_COLUMNS.values(), _WINDOW], batch_size=500)
         if missing:
             Price.objects.bulk_create(missing, batch_size=500)
     return len(surplus) + len(differing) + len(missing)
@@ -114,7 +115,7 @@ def write_new_builtin_prices(run: Callable[..., Any] = subprocess.run) -> bool:
 
 
 def _take(row: Price, rates: Rates) -> bool:
-    """Set the row's rates; return whether they were others."""
+    """Set the row's rates and context window; return whether they were others."""
     before = {column: getattr(row, column) for column in rates}
     for column, rate in rates.items():
         setattr(row, column, rate)
@@ -169,7 +170,7 @@ def _regex_samples(regex: str) -> Iterator[tuple[str, str]]:
 
 
 def _dated_rates(model: "ModelInfo") -> Dated:
-    """Return the model's rates by the moment they begin; none when a row cannot say them."""
+    """Return the model's rates by the moment they begin, and its window; none when a row cannot say them."""
     conditions: list[Any] = (
         [price.constraint for price in model.prices] if isinstance(model.prices, list) else []
     )
@@ -182,6 +183,7 @@ def _dated_rates(model: "ModelInfo") -> Dated:
         rates = _rates(model.get_prices(start))
         if rates is None:
             return []
+        rates = {**rates, _WINDOW: model.context_window or None}
         if not dated or dated[-1][1] != rates:
             dated.append((start, rates))
     return dated

@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
@@ -11,17 +10,14 @@ from django.utils import timezone
 
 from config.models import TrackedModel
 from config.money import UsdField
-from config.vault import Vault, reference
+from providers.credential import Credential, CredentialHolder, vault
 from providers.dialects import DIALECTS
 from providers.fault_columns import FaultColumns
 from providers.quirks import read_quirks
 
+__all__ = ("DEMO_URL", "Credential", "Price", "Provider", "ProviderModel", "dialect_choices", "vault")
+
 DEMO_URL = "demo://"
-
-
-def vault() -> Vault:
-    """Return the vault under the configured keys."""
-    return Vault(settings.SECRET_KEYS)
 
 
 def dialect_choices() -> list[tuple[str, str]]:
@@ -70,7 +66,7 @@ def _check_path_template(value: str) -> None:
         raise ValidationError("must contain {path}, the endpoint's path", code="path")
 
 
-class Provider(FaultColumns, TrackedModel):
+class Provider(FaultColumns, CredentialHolder):
     """An account at a vendor; its name is also the namespace of its models."""
 
     snapshot_part = "providers"
@@ -89,11 +85,6 @@ class Provider(FaultColumns, TrackedModel):
         validators=[_check_base_url],
         help_text='For OpenAI and Mistral with the version, "https://api.openai.com/v1"; for others the host '
         'alone, "https://api.anthropic.com".',
-    )
-    credential = models.TextField(
-        blank=True,
-        editable=False,
-        help_text="Encrypted API key, or a ${VARIABLE} reference resolved at each start.",
     )
     auth_header = models.CharField(
         max_length=60,
@@ -161,6 +152,26 @@ class Provider(FaultColumns, TrackedModel):
     max_connections = models.PositiveIntegerField(
         default=500, validators=[MinValueValidator(1)], help_text="Open connections per worker. Default 500."
     )
+    max_concurrency = models.PositiveIntegerField(
+        "calls at a time",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Calls at a time of the whole gateway; each of its workers takes an equal share, at least "
+        "one. More wait in line. Empty: any number.",
+    )
+    max_queue = models.PositiveIntegerField(
+        "places in line",
+        default=100,
+        help_text="How many calls may wait in each worker; the next is refused with Retry-After. Default "
+        "100. 0: none waits.",
+    )
+    queue_timeout_s = models.FloatField(
+        "longest wait",
+        default=30.0,
+        validators=[MinValueValidator(0.001)],
+        help_text="Seconds that a call may wait in line before it is refused. Default 30.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     models_refreshed_at = models.DateTimeField(null=True, blank=True, editable=False)
     models_error = models.TextField(blank=True, editable=False)
@@ -179,21 +190,16 @@ class Provider(FaultColumns, TrackedModel):
         super().clean()
         self.check_faults(demo=self.base_url in ("", DEMO_URL))
 
-    def set_credential(self, secret: str) -> None:
-        """Store `secret` encrypted; a `${VAR}` reference is stored as it is."""
-        self.credential = vault().seal(secret)
+    def first_credential(self) -> str:
+        """Return the secret that is shown first: its own, else a further one's, else "".
 
-    def open_credential(self) -> str:
-        """Return the secret. Raises SecretUnreadable."""
-        return vault().open(self.credential)
-
-    @property
-    def credential_kind(self) -> str:
-        """Say in words what is stored, never the secret."""
-        if not self.credential:
-            return "none"
-        name = reference(self.credential)
-        return f"from ${{{name}}}" if name else "stored, encrypted"
+        Raises SecretUnreadable.
+        """
+        own = self.open_credential()
+        if own or self.pk is None:
+            return own
+        further = (each.open_credential() for each in self.further_credentials.filter(enabled=True))
+        return next((secret for secret in further if secret), "")
 
 
 class ProviderModel(TrackedModel):
@@ -256,6 +262,13 @@ class Price(TrackedModel):
         blank=True,
         validators=[MinValueValidator(0)],
         help_text="US dollars per million prompt tokens written to the vendor's cache. Empty: as input.",
+    )
+    context_window = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Tokens that the model takes, prompt and answer together. Empty: as built in, else "
+        "unknown. Holds whatever the date.",
     )
     effective_from = models.DateTimeField(
         default=timezone.now, help_text="In force from this moment on (UTC)."

@@ -36,11 +36,15 @@ class RateSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PriceRule:
-    """One Price row: which model names it is for (exact, or by prefix with a trailing `*`), and its rates."""
+    """One Price row: which model names it is for (exact, or by prefix with a trailing `*`), and its rates.
+
+    `context_window`: the tokens that those models take, None where the row does not say.
+    """
 
     pattern: str
     operator: bool
     rates: Rates
+    context_window: int | None = None
 
     def match(self, model: str) -> bool:
         """Does it price `model`?"""
@@ -56,8 +60,20 @@ class PriceRule:
 
 def schedule(rules: Iterable[PriceRule], model: str) -> RateSchedule:
     """Return the rates of `model` among one provider's `rules`."""
-    fitting = sorted((rule for rule in rules if rule.match(model)), key=PriceRule.preference)
-    return RateSchedule(tuple(rule.rates for rule in fitting))
+    return RateSchedule(tuple(rule.rates for rule in _fitting(rules, model)))
+
+
+def context_window(rules: Iterable[PriceRule], model: str) -> int | None:
+    """Return the tokens that `model` takes, by the best of the rules that say it; None when none does.
+
+    Whatever their dates: a model does not grow with its price.
+    """
+    windows = (rule.context_window for rule in _fitting(rules, model))
+    return next((window for window in windows if window is not None), None)
+
+
+def _fitting(rules: Iterable[PriceRule], model: str) -> list[PriceRule]:
+    return sorted((rule for rule in rules if rule.match(model)), key=PriceRule.preference)
 
 
 def cost_nanousd(usage: Usage, rates: Rates) -> int:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import orjson
 
-from config.vault import SecretUnreadable, reference
+from config.vault import SecretUnreadable
 from providers import demo
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect
@@ -128,11 +128,10 @@ def _dialect(provider: Provider) -> Dialect:
 
 def _credential(provider: Provider) -> str:
     try:
-        credential = provider.open_credential()
+        credential = provider.first_credential()
     except SecretUnreadable as problem:
         raise _Failed(f"The stored key cannot be read: {problem}.") from None
-    variable = reference(provider.credential)
-    if variable and not credential:
+    if not credential and (variable := provider.unset_variable):
         raise _Failed(f"The environment variable {variable} is not set where the gateway runs.")
     return credential
 

@@ -14,6 +14,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from config.audit import audited
 from config.form_fields import ChoicesOnce
 from config.screens import OnOffActions, Rows, Screen, action, display, goto
+from proxy import admin_upstreams  # noqa: F401 - Django looks for screens in admin.py alone
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 audited(Route)
@@ -56,7 +57,16 @@ class TargetRows(Rows):
     """A route's targets, dragged into the order of tries."""
 
     model = Target
-    fields = ("provider", "model", "weight", "position")
+    fields = (
+        "provider",
+        "model",
+        "role",
+        "weight",
+        "percent",
+        "shadow_budget_nanousd_per_day",
+        "context_window",
+        "position",
+    )
     ordering_field = "position"
     hide_ordering_field = True
     verbose_name_plural = "Targets, in the order of tries"
@@ -92,7 +102,21 @@ class RouteAdmin(OnOffActions, Screen):
     ordering = ("-priority", "match")
     actions = ("enable_selected", "disable_selected")
     inlines = (TargetRows,)
-    fieldsets = ((None, {"fields": (("match", "kind"), ("priority", "strategy"), "enabled", "note")}),)
+    fieldsets = (
+        (None, {"fields": (("match", "kind"), ("priority", "enabled"), "note")}),
+        ("Balancing", {"fields": ("strategy", ("sticky", "sticky_header"))}),
+        ("When it fails", {"fields": (("hedge", "continue_streams"),), "classes": ("collapse",)}),
+        (
+            "Timeouts",
+            {
+                "fields": (
+                    ("connect_timeout_s", "first_content_timeout_s"),
+                    ("idle_timeout_s", "total_timeout_s"),
+                ),
+                "classes": ("collapse",),
+            },
+        ),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
         """Read the targets of a page's routes at once."""
@@ -101,12 +125,24 @@ class RouteAdmin(OnOffActions, Screen):
 
     @display(description="Goes to")
     def goes_to(self, obj: Route) -> str:
-        """Name the targets in the order of tries."""
+        """Name the targets in the order of tries, and after them those for some cases alone."""
         weighted = obj.strategy == Route.Strategy.WEIGHTED
-        targets = [
-            f"{target} (weight {target.weight})" if weighted else str(target) for target in obj.targets.all()
+        targets = obj.targets.all()
+        asked = [
+            _in_words(target, weighted=weighted) for target in targets if target.role in Target.ASKED_ROLES
         ]
-        return " → ".join(targets) or "nowhere: it has no target"
+        asides = [
+            f"{target.get_role_display().lower()}: {target}"
+            for target in targets
+            if target.role not in Target.ASKED_ROLES
+        ]
+        return "; ".join([" → ".join(asked) or "nowhere: it has no target", *asides])
+
+
+def _in_words(target: Target, *, weighted: bool) -> str:
+    if target.role == Target.Role.CANARY:
+        return f"{target} (canary, {target.percent or 0:g} %)"
+    return f"{target} (weight {target.weight})" if weighted else str(target)
 
 
 @admin.register(CacheExclusion)

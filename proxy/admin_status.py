@@ -6,7 +6,7 @@ import structlog
 from django.http import HttpRequest
 
 from config.models import current_version
-from proxy import snapshot
+from proxy import compiling
 
 MAX_LENGTH = 120
 
@@ -37,7 +37,7 @@ def _problem() -> str:
 
 def _checked() -> str:
     try:
-        return snapshot.check()
+        return compiling.check()
     except Exception as problem:  # the page that repairs the rows must open whatever is wrong with them
         log.exception("configuration_check_failed")
         return str(problem) or type(problem).__name__

@@ -9,7 +9,8 @@ from typing import Any
 
 from keys.caller import Caller
 from proxy import rows
-from proxy.snapshot import Snapshot, compile_caller, compile_parts
+from proxy.compiling import compile_parts
+from proxy.snapshot import Snapshot, compile_caller
 
 # More changed keys than this are read as one sweep over all of them.
 MAX_CHANGES = 5000

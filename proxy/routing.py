@@ -4,11 +4,12 @@ Order: an exact route; then prefix and regex routes by priority, then by length;
 `provider/model`; then the built-in prefixes; then the default provider; without one 404.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from providers.upstream import Upstream
 from proxy.errors import NotFound, Unavailable
-from proxy.snapshot import RouteSpec, Snapshot
+from proxy.snapshot import Role, RouteSpec, Snapshot, TargetSpec
 
 BUILTIN_PREFIXES = (
     ("text-embedding-004", "gemini"),
@@ -26,6 +27,7 @@ BUILTIN_PREFIXES = (
     ("codestral-", "mistral"),
     ("ministral-", "mistral"),
 )
+_ASKED = (Role.NORMAL, Role.CANARY)
 _BUILTIN_EXACT = {"o1": "openai", "o3": "openai", "o4": "openai"}
 
 
@@ -139,19 +141,42 @@ def _builtin(model: str) -> str:
 
 def _by_route(snapshot: Snapshot, route: RouteSpec, model: str) -> Resolved:
     usable = [
-        target
+        (target, _upstream(snapshot, route, target, model))
         for target in route.targets
         if target.provider in snapshot.accounts and snapshot.accounts[target.provider].usable
     ]
-    upstreams = tuple(snapshot.upstream(target.provider, target.model or model) for target in usable)
-    return Resolved(
+    asked = [(target, upstream) for target, upstream in usable if target.role in _ASKED]
+    percentages = tuple(target.percent if target.role is Role.CANARY else 0.0 for target, _ in asked)
+    resolved = Resolved(
         route=route.id,
-        fingerprint=f"{route.fingerprint} {_places(upstreams)}",
+        fingerprint="",
         strategy=route.strategy,
-        upstreams=upstreams,
-        weights=tuple(target.weight for target in usable),
-        why_not="" if usable else "its route has no target whose provider is enabled and usable",
+        upstreams=tuple(upstream for _, upstream in asked),
+        weights=tuple(target.weight for target, _ in asked),
+        why_not="" if asked else "its route has no target whose provider is enabled and usable",
+        canaries=percentages if any(percentages) else (),
+        sticky=route.sticky,
+        on_context_overflow=_chain(usable, Role.ON_CONTEXT_OVERFLOW),
+        on_content_filter=_chain(usable, Role.ON_CONTENT_FILTER),
+        shadows=tuple(
+            Shadow(upstream, target.percent, target.budget_nanousd)
+            for target, upstream in usable
+            if target.role is Role.SHADOW and target.percent
+        ),
+        hedges=route.hedges,
+        continues=route.continues,
     )
+    return replace(resolved, fingerprint=f"{route.fingerprint} {_places(resolved.all_upstreams)}")
+
+
+def _upstream(snapshot: Snapshot, route: RouteSpec, target: TargetSpec, model: str) -> Upstream:
+    return snapshot.upstream(
+        target.provider, target.model or model, timeouts=route.timeouts, window=target.context_window
+    )
+
+
+def _chain(usable: Sequence[tuple[TargetSpec, Upstream]], role: Role) -> tuple[Upstream, ...]:
+    return tuple(upstream for target, upstream in usable if target.role is role)
 
 
 def _single(snapshot: Snapshot, route: str, provider: str, model: str) -> Resolved:

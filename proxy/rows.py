@@ -14,10 +14,10 @@ import orjson
 from django.db import connection
 
 from config.models import ConfigChange, current_version
-from keys.models import ApiKey
+from keys.models import ApiKey, Tenant
 from providers.faults import COLUMNS
-from providers.models import Price, Provider, ProviderModel
-from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+from providers.models import Credential, Price, Provider, ProviderModel
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target, UpstreamState
 
 Row = Mapping[str, Any]
 KEY_CHUNK = 2500
@@ -99,29 +99,38 @@ def _parsed(patterns: str) -> list[str]:
     return parsed
 
 
+_PROVIDER_COLUMNS = (
+    "id",
+    "name",
+    "dialect",
+    "base_url",
+    "credential",
+    "auth_header",
+    "extra_headers",
+    "enabled",
+    "drop_unsupported_params",
+    "shares_stored",
+    "path_template",
+    "quirks",
+    "connect_timeout_s",
+    "first_content_timeout_s",
+    "idle_timeout_s",
+    "total_timeout_s",
+    "max_connections",
+    "max_concurrency",
+    "max_queue",
+    "queue_timeout_s",
+    *COLUMNS,
+)
+
+
 def _providers() -> list[Row]:
-    return list(
-        Provider.objects.values(
-            "id",
-            "name",
-            "dialect",
-            "base_url",
-            "credential",
-            "auth_header",
-            "extra_headers",
-            "enabled",
-            "drop_unsupported_params",
-            "shares_stored",
-            "path_template",
-            "quirks",
-            "connect_timeout_s",
-            "first_content_timeout_s",
-            "idle_timeout_s",
-            "total_timeout_s",
-            "max_connections",
-            *COLUMNS,
-        )
-    )
+    further: dict[int, list[Row]] = {}
+    enabled = Credential.objects.filter(enabled=True).order_by("position", "id")
+    for row in enabled.values("provider_id", "name", "credential"):
+        further.setdefault(row["provider_id"], []).append(row)
+    rows = Provider.objects.values(*_PROVIDER_COLUMNS)
+    return [{**row, "credentials": further.get(row["id"], [])} for row in rows]
 
 
 def _models() -> list[Row]:
@@ -137,18 +146,45 @@ def _prices() -> list[Row]:
         "output_nanousd_per_mtok",
         "cached_input_nanousd_per_mtok",
         "cache_write_nanousd_per_mtok",
+        "context_window",
         "effective_from",
         "source",
     )
     return [{**row, "effective_from": row["effective_from"].timestamp()} for row in rows]
 
 
+_TARGET_COLUMNS = (
+    "route_id",
+    "provider__name",
+    "model",
+    "role",
+    "weight",
+    "percent",
+    "shadow_budget_nanousd_per_day",
+    "context_window",
+)
+_ROUTE_COLUMNS = (
+    "id",
+    "match",
+    "kind",
+    "priority",
+    "strategy",
+    "sticky",
+    "sticky_header",
+    "connect_timeout_s",
+    "first_content_timeout_s",
+    "idle_timeout_s",
+    "total_timeout_s",
+    "hedge",
+    "continue_streams",
+)
+
+
 def _routes() -> list[Row]:
     targets: dict[int, list[Row]] = {}
-    columns = ("route_id", "provider__name", "model", "weight")
-    for target in Target.objects.order_by("position", "id").values(*columns):
+    for target in Target.objects.order_by("position", "id").values(*_TARGET_COLUMNS):
         targets.setdefault(target["route_id"], []).append(target)
-    routes = Route.objects.filter(enabled=True).values("id", "match", "kind", "priority", "strategy")
+    routes = Route.objects.filter(enabled=True).values(*_ROUTE_COLUMNS)
     return [{**route, "targets": targets.get(route["id"], [])} for route in routes]
 
 
@@ -161,6 +197,18 @@ def _settings() -> list[Row]:
     return list(GatewaySettings.objects.filter(pk=1).values(*columns))
 
 
+def _tenants() -> list[Row]:
+    return list(Tenant.objects.exclude(queue_weight=1).values("id", "queue_weight"))
+
+
+def _upstreams() -> list[Row]:
+    asked = UpstreamState.objects.exclude(held_open=False, reset_at=None)
+    return [
+        {**row, "reset_at": row["reset_at"] and row["reset_at"].timestamp()}
+        for row in asked.values("upstream", "held_open", "reset_at")
+    ]
+
+
 _READERS: Mapping[str, Callable[[], list[Row]]] = {
     "providers": _providers,
     "models": _models,
@@ -168,5 +216,7 @@ _READERS: Mapping[str, Callable[[], list[Row]]] = {
     "routes": _routes,
     "exclusions": _exclusions,
     "settings": _settings,
+    "tenants": _tenants,
+    "upstreams": _upstreams,
 }
 SMALL_PARTS = tuple(_READERS)

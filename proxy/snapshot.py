@@ -1,50 +1,58 @@
 """The whole configuration, compiled and immutable.
 
-A snapshot is swapped by one assignment; a request keeps the one it started with. `compile_parts`
-builds everything but the callers from plain rows (`proxy/rows.py`); callers are patched key by key.
-Nothing here reads a database.
+A snapshot is swapped by one assignment; a request keeps the one it started with. `proxy/compiling.py`
+makes it of plain rows; callers are patched key by key.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
-import orjson
-from django.conf import settings
-
-from config.vault import SecretUnreadable, Vault, reference
 from keys.caller import Caller
-from providers import demo
-from providers.dialects import DIALECTS
-from providers.faults import Faults, faults_of
-from providers.models import DEMO_URL
-from providers.pricing import PriceRule, Rates, schedule
-from providers.quirks import read_quirks
-from providers.upstream import Account, Quirks, Timeouts, Upstream
-from proxy.patterns import BadPattern, compile_regex
+from providers.pricing import PriceRule, context_window, schedule
+from providers.upstream import Account, Upstream
 
-Parts = Mapping[str, Sequence[Mapping[str, Any]]]
 MAX_MEMO = 10_000
-DEMO_MODEL = "demo/echo"
 
 
 class ConfigurationError(Exception):
     """The rows do not make a configuration; the message says which and why."""
 
 
+class Role(StrEnum):
+    """When a target is asked: the values of `proxy.models.Target.Role`."""
+
+    NORMAL = "normal"
+    CANARY = "canary"
+    ON_CONTEXT_OVERFLOW = "on_context_overflow"
+    ON_CONTENT_FILTER = "on_content_filter"
+    SHADOW = "shadow"
+
+
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """One target of a route: the account, and the vendor's model ("" = as asked)."""
+    """One target of a route: the account, and the vendor's model ("" = as asked).
+
+    `percent` is of requests, for canaries and shadows; `budget_nanousd` what a shadow may cost in a day in
+    this process (None: anything); `context_window` in tokens (None: as its price says).
+    """
 
     provider: str
     model: str
     weight: int
+    role: Role = Role.NORMAL
+    percent: float = 0.0
+    budget_nanousd: int | None = None
+    context_window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """One compiled route. `fingerprint` changes with everything that shapes its answers."""
+    """One compiled route. `fingerprint` changes with everything that shapes its answers.
+
+    `timeouts` are the route's own, by the names of `Timeouts`. `sticky`: "", "user" or a lower-case header.
+    """
 
     id: str
     match: str
@@ -54,6 +62,10 @@ class RouteSpec:
     targets: tuple[TargetSpec, ...]
     search: Callable[[str], Any] | None
     fingerprint: str
+    timeouts: tuple[tuple[str, float], ...] = ()
+    sticky: str = ""
+    hedges: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +91,19 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """What an operator asks of an upstream: to pass it over; to forget what failed before an epoch second."""
+
+    held_open: bool
+    reset_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a request needs to know. `memo` holds derived values, never decisions of others."""
+    """Everything a request needs to know. `memo` holds derived values, never decisions of others.
+
+    `tenant_weights`: shares of a line, by tenant id, where they are not 1. `controls`: by upstream id.
+    """
 
     version: int
     callers: Mapping[bytes, Caller]
@@ -96,25 +119,41 @@ class Snapshot:
     cache_epoch: int
     warnings: Sequence[str] = ()
     tenant_weights: Mapping[int | None, int] = field(default_factory=dict)
+    controls: Mapping[str, Control] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
-    def upstream(self, provider: str, model: str) -> Upstream:
-        """Return the upstream of a provider's model, made once."""
-        key = ("upstream", provider, model)
-        found = self.memo.get(key)
+    def upstream(
+        self,
+        provider: str,
+        model: str,
+        *,
+        timeouts: tuple[tuple[str, float], ...] = (),
+        window: int | None = None,
+    ) -> Upstream:
+        """Return the upstream of a provider's model, made once for each route's `timeouts` and `window`.
+
+        Its `id` is the same in all of them.
+        """
+        key = ("upstream", provider, model, timeouts, window)
+        found: Upstream | None = self.memo.get(key)
         if found is None:
-            account = self.accounts[provider]
-            found = self.remember(
-                key,
-                Upstream(
-                    id=f"{provider}/{model}",
-                    account=account,
-                    model=model,
-                    prices=schedule(self.prices.get(provider, ()), model),
-                    timeouts=account.timeouts,
-                ),
-            )
-        return found  # type: ignore[no-any-return]  # the memo holds values of several types
+            found = self.remember(key, self._upstream(provider, model, timeouts=timeouts, window=window))
+        return found
+
+    def _upstream(
+        self, provider: str, model: str, *, timeouts: tuple[tuple[str, float], ...], window: int | None
+    ) -> Upstream:
+        account, rules = self.accounts[provider], self.prices.get(provider, ())
+        first = Upstream(
+            id=f"{provider}/{model}",
+            account=account,
+            model=model,
+            prices=schedule(rules, model),
+            timeouts=replace(account.timeouts, **dict(timeouts)),
+            context_window=context_window(rules, model) if window is None else window,
+        )
+        spares = tuple(replace(first, account=spare) for spare in account.spares)
+        return replace(first, spares=spares) if spares else first
 
     def names(self, provider: str, model: str) -> tuple[str, ...]:
         """Return the names of a provider's model that a key's patterns may match.
@@ -132,29 +171,6 @@ class Snapshot:
             self.memo.clear()
         self.memo[key] = value
         return value
-
-
-def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -> Snapshot:
-    """Return the snapshot of plain rows. Raises ConfigurationError."""
-    env = settings.GATEWAY
-    accounts, warnings = _accounts(parts["providers"])
-    routes = [_route(row) for row in parts["routes"]]
-    row = parts["settings"][0] if parts["settings"] else {}
-    return Snapshot(
-        version=version,
-        callers=callers,
-        accounts=accounts,
-        exact_routes={route.match: route for route in routes if route.kind == "exact"},
-        searched_routes=sorted((route for route in routes if route.kind != "exact"), key=_order),
-        exclusions=_exclusions(parts["exclusions"]),
-        models=_models(parts["models"], accounts),
-        prices=_prices(parts["prices"]),
-        default_provider=row.get("default_provider__name") or env.default_provider,
-        default_model=row.get("default_model") or env.default_model or _demo_model(accounts),
-        cache_ttl_s=float(row.get("cache_ttl_s") or env.cache_ttl_s),
-        cache_epoch=row.get("cache_epoch") or 0,
-        warnings=[*warnings, *_unbalanced(routes)],
-    )
 
 
 def with_callers(snapshot: Snapshot, version: int, callers: Mapping[bytes, Caller]) -> Snapshot:
@@ -188,185 +204,3 @@ def caller_row(digest: bytes, caller: Caller) -> dict[str, Any]:
         "expires_at": caller.expires_at,
         "allowed_models": list(caller.allowed),
     }
-
-
-def check() -> str:
-    """Compile the rows as they are now (without keys) and return the problem, or ""."""
-    from proxy import rows  # noqa: PLC0415 - the hot path never comes here
-
-    try:
-        compile_parts(0, {part: rows.read_part(part) for part in rows.SMALL_PARTS}, {})
-    except ConfigurationError as problem:
-        return str(problem)
-    return ""
-
-
-def _accounts(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Account], list[str]]:
-    vault, accounts, warnings = Vault(settings.SECRET_KEYS), {}, []
-    for row in rows:
-        if not row["enabled"]:
-            continue
-        account = _account(row, vault)
-        accounts[account.name] = account
-        if not account.usable:
-            warnings.append(f"provider {account.name}: {account.why_unusable}")
-        if account.faults is not None:
-            warnings.append(f"provider {account.name} fails on purpose: {account.faults}")
-    return accounts, warnings
-
-
-def _account(row: Mapping[str, Any], vault: Vault) -> Account:
-    name, dialect = row["name"], DIALECTS.get(row["dialect"])
-    variable = reference(row["credential"])
-    try:
-        credential = vault.open(row["credential"])
-    except SecretUnreadable as problem:
-        raise ConfigurationError(f"provider {name}: {problem}") from None
-    why = ""
-    if dialect is None:
-        why = f"this version does not speak the {row['dialect']} dialect"
-    elif variable and not credential:
-        why = f"the environment variable {variable} is not set"
-    auth = dialect.auth_headers(credential, row["auth_header"]) if dialect else {}
-    return Account(
-        name=name,
-        dialect=row["dialect"],
-        base_url=row["base_url"] if row["base_url"] == DEMO_URL else row["base_url"].rstrip("/"),
-        headers={**row["extra_headers"], **auth},
-        timeouts=_timeouts(row),
-        max_connections=row["max_connections"],
-        drop_unsupported_params=row["drop_unsupported_params"],
-        shares_stored=row.get("shares_stored", False),
-        path_template=row.get("path_template") or "{path}",
-        quirks=demo.QUIRKS if row["base_url"] == DEMO_URL else _quirks(row.get("quirks") or {}, name),
-        usable=not why,
-        why_unusable=why,
-        faults=_faults(row),
-    )
-
-
-def _faults(row: Mapping[str, Any]) -> Faults | None:
-    """Return how the demo fails on purpose; None where it does not, and for every real vendor."""
-    faults = faults_of(row)
-    return faults if faults.on and row["base_url"] == DEMO_URL else None
-
-
-def _quirks(value: Any, provider: str) -> Quirks:
-    try:
-        return read_quirks(value)
-    except ValueError as problem:
-        raise ConfigurationError(f"provider {provider}: quirks {problem}") from None
-
-
-def _timeouts(row: Mapping[str, Any]) -> Timeouts:
-    general = settings.GATEWAY.provider_timeout_s
-    total = row["total_timeout_s"]
-    return Timeouts(
-        connect_s=row["connect_timeout_s"],
-        first_content_s=row["first_content_timeout_s"] or general or 30.0,
-        idle_s=row["idle_timeout_s"],
-        total_s=total or 600.0,
-        total_json_s=total or general or 600.0,
-    )
-
-
-def _route(row: Mapping[str, Any]) -> RouteSpec:
-    match, kind, search = row["match"], row["kind"], None
-    if kind == "prefix":
-        match = match.removesuffix("*")
-    elif kind == "regex":
-        search = _search(match, f"route {match!r}")
-    targets = tuple(
-        TargetSpec(target["provider__name"], _model_name(target["model"], match), target["weight"])
-        for target in row["targets"]
-    )
-    return RouteSpec(
-        id=f"{kind}:{row['match']}",
-        match=match,
-        kind=kind,
-        priority=row["priority"],
-        strategy=row["strategy"],
-        targets=targets,
-        search=search,
-        fingerprint=hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16],
-    )
-
-
-def _model_name(model: str, route: str) -> str:
-    """Return a target's model; it goes out in a header, so a control character would break answers."""
-    if not model.isprintable():
-        raise ConfigurationError(f"route {route!r}: the target's model {model!r} has control characters")
-    return model.strip()
-
-
-def _unbalanced(routes: Sequence[RouteSpec]) -> list[str]:
-    """Say which routes ask for a strategy that this version does not have yet."""
-    return [
-        f"route {route.id}: strategy {route.strategy} is not available yet; its targets are tried in order"
-        for route in routes
-        if route.strategy != "ordered"
-    ]
-
-
-def _order(route: RouteSpec) -> tuple[int, int, str]:
-    # Highest priority, then the longest match.
-    return (-route.priority, -len(route.match), route.match)
-
-
-def _exclusions(rows: Sequence[Mapping[str, Any]]) -> Exclusions:
-    env = settings.GATEWAY
-    exact = {row["pattern"] for row in rows if row["kind"] == "exact"} | set(env.cache_exclude_exact)
-    patterns = [row["pattern"] for row in rows if row["kind"] == "regex"]
-    patterns += [pattern for pattern in env.cache_exclude_patterns if pattern not in patterns]
-    searches = tuple(_search(pattern, f"cache exclusion {pattern!r}") for pattern in patterns)
-    return Exclusions(exact=frozenset(exact), searches=searches)
-
-
-def _search(pattern: str, where: str) -> Callable[[str], Any]:
-    try:
-        return compile_regex(pattern).search  # type: ignore[no-any-return]  # re2 has no types
-    except BadPattern as problem:
-        raise ConfigurationError(f"{where}: not a valid RE2 regex: {problem}") from None
-
-
-def _models(rows: Sequence[Mapping[str, Any]], accounts: Mapping[str, Account]) -> list[ServedModel]:
-    demos = [
-        ServedModel(id=f"{account.name}/{name}", name=name, created=demo.CREATED, owned_by=account.name)
-        for account in accounts.values()
-        if account.base_url == DEMO_URL
-        for name in demo.MODELS
-    ]
-    return demos + [
-        ServedModel(
-            id=f"{row['provider__name']}/{row['name']}",
-            name=row["name"],
-            created=row["created"],
-            owned_by=row["owned_by"] or row["provider__name"],
-        )
-        for row in rows
-        if row["provider__name"] in accounts and accounts[row["provider__name"]].base_url != DEMO_URL
-    ]
-
-
-def _prices(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[PriceRule]]:
-    rules: dict[str, list[PriceRule]] = {}
-    for row in rows:
-        rules.setdefault(row["provider__name"], []).append(
-            PriceRule(pattern=row["model"], operator=row["source"] == "operator", rates=_rates(row))
-        )
-    return rules
-
-
-def _rates(row: Mapping[str, Any]) -> Rates:
-    return Rates(
-        price_id=row["id"],
-        effective_from=row["effective_from"],
-        input=row["input_nanousd_per_mtok"],
-        output=row["output_nanousd_per_mtok"],
-        cached_input=row["cached_input_nanousd_per_mtok"],
-        cache_write=row["cache_write_nanousd_per_mtok"],
-    )
-
-
-def _demo_model(accounts: Mapping[str, Account]) -> str:
-    return DEMO_MODEL if "demo" in accounts else ""

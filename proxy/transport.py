@@ -94,7 +94,11 @@ class Transport:
             if door is None or door.account is not account:
                 door = self._door(account, request.path)
             reply = await self._ask(
-                door.pool, door.head(request), request.body, limit=self._max_response_bytes
+                door.pool,
+                door.head(request),
+                request.body,
+                limit=self._max_response_bytes,
+                connect_s=upstream.timeouts.connect_s,
             )
         except wire.WireError as problem:
             raise translated(problem) from None
@@ -110,15 +114,17 @@ class Transport:
             address = address_of(account.base_url.rstrip("/") + request.path)
             headers = {**_OWN_HEADERS, **request.headers, **account.headers}
             head = request_head(address, headers, method=request.method)
-            pool = self._pool(account, address)
+            pool, connect_s = self._pool(account, address), account.timeouts.connect_s
             if request.body is None or isinstance(request.body, bytes):
                 body = request.body or b""
                 head = bodiless(head) if request.body is None else framed(head, len(body))
                 async with asyncio.timeout(answer_s):
-                    return HttpResponse(await self._ask(pool, head, body, limit=request.limit))
+                    return HttpResponse(
+                        await self._ask(pool, head, body, limit=request.limit, connect_s=connect_s)
+                    )
             async with asyncio.timeout(answer_s):
                 # A kept one may have died, and what has been sent cannot be sent again.
-                connection = await pool.take(fresh=True)
+                connection = await pool.take(connect_s=connect_s, fresh=True)
             upload = Upload(
                 connection,
                 request.body,
@@ -147,14 +153,14 @@ class Transport:
         kept = set(self._pools.values())
         self._doors = {name: door for name, door in self._doors.items() if door.pool in kept}
 
-    async def _ask(self, pool: Pool, head: bytes, body: bytes, *, limit: int) -> Reply:
-        connection = pool.kept() or await pool.take()
+    async def _ask(self, pool: Pool, head: bytes, body: bytes, *, limit: int, connect_s: float) -> Reply:
+        connection = pool.kept() or await pool.take(connect_s=connect_s)
         while True:
             reply = connection.send(head, body, limit=limit)
             try:
                 await reply.head()
             except wire.Stale:  # not twice: only a kept connection is
-                connection = await pool.take(fresh=True)
+                connection = await pool.take(connect_s=connect_s, fresh=True)
             except BaseException:
                 reply.close()
                 raise
@@ -170,14 +176,13 @@ class Transport:
         return door
 
     def _pool(self, account: Account, address: Address) -> Pool:
-        key = (account.name, address.origin, account.max_connections, account.timeouts.connect_s)
+        key = (account.name, address.origin, account.max_connections)
         pool = self._pools.get(key)
         if pool is None:
             self._forget_unused()
             pool = self._pools[key] = Pool(
                 address.origin,
                 limit=account.max_connections,
-                connect_s=account.timeouts.connect_s,
                 addresses=self._addresses,
                 tls=self._tls,
             )

@@ -18,13 +18,13 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from config.vault import Vault
 from keys.caller import Caller
 from proxy import kept, rows
+from proxy.compiling import compile_parts
 from proxy.reading import ReadRows
 from proxy.snapshot import (
     ConfigurationError,
     Snapshot,
     caller_row,
     compile_caller,
-    compile_parts,
     with_callers,
 )
 

@@ -9,7 +9,7 @@ row, and with it what it has spent, for as long as its window and models stay.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from config.vault import Vault, reference, sealed
+from config.vault import SecretUnreadable, Vault, reference, sealed
 from gatewaysite.config_file.credentials import same_credential
 from gatewaysite.config_file.document import Document, Entry, Row
 from gatewaysite.config_file.existing import Existing
@@ -17,7 +17,8 @@ from gatewaysite.config_file.reading import price_identity
 from gatewaysite.config_file.rowwriter import Changes, Listed, RowWriter
 from keys.models import ApiKey, Budget, RateLimit, Tenant
 from providers.builtin_prices import write_builtin_prices
-from providers.models import Price, Provider, vault
+from providers.credential import CredentialHolder
+from providers.models import Credential, Price, Provider, vault
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 EVERYONE: Mapping[str, None] = {"tenant": None, "key": None}
@@ -54,21 +55,54 @@ class Applier:
         name, row = entry.row["name"], dict(entry.row)
         found = self._existing.providers.get(name)
         before = (found.dialect, found.base_url) if found else None
-        stored = found.credential if found else ""
-        if entry.secret is not None and not same_credential(self._vault, stored, entry.secret):
-            row["credential"] = entry.secret if sealed(entry.secret) else self._vault.seal(entry.secret)
+        row |= self._credential(entry, found)
         provider = self._writer.upsert(f"provider {name}", Provider, found, row)
         self._existing.providers[name] = provider
         if before != (provider.dialect, provider.base_url):
             write_builtin_prices(provider)
-        self._warn_of_unset(provider, entry.path)
+        self._further(provider, entry)
+        if provider.enabled:
+            self._warn_of_unset(provider, entry)
 
-    def _warn_of_unset(self, provider: Provider, path: str) -> None:
-        variable = reference(provider.credential)
-        if variable and provider.enabled and not self._vault.open(provider.credential):
-            self._writer.changes.warnings.append(
-                f"{path}.api_key: {variable} is not set: provider {provider.name} stays disabled until it is"
+    def _credential(self, entry: Entry, found: CredentialHolder | None) -> Row:
+        """Return the column of a credential that is not the one that `found` holds."""
+        stored = found.credential if found else ""
+        if entry.secret is None or same_credential(self._vault, stored, entry.secret):
+            return {}
+        return {"credential": entry.secret if sealed(entry.secret) else self._vault.seal(entry.secret)}
+
+    def _further(self, provider: Provider, entry: Entry) -> None:
+        """Make the further credentials those of the file, in its order; known ones keep their secrets."""
+        if entry.further is None:
+            return
+        rows = {row.name: row for row in self._existing.credentials.get(provider.pk, ())}
+        wanted = [each.row["name"] for each in entry.further]
+        for name in rows.keys() - set(wanted):
+            self._writer.remove(f"provider {provider.name}", rows[name])
+        ordered = [name for name in rows if name in wanted] == wanted
+        for position, each in enumerate(entry.further):
+            found = rows.get(each.row["name"])
+            row = {**each.row, **self._credential(each, found)}
+            if not ordered:
+                row["position"] = position
+            if found is None:
+                row["provider"] = provider
+            what = f"provider {provider.name}: credential {each.row['name']}"
+            self._writer.upsert(what, Credential, found, row)
+
+    def _warn_of_unset(self, provider: Provider, entry: Entry) -> None:
+        warnings = self._writer.changes.warnings
+        if variable := provider.unset_variable:
+            effect = (
+                "is asked by its further keys"
+                if _reached_otherwise(provider)
+                else "stays disabled until it is"
             )
+            warnings.append(f"{entry.path}.api_key: {variable} is not set: provider {provider.name} {effect}")
+        for each in entry.further or ():
+            variable = reference(each.secret or "")
+            if variable and not self._vault.open(each.secret or ""):
+                warnings.append(f"{each.path}: {variable} is not set: this key is not used until it is")
 
     def _tenant(self, entry: Entry) -> None:
         name = entry.row["name"]
@@ -96,12 +130,14 @@ class Applier:
         what = f"{kind} route {match}"
         route = self._writer.upsert(what, Route, self._existing.routes.get((kind, match)), entry.row)
         if entry.targets is not None:
-            wanted = [
-                {**target, "provider": self._existing.providers[target["provider"]]}
-                for target in entry.targets
-            ]
-            rows = list(route.targets.select_related("provider"))
-            self._writer.reorder(Listed(what, Target, {"route": route}), rows, wanted)
+            self._targets(what, route, entry.targets, roles=Target.ASKED_ROLES)
+        for role, targets in entry.chains.items():
+            self._targets(what, route, targets, roles=(role,))
+
+    def _targets(self, what: str, route: Route, targets: Sequence[Row], *, roles: Sequence[str]) -> None:
+        wanted = [{**target, "provider": self._existing.providers[target["provider"]]} for target in targets]
+        rows = list(route.targets.filter(role__in=roles).select_related("provider"))
+        self._writer.reorder(Listed(what, Target, {"route": route}), rows, wanted)
 
     def _price(self, entry: Entry) -> None:
         provider, model = entry.row["provider"], entry.row["model"]
@@ -142,3 +178,11 @@ class Applier:
         if any(getattr(found, column) != value for column, value in row.items()):
             stored = found if found.pk else GatewaySettings.load()
             self._writer.upsert("settings", GatewaySettings, stored, row)
+
+
+def _reached_otherwise(provider: Provider) -> bool:
+    """Is a provider whose own variable is not set reached by another credential?"""
+    try:
+        return bool(provider.first_credential())
+    except SecretUnreadable:
+        return False

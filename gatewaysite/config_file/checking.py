@@ -24,8 +24,9 @@ def check_against_rows(document: Document, existing: Existing, problems: Problem
         _refer("default_provider", default, known=providers, what="provider", problems=problems)
     for entry in document.providers:
         _complete(entry, fields.PROVIDER, problems, known=entry.row["name"] in existing.providers)
-        _check_token(entry, problems)
         _check_faults(entry, existing, problems)
+        for credential in (entry, *(entry.further or ())):
+            _check_token(credential, problems)
     for entry in document.routes:
         _check_route(entry, existing, providers, problems)
     for entry in document.keys:
@@ -45,10 +46,11 @@ def _check_route(entry: Entry, existing: Existing, providers: Collection[str], p
     known = (entry.row["kind"], entry.row["match"]) in existing.routes
     if not known and entry.targets is None:
         problems.add(f"{entry.path}.targets", "required")
-    for index, target in enumerate(entry.targets or ()):
-        if "provider" in target:
-            path = f"{entry.path}.targets[{index}].provider"
-            _refer(path, target["provider"], known=providers, what="provider", problems=problems)
+    for listed, rows in {"targets": entry.targets or (), **entry.chains}.items():
+        for index, target in enumerate(rows):
+            if "provider" in target:
+                path = f"{entry.path}.{listed}[{index}].provider"
+                _refer(path, target["provider"], known=providers, what="provider", problems=problems)
 
 
 def _check_key(entry: Entry, existing: Existing, tenants: Collection[str], problems: Problems) -> None:
@@ -67,7 +69,8 @@ def _check_token(entry: Entry, problems: Problems) -> None:
         try:
             Vault(settings.SECRET_KEYS).open(entry.secret)
         except SecretUnreadable as problem:
-            problems.add(f"{entry.path}.api_key", str(problem))
+            # A key that is listed as a text alone has no fields.
+            problems.add(f"{entry.path}.api_key" if entry.given else entry.path, str(problem))
 
 
 def _check_faults(entry: Entry, existing: Existing, problems: Problems) -> None:

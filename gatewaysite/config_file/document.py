@@ -11,9 +11,11 @@ Row = Mapping[str, Any]
 class Entry:
     """One object of the file: the columns it gives (absent = unchanged) and where it stands.
 
-    `rate_limits`, `budgets` and `targets` are None when not given; an empty list removes them all.
+    `rate_limits`, `budgets`, `targets` and `further` are None when not given; an empty list removes them
+    all. `chains` has the lists that a route gives besides its targets, by role.
     `given` names the fields that stand there, right or wrong.
-    `secret` is a provider's credential as written, and "" for none; None when not given.
+    `secret` is a credential as written, and "" for none; None when not given. `further` are a provider's
+    further ones.
     """
 
     path: str
@@ -23,6 +25,8 @@ class Entry:
     rate_limits: Sequence[Row] | None = None
     budgets: Sequence[Row] | None = None
     targets: Sequence[Row] | None = None
+    chains: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    further: Sequence["Entry"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

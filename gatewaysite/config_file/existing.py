@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from gatewaysite.config_file.document import Document
 from keys.models import ApiKey, Budget, RateLimit, Tenant
-from providers.models import Price, Provider
+from providers.models import Credential, Price, Provider
 from proxy.models import GatewaySettings, Route
 
 # (tenant id, key id); both None: everyone.
@@ -25,6 +25,7 @@ class Existing:
 
     settings: GatewaySettings
     providers: dict[str, Provider]
+    credentials: Mapping[int, Sequence[Credential]]
     routes: dict[tuple[str, str], Route]
     tenants: dict[str, Tenant]
     keys: dict[str, ApiKey]
@@ -43,6 +44,7 @@ def read_existing(document: Document) -> Existing:
     return Existing(
         settings=GatewaySettings.objects.filter(pk=1).first() or GatewaySettings(),
         providers={row.name: row for row in Provider.objects.all()},
+        credentials=_by_provider(),
         routes={(row.kind, row.match): row for row in Route.objects.all()},
         tenants={row.name: row for row in Tenant.objects.all()},
         keys=keys,
@@ -55,6 +57,14 @@ def read_existing(document: Document) -> Existing:
         budgets=_by_owner(Budget.objects.all(), key_ids),
         prices={(row.provider.name, row.model, row.effective_from): row for row in operators_prices},
     )
+
+
+def _by_provider() -> Mapping[int, Sequence[Credential]]:
+    """Return the further credentials in their order."""
+    listed: dict[int, list[Credential]] = defaultdict(list)
+    for row in Credential.objects.order_by("position", "id"):
+        listed[row.provider_id].append(row)
+    return listed
 
 
 def _by_owner(rows: QuerySet[Limit], key_ids: Sequence[int]) -> Mapping[Owner, Sequence[Limit]]:

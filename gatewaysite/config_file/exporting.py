@@ -4,7 +4,7 @@ The order is by names, never by ids: two databases with the same configuration e
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -14,7 +14,8 @@ from gatewaysite.config_file import fields
 from gatewaysite.config_file.fields import written_fields
 from gatewaysite.config_file.reading import ALWAYS, FORMAT_VERSION
 from keys.models import ApiKey, Budget, RateLimit, Tenant
-from providers.models import DEMO_URL, Price, Provider
+from providers.credential import CredentialHolder
+from providers.models import DEMO_URL, Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 HEADER = "# Configuration of the LLM gateway; `manage.py apply_config` reads it back.\n"
@@ -57,7 +58,7 @@ def export(*, with_secrets: bool = False) -> str:
         "version": FORMAT_VERSION,
         "default_provider": default.name if default else None,
         "default_model": settings.default_model or None,
-        "providers": [_provider(row, with_secrets=with_secrets) for row in Provider.objects.order_by("name")],
+        "providers": _providers(with_secrets=with_secrets),
         "routes": _routes(),
         "cache": {**written_fields(vars(settings), fields.CACHE), "exclusions": _exclusions()},
         "rate_limits": limits[None, None],
@@ -76,12 +77,24 @@ def dump(document: dict[str, Any]) -> str:
     )
 
 
-def _provider(provider: Provider, *, with_secrets: bool) -> dict[str, Any]:
-    shown = with_secrets or not sealed(provider.credential)
+def _providers(*, with_secrets: bool) -> list[dict[str, Any]]:
+    further: dict[int, list[Inline]] = defaultdict(list)
+    for row in Credential.objects.order_by("position", "id"):
+        written = written_fields(vars(row), fields.FURTHER_KEY)
+        written |= _credential(row, with_secrets=with_secrets)
+        further[row.provider_id].append(_short(written))
+    return [
+        _provider(row, further[row.pk], with_secrets=with_secrets)
+        for row in Provider.objects.order_by("name")
+    ]
+
+
+def _provider(provider: Provider, further: list[Inline], *, with_secrets: bool) -> dict[str, Any]:
     written = written_fields(vars(provider), fields.PROVIDER)
     return {
         **{name: written.pop(name) for name in ("name", "dialect", "base_url")},
-        **({"api_key": provider.credential or None} if shown else {}),
+        **_credential(provider, with_secrets=with_secrets),
+        "api_keys": further,
         **written,
         "timeouts": Inline(written_fields(vars(provider), fields.TIMEOUTS)),
         **({"faults": _faults(provider)} if provider.base_url == DEMO_URL else {}),
@@ -94,16 +107,35 @@ def _faults(provider: Provider) -> Inline:
     return Inline(written_fields(vars(provider), [field for field in fields.FAULTS if field.column in given]))
 
 
+def _credential(row: CredentialHolder, *, with_secrets: bool) -> dict[str, str | None]:
+    shown = with_secrets or not sealed(row.credential)
+    return {"api_key": row.credential or None} if shown else {}
+
+
 def _routes() -> list[dict[str, Any]]:
-    targets: dict[int, list[Inline]] = defaultdict(list)
-    columns = ("route_id", "model", "weight", "provider__name")
-    for row in Target.objects.order_by("route_id", "position", "id").values(*columns):
-        written = written_fields({**row, "provider": row["provider__name"]}, fields.TARGET)
-        targets[row["route_id"]].append(Inline(written))
+    targets: dict[tuple[int, str], list[Inline]] = defaultdict(list)
+    columns = ("role", "weight", "percent", "shadow_budget_nanousd_per_day", "context_window")
+    rows = Target.objects.order_by("route_id", "position", "id")
+    for row in rows.values("route_id", "model", "provider__name", *columns):
+        listed = "targets" if row["role"] in Target.ASKED_ROLES else row["role"]
+        table = fields.CHAINS.get(listed, fields.TARGET)
+        written = written_fields({**row, "provider": row["provider__name"]}, table)
+        targets[row["route_id"], listed].append(_short(written))
     return [
-        {**written_fields(row, fields.ROUTE), "targets": targets[row["id"]]}
+        {
+            **written_fields(row, fields.ROUTE),
+            "sticky": _sticky(row),
+            "timeouts": Inline(written_fields(row, fields.ROUTE_TIMEOUTS)),
+            **{listed: targets[row["id"], listed] for listed in ("targets", *fields.CHAINS)},
+        }
         for row in Route.objects.order_by("-priority", "kind", "match").values()
     ]
+
+
+def _sticky(row: Mapping[str, Any]) -> Any:
+    if row["sticky"] == Route.Sticky.HEADER:
+        return Inline(written_fields(row, fields.STICKY))
+    return row["sticky"] or None
 
 
 def _exclusions() -> list[Inline]:
@@ -168,5 +200,10 @@ def _budget(row: dict[str, Any]) -> Inline:
 
 def _short(written: dict[str, Any]) -> Inline:
     """Leave out what an item of a list has anyway: a list is replaced whole."""
-    usual = {"model": "", "enabled": True, "mode": str(Budget.Mode.STRICT)}
+    usual = {
+        "model": "",
+        "enabled": True,
+        "mode": str(Budget.Mode.STRICT),
+        **dict.fromkeys(("canary", "context_window", "percent", "budget_usd_per_day")),
+    }
     return Inline({name: value for name, value in written.items() if usual.get(name, ...) != value})

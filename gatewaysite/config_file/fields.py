@@ -11,7 +11,7 @@ from gatewaysite.config_file import values
 from gatewaysite.config_file.problems import Problems, did_you_mean
 from keys.models import Budget, RateLimit
 from providers.dialects import DIALECTS
-from proxy.models import CacheExclusion, Route
+from proxy.models import CacheExclusion, Route, Target
 
 
 def _as_it_is(value: Any) -> Any:
@@ -32,6 +32,8 @@ class Field:
 ENABLED = Field("enabled", "enabled", values.flag)
 NOTE = Field("note", "note", values.optional_text)
 MODELS = Field("model", "model", values.optional_text)
+_WINDOW = Field("context_window", "context_window", values.optional(values.whole(1)))
+_optional_usd = values.optional(values.usd)
 
 PROVIDER = (
     Field("name", "name", required=True),
@@ -45,13 +47,23 @@ PROVIDER = (
     ENABLED,
     Field("drop_unsupported_params", "drop_unsupported_params", values.flag),
     Field("max_connections", "max_connections", values.whole(1)),
+    Field("max_concurrency", "max_concurrency", values.optional(values.whole(1))),
+    Field("max_queue", "max_queue", values.whole(0)),
+    Field("queue_timeout", "queue_timeout_s", values.seconds, values.number_written),
+)
+FURTHER_KEY = (
+    Field("name", "name", required=True),
+    ENABLED,
 )
 _optional_seconds = values.optional(values.seconds)
 TIMEOUTS = (
-    Field("connect", "connect_timeout_s", values.seconds, values.seconds_written),
-    Field("first_content", "first_content_timeout_s", _optional_seconds, values.seconds_written),
-    Field("idle", "idle_timeout_s", values.seconds, values.seconds_written),
-    Field("total", "total_timeout_s", _optional_seconds, values.seconds_written),
+    Field("connect", "connect_timeout_s", values.seconds, values.number_written),
+    Field("first_content", "first_content_timeout_s", _optional_seconds, values.number_written),
+    Field("idle", "idle_timeout_s", values.seconds, values.number_written),
+    Field("total", "total_timeout_s", _optional_seconds, values.number_written),
+)
+ROUTE_TIMEOUTS = tuple(
+    Field(field.name, field.column, _optional_seconds, values.number_written) for field in TIMEOUTS
 )
 # The whole of a demo provider's faults: those that are left out are off.
 FAULTS = (
@@ -68,14 +80,36 @@ ROUTE = (
     Field("kind", "kind", values.choice(Route.Kind)),
     Field("priority", "priority", values.whole(-values.INTEGER)),
     Field("strategy", "strategy", values.choice(Route.Strategy)),
+    Field("hedge", "hedge", values.flag),
+    Field("continue_streams", "continue_streams", values.flag),
     ENABLED,
     NOTE,
 )
+STICKY = (Field("header", "sticky_header", required=True),)
 TARGET = (
     Field("provider", "provider", required=True),
     MODELS,
     Field("weight", "weight", values.whole(0)),
+    Field("canary", "percent", values.optional(values.percent), values.number_written),
+    _WINDOW,
 )
+CHAINED = (
+    Field("provider", "provider", required=True),
+    MODELS,
+    _WINDOW,
+)
+SHADOW = (
+    Field("provider", "provider", required=True),
+    MODELS,
+    Field("percent", "percent", values.optional(values.percent), values.number_written),
+    Field("budget_usd_per_day", "shadow_budget_nanousd_per_day", _optional_usd, values.usd_written),
+)
+# What a route lists besides its targets, by the field's name, which is the role of its rows too.
+CHAINS: Mapping[str, Sequence[Field]] = {
+    str(Target.Role.ON_CONTEXT_OVERFLOW): CHAINED,
+    str(Target.Role.ON_CONTENT_FILTER): CHAINED,
+    str(Target.Role.SHADOW): SHADOW,
+}
 EXCLUSION = (
     Field("kind", "kind", values.choice(CacheExclusion.Kind)),
     Field("pattern", "pattern", required=True),
@@ -89,6 +123,7 @@ SETTINGS = (
 TENANT = (
     Field("name", "name", required=True),
     Field("timezone", "timezone"),
+    Field("queue_weight", "queue_weight", values.whole(1, 1000)),
 )
 KEY = (
     Field("name", "name", required=True),
@@ -115,7 +150,6 @@ BUDGET = (
     MODELS,
     ENABLED,
 )
-_optional_usd = values.optional(values.usd)
 PRICE = (
     Field("provider", "provider", required=True),
     Field("model", "model", required=True),
@@ -123,6 +157,7 @@ PRICE = (
     Field("output_usd_per_mtok", "output_nanousd_per_mtok", values.usd, values.usd_written, required=True),
     Field("cached_input_usd_per_mtok", "cached_input_nanousd_per_mtok", _optional_usd, values.usd_written),
     Field("cache_write_usd_per_mtok", "cache_write_nanousd_per_mtok", _optional_usd, values.usd_written),
+    _WINDOW,
     Field("effective_from", "effective_from", values.instant, values.instant_written),
 )
 

@@ -55,6 +55,11 @@ class RowWriter:
             self.changes.done.append(f"{what}: changed ({', '.join(differing)})")
         return found
 
+    def remove(self, what: str, row: TrackedModel) -> None:
+        """Delete a row of what is named so."""
+        self.changes.done.append(f"{what}: {row._meta.verbose_name} {row} removed")
+        row.delete()
+
     def replace(
         self,
         listed: Listed[Tracked],
@@ -71,7 +76,7 @@ class RowWriter:
                 if found is None:
                     pairs[index] = (row, _take(left, row, columns))
         for surplus in left:
-            self._remove(listed, surplus)
+            self.remove(listed.what, surplus)
         for row, found in pairs:
             self._put(listed, found, row)
 
@@ -81,7 +86,7 @@ class RowWriter:
         if all(row and want and _holds(row, want) for row, want in pairs):
             return
         for surplus in rows[len(wanted) :]:
-            self._remove(listed, surplus)
+            self.remove(listed.what, surplus)
         for position, want in enumerate(wanted):
             found = rows[position] if position < len(rows) else None
             self._put(listed, found, {**want, "position": position})
@@ -89,10 +94,6 @@ class RowWriter:
     def _put(self, listed: Listed[Tracked], found: Tracked | None, row: Row) -> None:
         what = f"{listed.what}: {listed.noun} {listed.model(**row)}"
         self.upsert(what, listed.model, found, row if found else {**listed.owner, **row})
-
-    def _remove(self, listed: Listed[Tracked], row: Tracked) -> None:
-        self.changes.done.append(f"{listed.what}: {listed.noun} {row} removed")
-        row.delete()
 
 
 def _take(left: list[Tracked], row: Row, columns: Sequence[str]) -> Tracked | None:

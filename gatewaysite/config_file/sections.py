@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -15,10 +16,18 @@ from gatewaysite.config_file.fields import Field, read_fields
 from gatewaysite.config_file.problems import Problems
 from keys.models import ApiKey, Budget, RateLimit, Tenant
 from providers.faults import OFF
-from providers.models import Price, Provider
+from providers.models import Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 _LIMITS = ("rate_limits", "budgets")
+# A list is replaced whole: what an item leaves out is as if it were new.
+_PLAIN_TARGET: Row = {
+    "model": "",
+    "weight": 1,
+    "percent": None,
+    "shadow_budget_nanousd_per_day": None,
+    "context_window": None,
+}
 
 
 class Sections:
@@ -28,26 +37,33 @@ class Sections:
         self._problems = problems
 
     def provider(self, item: Any, path: str) -> Entry | None:
-        """Read a provider, its timeouts, its faults and its credential."""
-        row = self._read(item, path, fields.PROVIDER, beside=("api_key", "timeouts", "faults"))
-        if isinstance(item, dict) and "timeouts" in item:
-            row |= self._read(item["timeouts"], f"{path}.timeouts", fields.TIMEOUTS)
-            self._check(Provider, row, f"{path}.timeouts", fields.TIMEOUTS)
+        """Read a provider, its timeouts, its faults and its credentials."""
+        row = self._read(item, path, fields.PROVIDER, beside=("api_key", "api_keys", "timeouts", "faults"))
+        row |= self._timeouts(item, path, Provider, fields.TIMEOUTS)
         if isinstance(item, dict) and "faults" in item:
             given = {} if item["faults"] is None else item["faults"]
             row |= {**OFF, **self._read(given, f"{path}.faults", fields.FAULTS)}
             self._check(Provider, row, f"{path}.faults", fields.FAULTS)
         self._check(Provider, row, path, fields.PROVIDER)
-        return self._named(item, row, path, ("name",), secret=self._credential(item, path))
+        secret, further = self._credential(item, path), self._further(item, path)
+        return self._named(item, row, path, ("name",), secret=secret, further=further)
 
     def route(self, item: Any, path: str) -> Entry | None:
-        """Read a route and its targets; without a kind, a trailing * says prefix."""
-        row = self._read(item, path, fields.ROUTE, beside=("targets",))
+        """Read a route, its targets and chains; without a kind, a trailing * says prefix."""
+        row = self._read(item, path, fields.ROUTE, beside=("timeouts", "sticky", "targets", *fields.CHAINS))
         if "match" in row and isinstance(item, dict) and "kind" not in item:
             row["kind"] = str(Route.Kind.PREFIX if row["match"].endswith("*") else Route.Kind.EXACT)
+        row |= self._timeouts(item, path, Route, fields.ROUTE_TIMEOUTS)
+        row |= self._sticky(item, path)
         self._check(Route, row, path, fields.ROUTE)
         targets = self._list(item, path, "targets", self._target)
-        return self._named(item, row, path, ("match", "kind"), targets=targets)
+        chains = {
+            role: listed
+            for role, table in fields.CHAINS.items()
+            if (listed := self._list(item, path, role, partial(self._chained, role=role, table=table)))
+            is not None
+        }
+        return self._named(item, row, path, ("match", "kind"), targets=targets, chains=chains)
 
     def cache(self, item: Any) -> tuple[Row, Sequence[Row] | None]:
         """Read the cache's settings and its exclusions."""
@@ -91,11 +107,41 @@ class Sections:
     def _limits(self, item: Any, path: str) -> dict[str, Sequence[Row] | None]:
         return {"rate_limits": self.rate_limits(item, path), "budgets": self.budgets(item, path)}
 
+    def _timeouts(self, item: Any, path: str, model: type[models.Model], table: Sequence[Field]) -> Row:
+        if not isinstance(item, dict) or "timeouts" not in item:
+            return {}
+        row = self._read(item["timeouts"], f"{path}.timeouts", table)
+        self._check(model, row, f"{path}.timeouts", table)
+        return row
+
+    def _sticky(self, item: Any, path: str) -> Row:
+        """Return the columns of `user`, `{header: x-session-id}` or null."""
+        if not isinstance(item, dict) or "sticky" not in item:
+            return {}
+        written, where = item["sticky"], f"{path}.sticky"
+        if written is None or written == str(Route.Sticky.USER):
+            return {"sticky": written or ""}
+        if not isinstance(written, dict):
+            self._problems.add(where, "must be user, {header: x-session-id} or null")
+            return {}
+        row = self._read(written, where, fields.STICKY)
+        self._require(written, where, fields.STICKY)
+        by_header = {"sticky": str(Route.Sticky.HEADER)}
+        self._check(Route, row, where, fields.STICKY, given=by_header)
+        return {**row, **by_header}
+
     def _target(self, item: Any, path: str) -> Row:
-        row = self._read(item, path, fields.TARGET)
-        self._require(item, path, fields.TARGET)
-        self._check(Target, {name: row[name] for name in row if name != "provider"}, path, fields.TARGET)
-        return {"model": "", "weight": 1, **row}
+        canary = isinstance(item, dict) and item.get("canary") is not None
+        role = Target.Role.CANARY if canary else Target.Role.NORMAL
+        return self._chained(item, path, role=str(role), table=fields.TARGET)
+
+    def _chained(self, item: Any, path: str, *, role: str, table: Sequence[Field]) -> Row:
+        row = self._read(item, path, table)
+        self._require(item, path, table)
+        if isinstance(item, dict) and len(row) == len(item):  # what does not read is told already
+            own = {name: row[name] for name in row if name != "provider"}
+            self._check(Target, own, path, table, given={"role": role})
+        return {**_PLAIN_TARGET, **row, "role": role}
 
     def _exclusion(self, item: Any, path: str) -> Row:
         row = {"kind": str(CacheExclusion.Kind.EXACT), **self._read(item, path, fields.EXCLUSION)}
@@ -125,16 +171,45 @@ class Sections:
         self._check(Budget, row, path, fields.BUDGET)
         return {"mode": str(Budget.Mode.STRICT), "model": "", "enabled": True, **row}
 
+    def _further(self, item: Any, path: str) -> Sequence[Entry] | None:
+        """Read a provider's further credentials: each a text, or a mapping with a name."""
+        if not isinstance(item, dict) or "api_keys" not in item:
+            return None
+        where = f"{path}.api_keys"
+        if not isinstance(item["api_keys"], list):
+            self._problems.add(where, "must be a list ([] for none)")
+            return None
+        listed: dict[str, Entry] = {}
+        for index, each in enumerate(item["api_keys"]):
+            entry = self._further_key(each, f"{where}[{index}]", index=index)
+            first = listed.setdefault(entry.row["name"], entry) if entry else None
+            if entry and first is not entry:
+                self._problems.add(entry.path, f"has the same name as {first.path if first else where}")
+        return list(listed.values())
+
+    def _further_key(self, item: Any, path: str, *, index: int) -> Entry | None:
+        if not isinstance(item, dict):  # the second of the keys: the provider's own is the first
+            secret = self._written(item, path)
+            return Entry(
+                path, {"name": reference(secret) or f"key-{index + 2}", "enabled": True}, secret=secret
+            )
+        row = {"enabled": True, **self._read(item, path, fields.FURTHER_KEY, beside=("api_key",))}
+        self._check(Credential, row, path, fields.FURTHER_KEY)
+        return self._named(item, row, path, ("name",), secret=self._credential(item, path))
+
     def _credential(self, item: Any, path: str) -> str | None:
         if not isinstance(item, dict) or "api_key" not in item:
             return None
-        written = item["api_key"]
+        return self._written(item["api_key"], f"{path}.api_key")
+
+    def _written(self, written: Any, path: str) -> str:
+        """Return a credential as it is written, "" for none."""
         if written is None or written == "":
             return ""
         if not isinstance(written, str):
-            self._problems.add(f"{path}.api_key", "must be text: put it in quotes")
+            self._problems.add(path, "must be text: put it in quotes")
         elif "${" in written and not reference(written):
-            self._problems.add(f"{path}.api_key", "a reference stands alone, as in ${OPENAI_API_KEY}")
+            self._problems.add(path, "a reference stands alone, as in ${OPENAI_API_KEY}")
         else:
             return written.strip()
         return ""
@@ -190,10 +265,21 @@ class Sections:
             return None
         return [read(entry, f"{below}[{index}]") for index, entry in enumerate(item[name])]
 
-    def _check(self, model: type[models.Model], row: Row, path: str, table: Sequence[Field]) -> None:
-        """Hold the columns against the row's own rules, the ones that the admin's forms have."""
+    def _check(
+        self,
+        model: type[models.Model],
+        row: Row,
+        path: str,
+        table: Sequence[Field],
+        *,
+        given: Row = MappingProxyType({}),
+    ) -> None:
+        """Hold the columns against the row's own rules, the ones that the admin's forms have.
+
+        `given` are columns that no field of the file says by itself.
+        """
         names: Mapping[str, str] = {field.column: field.name for field in table if field.column in row}
-        instance = model(**{column: row[column] for column in names})
+        instance = model(**given, **{column: row[column] for column in names})
         skipped = {column.name for column in model._meta.fields} - set(names)
         rules: tuple[Callable[[], None], ...] = (
             partial(instance.clean_fields, exclude=skipped),

@@ -72,8 +72,15 @@ def seconds(value: Any) -> float:
     return float(value)
 
 
-def seconds_written(value: float | None) -> Any:
-    """Write seconds: 5.0 as 5."""
+def percent(value: Any) -> float:
+    """Read a percentage."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= 100:
+        raise WrongValueError("must be a percentage from 0 to 100")
+    return float(value)
+
+
+def number_written(value: float | None) -> Any:
+    """Write a number: 5.0 as 5."""
     return int(value) if value is not None and value == int(value) else value
 
 

@@ -6,7 +6,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.models import current_version
-from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
+from config.tests.admin_kit import inlines, messages_in, operator, page, signed_in, statements
 from providers.models import Price, Provider, ProviderModel
 from providers.tests.test_probe import vendor_server
 
@@ -49,6 +49,9 @@ def form(**changes):
         "idle_timeout_s": "60",
         "total_timeout_s": "",
         "max_connections": "500",
+        "max_queue": "100",
+        "queue_timeout_s": "30",
+        **inlines("further_credentials"),
         **changes,
     }
 

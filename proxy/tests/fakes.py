@@ -12,8 +12,9 @@ from keys.caller import Caller
 from providers.errors import UpstreamError
 from providers.tests.samples import TEXT_STREAM, answer
 from providers.upstream import Account, Upstream, UpstreamRequest
+from proxy.compiling import compile_parts
 from proxy.completion import Completion
-from proxy.snapshot import Snapshot, compile_parts
+from proxy.snapshot import Snapshot
 from proxy.transport import Outgoing
 
 SECRET = "a-test-key-of-24-characters"

@@ -243,7 +243,7 @@ def test_it_opens_pages_even_when_the_check_itself_breaks(client, monkeypatch):
     def broken():
         raise KeyError("surprise")
 
-    monkeypatch.setattr("proxy.snapshot.check", broken)
+    monkeypatch.setattr("proxy.compiling.check", broken)
     assert "Configuration refused" in messages_in(page(client, ROUTES))
 
 

@@ -5,13 +5,12 @@ import pytest
 from config.vault import Vault
 from keys.caller import Caller
 from providers.faults import Faults
+from proxy.compiling import check, compile_parts
 from proxy.snapshot import (
     MAX_MEMO,
     ConfigurationError,
     caller_row,
-    check,
     compile_caller,
-    compile_parts,
     with_callers,
 )
 from proxy.tests.fakes import (
@@ -129,12 +128,6 @@ def test_it_sorts_routes_by_priority_then_length():
     assert list(snapshot.exact_routes) == ["b"]
 
 
-def test_it_warns_of_a_strategy_that_it_cannot_follow():
-    (warning,) = make_snapshot("openai", routes=[route_row("a", "openai", strategy="weighted")]).warnings
-    assert "weighted" in warning
-    assert not make_snapshot("openai", routes=[route_row("a", "openai")]).warnings
-
-
 def test_it_refuses_a_target_that_could_not_go_out_in_a_header():
     refused("control characters", "openai", routes=[route_row("a", "openai/b\nc")])
 
@@ -153,17 +146,6 @@ def test_it_excludes_by_name_and_regex_from_rows_and_environment(settings):
     ]
     assert match("c", "a")
     assert not match()
-
-
-def test_it_changes_a_routes_fingerprint_with_the_route():
-    prints = [
-        make_snapshot("openai", routes=[route_row("a", target, priority=priority)])
-        .exact_routes["a"]
-        .fingerprint
-        for target, priority in [("openai", 0), ("openai", 0), ("openai/x", 0), ("openai", 1)]
-    ]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 3
 
 
 # ---------------------------------------------------------------- models, settings

@@ -49,14 +49,13 @@ class Server:
 
 
 @asynccontextmanager
-async def pool_to(*script, limit=10, connect_s=2.0):
+async def pool_to(*script, limit=10):
     server = Server(script)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     pool = Pool(
         Origin("127.0.0.1", port, tls=False),
         limit=limit,
-        connect_s=connect_s,
         addresses=Addresses(),
         tls=ssl.create_default_context(),
     )
@@ -71,7 +70,7 @@ async def pool_to(*script, limit=10, connect_s=2.0):
 
 
 async def ask(pool, *, limit=1 << 20):
-    connection = pool.kept() or await pool.take()
+    connection = pool.kept() or await pool.take(connect_s=2.0)
     reply = connection.send(HEAD, b"", limit=limit)
     await reply.head()
     return reply
@@ -293,8 +292,11 @@ async def test_whoever_finds_all_in_use_waits_in_line(answer, connections):
 
 async def test_who_leaves_the_line_takes_no_turn_along():
     async with pool_to(OK, limit=1) as pool:
-        connection = await pool.take()
-        leaving, staying = asyncio.create_task(pool.take()), asyncio.create_task(pool.take())
+        connection = await pool.take(connect_s=2.0)
+        leaving, staying = (
+            asyncio.create_task(pool.take(connect_s=2.0)),
+            asyncio.create_task(pool.take(connect_s=2.0)),
+        )
         await until(lambda: len(pool._line) == 2)
         pool._free(connection)  # told in the very moment it gives up
         leaving.cancel()
@@ -307,11 +309,10 @@ async def test_it_lets_a_failure_to_connect_end_nobodys_turn(unused_tcp_port):
     pool = Pool(
         Origin("127.0.0.1", unused_tcp_port, tls=False),
         limit=1,
-        connect_s=1.0,
         addresses=Addresses(),
         tls=ssl.create_default_context(),
     )
-    results = await asyncio.gather(*(pool.take() for _ in range(5)), return_exceptions=True)
+    results = await asyncio.gather(*(pool.take(connect_s=2.0) for _ in range(5)), return_exceptions=True)
     assert [type(each) for each in results] == [CannotConnect] * 5
     assert pool.size == 0
 
@@ -319,7 +320,7 @@ async def test_it_lets_a_failure_to_connect_end_nobodys_turn(unused_tcp_port):
 async def test_it_makes_room_for_a_fresh_connection_among_kept_ones():
     async with pool_to(OK, limit=1) as pool:
         await ask(pool)
-        connection = await asyncio.wait_for(pool.take(fresh=True), 5)
+        connection = await asyncio.wait_for(pool.take(connect_s=2.0, fresh=True), 5)
         assert connection.asked == 0
         assert pool.server.connections == 2
 
@@ -337,7 +338,7 @@ async def test_a_wait_for_a_connection_can_be_cancelled():
     async with pool_to("wait", OK, limit=1) as pool:
         asking = asyncio.create_task(ask(pool))
         await until(lambda: pool.size == 1)
-        waiting = asyncio.create_task(pool.take())
+        waiting = asyncio.create_task(pool.take(connect_s=2.0))
         await until(lambda: pool._line)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

@@ -1,7 +1,7 @@
 """An HTTP/1.1 client for one purpose: asking a vendor, fast, and telling exactly how it failed.
 
-    pool = Pool(origin, limit=100, connect_s=5.0, addresses=Addresses(), tls=context)
-    connection = pool.kept() or await pool.take()
+    pool = Pool(origin, limit=100, addresses=Addresses(), tls=context)
+    connection = pool.kept() or await pool.take(connect_s=5.0)
     reply = connection.send(head, body, max_bytes=1 << 20)
     await reply.head()           # reply.status, reply.headers
     while piece := await reply.piece():

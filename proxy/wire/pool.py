@@ -22,15 +22,12 @@ EYEBALLS_DELAY_S = 0.25
 
 
 class Pool:
-    """At most `limit` connections; one opens within `connect_s` seconds, or not."""
+    """At most `limit` connections."""
 
-    def __init__(
-        self, origin: Origin, *, limit: int, connect_s: float, addresses: Addresses, tls: ssl.SSLContext
-    ) -> None:
+    def __init__(self, origin: Origin, *, limit: int, addresses: Addresses, tls: ssl.SSLContext) -> None:
         """Open nothing yet."""
         self._origin = origin
         self._limit = limit
-        self._connect_s = connect_s
         self._addresses = addresses
         self._tls = tls if origin.tls else None
         self._loop = asyncio.get_running_loop()
@@ -54,15 +51,18 @@ class Pool:
                 return connection
         return None
 
-    async def take(self, *, fresh: bool = False) -> Connection:
-        """Return a connection, a newly opened one if `fresh`. Raises CannotConnect or ConnectTimeout."""
+    async def take(self, *, connect_s: float, fresh: bool = False) -> Connection:
+        """Return a connection, a newly opened one if `fresh`. Raises CannotConnect or ConnectTimeout.
+
+        A new one opens within `connect_s` seconds, or not; the wait in line is not counted.
+        """
         while True:
             if not fresh and (connection := self.kept()) is not None:
                 return connection
             if self.size >= self._limit and self._idle:
                 self._idle.popleft().abort()
             if self.size < self._limit:
-                return await self._open()
+                return await self._open(connect_s)
             freed = await self._turn()
             if freed is None:
                 continue
@@ -121,16 +121,16 @@ class Pool:
         if self._idle:
             self._sweep = self._loop.call_at(self._idle[0].idle_since + KEEP_S, self._close_old)
 
-    async def _open(self) -> Connection:
+    async def _open(self, connect_s: float) -> Connection:
         self._opening += 1
         opened = False
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(connect_s):
                 connection = await self._connected()
             self._all.add(connection)
             opened = True
         except TimeoutError:
-            raise ConnectTimeout(f"no connection within {self._connect_s:g} s") from None
+            raise ConnectTimeout(f"no connection within {connect_s:g} s") from None
         except ssl.SSLError:
             raise Untrusted("TLS failed") from None
         except OSError:
