@@ -75,6 +75,17 @@ class TargetRows(Rows):
         """Offer the first target of a new route."""
         return 0 if obj else 1
 
+    def get_formset(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
+        """Leave the room of the provider's menu to the columns, and let no role or model be cut short."""
+        formset = super().get_formset(request, obj, **options)
+        fields = formset.form.base_fields
+        for name, width in {"provider": 9, "model": 9.5, "role": 12}.items():
+            if name in fields:
+                widget = getattr(fields[name].widget, "widget", fields[name].widget)
+                widget.attrs["style"] = f"min-width: {width}rem"
+                fields[name].widget = widget
+        return formset
+
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         """Read the providers once for all rows."""
         if db_field.name == "provider":

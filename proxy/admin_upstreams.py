@@ -43,7 +43,14 @@ class UpstreamStateAdmin(Screen):
     search_help_text = "Provider, model or reason"
     ordering = ("upstream",)
     actions = ("reset_selected", "hold_selected", "let_go_selected")
-    fields = readonly_fields = _SHOWN
+    fields = readonly_fields = tuple("in_words" if name == "badge" else name for name in _SHOWN)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """Offer nothing to save: what may be asked is asked on the list."""
+        context = {**(extra_context or {}), "show_save": False, "show_save_and_continue": False}
+        return super().changeform_view(request, object_id, form_url, context)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Say how old what is shown may be."""
@@ -68,6 +75,13 @@ class UpstreamStateAdmin(Screen):
         if obj.held_open:
             return "held", "held open"
         return obj.state, obj.state.replace("_", " ")
+
+    @display(description="State")
+    def in_words(self, obj: UpstreamState) -> str:
+        """Say the same at length."""
+        if obj.held_open:
+            return "Held open: passed over until it is let go"
+        return obj.get_state_display()
 
     @display(description="Reason")
     def last_failure(self, obj: UpstreamState) -> str:

@@ -97,7 +97,7 @@ class Route(TrackedModel):
     idle_timeout_s = _own_timeout("idle timeout", "between two pieces of a stream")
     total_timeout_s = _own_timeout("total timeout", "for a whole answer, all attempts included")
     hedge = models.BooleanField(
-        "ask a second one when the first is slow",
+        "ask a second target when the first is slow",
         default=False,
         help_text="After the model's usual time to the first content (its 95th percentile) the next target "
         "is asked too; the first content wins. Both calls cost. Default no.",

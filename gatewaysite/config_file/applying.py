@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from config.vault import SecretUnreadable, Vault, reference, sealed
+from gatewaysite.config_file import fields
 from gatewaysite.config_file.credentials import same_credential
 from gatewaysite.config_file.document import Document, Entry, Row
 from gatewaysite.config_file.existing import Existing
@@ -101,7 +102,7 @@ class Applier:
             warnings.append(f"{entry.path}.api_key: {variable} is not set: provider {provider.name} {effect}")
         for each in entry.further or ():
             variable = reference(each.secret or "")
-            if variable and not self._vault.open(each.secret or ""):
+            if variable and each.row["enabled"] and not self._vault.open(each.secret or ""):
                 warnings.append(f"{each.path}: {variable} is not set: this key is not used until it is")
 
     def _tenant(self, entry: Entry) -> None:
@@ -131,13 +132,17 @@ class Applier:
         route = self._writer.upsert(what, Route, self._existing.routes.get((kind, match)), entry.row)
         if entry.targets is not None:
             self._targets(what, route, entry.targets, roles=Target.ASKED_ROLES)
-        for role, targets in entry.chains.items():
-            self._targets(what, route, targets, roles=(role,))
+        # One after the other also where people see all of them in one list.
+        for place, role in enumerate(fields.CHAINS, start=1):
+            if role in entry.chains:
+                self._targets(what, route, entry.chains[role], roles=(role,), first=1000 * place)
 
-    def _targets(self, what: str, route: Route, targets: Sequence[Row], *, roles: Sequence[str]) -> None:
+    def _targets(
+        self, what: str, route: Route, targets: Sequence[Row], *, roles: Sequence[str], first: int = 0
+    ) -> None:
         wanted = [{**target, "provider": self._existing.providers[target["provider"]]} for target in targets]
         rows = list(route.targets.filter(role__in=roles).select_related("provider"))
-        self._writer.reorder(Listed(what, Target, {"route": route}), rows, wanted)
+        self._writer.reorder(Listed(what, Target, {"route": route}), rows, wanted, first=first)
 
     def _price(self, entry: Entry) -> None:
         provider, model = entry.row["provider"], entry.row["model"]

@@ -80,8 +80,10 @@ class RowWriter:
         for row, found in pairs:
             self._put(listed, found, row)
 
-    def reorder(self, listed: Listed[Tracked], rows: Sequence[Tracked], wanted: Sequence[Row]) -> None:
-        """Make `rows`, the whole list in its order, into `wanted`, place by place."""
+    def reorder(
+        self, listed: Listed[Tracked], rows: Sequence[Tracked], wanted: Sequence[Row], *, first: int = 0
+    ) -> None:
+        """Make `rows`, the whole list in its order, into `wanted`, place by place from position `first`."""
         pairs = zip_longest(rows, wanted)
         if all(row and want and _holds(row, want) for row, want in pairs):
             return
@@ -89,7 +91,7 @@ class RowWriter:
             self.remove(listed.what, surplus)
         for position, want in enumerate(wanted):
             found = rows[position] if position < len(rows) else None
-            self._put(listed, found, {**want, "position": position})
+            self._put(listed, found, {**want, "position": first + position})
 
     def _put(self, listed: Listed[Tracked], found: Tracked | None, row: Row) -> None:
         what = f"{listed.what}: {listed.noun} {listed.model(**row)}"

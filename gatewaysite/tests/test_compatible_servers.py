@@ -10,7 +10,7 @@ from gatewaysite.config_file import apply_text
 from providers.models import Provider
 from providers.quirks import read_quirks
 from providers.upstream import Quirks
-from proxy import snapshot
+from proxy import compiling
 
 pytestmark = pytest.mark.django_db
 
@@ -29,7 +29,7 @@ def test_it_applies_an_entry(entry, monkeypatch):
     provider = Provider.objects.get()
     provider.full_clean()
     read_quirks(provider.quirks)
-    assert snapshot.check() == ""
+    assert compiling.check() == ""
     assert apply_text(entry).done == []
 
 
@@ -39,7 +39,7 @@ def test_it_applies_them_all_together(monkeypatch):
             monkeypatch.setenv(name, "a-key")
         apply_text(entry)
     assert Provider.objects.count() == len(ENTRIES) == len(set(NAMES)) == 11
-    assert snapshot.check() == ""
+    assert compiling.check() == ""
 
 
 def test_it_gives_each_server_a_section_with_its_makers_word():

@@ -65,13 +65,24 @@ def test_it_applies_the_example_file_and_its_example_shows_every_field(monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     changes = apply_text(text)
     assert changes.warnings == [
-        "providers[1].api_key: ANTHROPIC_API_KEY is not set: provider anthropic stays disabled until it is"
+        "providers[1].api_key: ANTHROPIC_API_KEY is not set: provider anthropic stays disabled until it is",
+        "providers[1].api_keys[0]: ANTHROPIC_API_KEY_2 is not set: this key is not used until it is",
     ]
     assert apply_text(text).done == []
     for table in (value for value in vars(fields).values() if isinstance(value, tuple)):
         for field in table:
             assert f"{field.name}:" in text, field.name
-    for beside in ("api_key", "timeouts", "faults", "targets", "exclusions", "secret"):
+    for beside in (
+        "api_key",
+        "api_keys",
+        "timeouts",
+        "faults",
+        "sticky",
+        "targets",
+        *fields.CHAINS,
+        "exclusions",
+        "secret",
+    ):
         assert f"{beside}:" in text
 
 

@@ -33,7 +33,7 @@ def provider():
 
 def form(*targets, **changes):
     rows = [
-        {"provider": each.pk, "model": "", "weight": "1", "position": str(place)}
+        {"provider": each.pk, "model": "", "role": "normal", "weight": "1", "position": str(place)}
         for place, each in enumerate(targets)
     ]
     return {
@@ -41,6 +41,8 @@ def form(*targets, **changes):
         "kind": "prefix",
         "priority": "0",
         "strategy": "ordered",
+        "sticky": "",
+        "sticky_header": "x-session-id",
         "enabled": "on",
         "note": "",
         **inlines("targets", rows),
@@ -99,6 +101,7 @@ def test_it_bumps_the_version_when_only_a_target_changes(client, provider):
         "route": route.pk,
         "provider": provider.pk,
         "model": "other",
+        "role": "normal",
         "weight": "1",
         "position": "0",
     }
