@@ -157,9 +157,9 @@ class Target(TrackedModel):
         max_length=20,
         choices=Role,
         default=Role.NORMAL,
-        help_text="Canary: gets its percentage of the requests first. On context overflow, on content "
-        "filter: asked when the others fail so. Shadow: gets a copy of its percentage of the requests, and "
-        "nobody gets its answers. Default normal.",
+        help_text="Canary: gets its percentage of the requests first, and is the last to be tried with the "
+        "rest. On context overflow, on content filter: asked when the others fail so. Shadow: gets a copy of "
+        "its percentage of the requests, and nobody gets its answers. Default normal.",
     )
     weight = models.PositiveIntegerField(
         default=1, help_text="Share under the weighted strategy. 0: never first. Default 1."

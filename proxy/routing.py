@@ -152,7 +152,8 @@ def _by_route(snapshot: Snapshot, route: RouteSpec, model: str) -> Resolved:
         fingerprint="",
         strategy=route.strategy,
         upstreams=tuple(upstream for _, upstream in asked),
-        weights=tuple(target.weight for target, _ in asked),
+        # A strategy gives a canary no turn besides its percentage.
+        weights=tuple(0 if target.role is Role.CANARY else target.weight for target, _ in asked),
         why_not="" if asked else "its route has no target whose provider is enabled and usable",
         canaries=percentages if any(percentages) else (),
         sticky=route.sticky,

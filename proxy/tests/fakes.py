@@ -67,23 +67,47 @@ def provider_row(name: str = "openai", **fields: Any) -> dict[str, Any]:
         "idle_timeout_s": 60.0,
         "total_timeout_s": None,
         "max_connections": 10,
+        "max_concurrency": None,
+        "max_queue": 100,
+        "queue_timeout_s": 30.0,
+        "credentials": [],
         **fields,
     }
 
 
-def route_row(match: str, *targets: str, kind: str = "exact", **fields: Any) -> dict[str, Any]:
-    """Return a route; a target is "provider" or "provider/model"."""
-    named = [target.partition("/") for target in targets]
+def target_row(name: str, **fields: Any) -> dict[str, Any]:
+    """Return a target: "provider" or "provider/model"."""
+    provider, _, model = name.partition("/")
+    return {
+        "route_id": 1,
+        "provider__name": provider,
+        "model": model,
+        "role": "normal",
+        "weight": 1,
+        "percent": None,
+        "shadow_budget_nanousd_per_day": None,
+        "context_window": None,
+        **fields,
+    }
+
+
+def route_row(match: str, *targets: Any, kind: str = "exact", **fields: Any) -> dict[str, Any]:
+    """Return a route; a target is "provider", "provider/model" or a row of it."""
     return {
         "id": 1,
         "match": match,
         "kind": kind,
         "priority": 0,
         "strategy": "ordered",
-        "targets": [
-            {"route_id": 1, "provider__name": provider, "model": model, "weight": 1}
-            for provider, _, model in named
-        ],
+        "sticky": "",
+        "sticky_header": "x-session-id",
+        "connect_timeout_s": None,
+        "first_content_timeout_s": None,
+        "idle_timeout_s": None,
+        "total_timeout_s": None,
+        "hedge": False,
+        "continue_streams": False,
+        "targets": [target_row(each) if isinstance(each, str) else each for each in targets],
         **fields,
     }
 
@@ -98,6 +122,7 @@ def price_row(provider: str, model: str, **fields: Any) -> dict[str, Any]:
         "output_nanousd_per_mtok": 2 * 10**9,
         "cached_input_nanousd_per_mtok": None,
         "cache_write_nanousd_per_mtok": None,
+        "context_window": None,
         "effective_from": 0.0,
         "source": "operator",
         **fields,
@@ -119,6 +144,8 @@ def make_parts(*providers: Any, **parts: Any) -> dict[str, list[Any]]:
         "routes": [],
         "exclusions": [],
         "settings": [settings_row()],
+        "tenants": [],
+        "upstreams": [],
     }
     return {"providers": rows, **empty, **parts}
 

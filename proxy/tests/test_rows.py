@@ -6,11 +6,11 @@ import pytest
 from config.models import ConfigChange, bump, current_version
 from keys.models import ApiKey, Tenant
 from providers.faults import Faults
-from providers.models import Price, Provider, ProviderModel
+from providers.models import Credential, Price, Provider, ProviderModel
 from proxy import rows
 from proxy.compiling import compile_parts
-from proxy.models import CacheExclusion, GatewaySettings, Route, Target
-from proxy.snapshot import compile_caller
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target, UpstreamState
+from proxy.snapshot import Control, compile_caller
 
 pytestmark = pytest.mark.django_db
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -35,6 +35,15 @@ def filled():
     )
     CacheExclusion.objects.create(pattern="gpt-4o")
     GatewaySettings.objects.create(default_provider=openai, default_model="gpt-4o", cache_ttl_s=5)
+    for place, name in enumerate(("last", "middle", "off")):
+        Credential.objects.create(
+            provider=openai, name=name, credential=f"key-{name}", position=2 - place, enabled=name != "off"
+        )
+    Tenant.objects.create(name="plain")
+    Tenant.objects.create(name="heavy", queue_weight=5)
+    UpstreamState.objects.create(upstream="openai/held", held_open=True)
+    UpstreamState.objects.create(upstream="openai/reset", reset_at=MOMENT)
+    UpstreamState.objects.create(upstream="openai/seen", state="open")
     return openai
 
 
@@ -61,6 +70,30 @@ def test_it_reads_rows_that_can_be_kept_as_json_and_compiled(filled):
     rates = snapshot.upstream("openai", "gpt-4o").prices.at(MOMENT.timestamp())
     assert rates is not None
     assert (rates.input, rates.output) == (1, 2)
+    assert snapshot.tenant_weights == {Tenant.objects.get(name="heavy").pk: 5}
+    assert snapshot.controls == {
+        "openai/held": Control(held_open=True, reset_at=None),
+        "openai/reset": Control(held_open=False, reset_at=MOMENT.timestamp()),
+    }
+
+
+def test_it_reads_the_credentials_that_are_enabled_in_their_order(filled):
+    (row, _) = sorted(rows.read_part("providers"), key=lambda row: row["name"])
+    assert [each["name"] for each in row["credentials"]] == ["middle", "last"]
+    account = compile_parts(1, parts(), {}).accounts["openai"]
+    # It has none of its own.
+    assert [account.credential, *(each.credential for each in account.spares)] == ["middle", "last"]
+
+
+def test_it_reads_what_a_route_says(filled):
+    Route.objects.filter(match="fast").update(sticky="user", hedge=True, idle_timeout_s=3)
+    Target.objects.filter(model="b").update(role="shadow", percent=1, context_window=9)
+    route = compile_parts(1, parts(), {}).exact_routes["fast"]
+    assert (route.sticky, route.hedges, route.timeouts) == ("user", True, (("idle_s", 3.0),))
+    assert [(each.role, each.percent, each.context_window) for each in route.targets] == [
+        ("normal", 0.0, None),
+        ("shadow", 1.0, 9),
+    ]
 
 
 def test_it_reads_an_empty_configuration():
@@ -70,6 +103,9 @@ def test_it_reads_an_empty_configuration():
 def test_it_leaves_secrets_sealed(filled):
     filled.set_credential("sk-vendor-secret")
     filled.save()
+    further = Credential(provider=filled, name="b")
+    further.set_credential("sk-vendor-secret")
+    further.save()
     assert b"sk-vendor-secret" not in orjson.dumps(rows.read_part("providers"))
 
 
