@@ -254,3 +254,71 @@ def test_it_tells_visitors_nothing(db):
     from django.test import Client
 
     assert "Configuration" not in Client().get("/admin/login/").content.decode()
+
+
+# ---------------------------------------------------------------- how a route treats its targets
+
+
+def errors_of(response):
+    (formset,) = [each.formset for each in response.context["inline_admin_formsets"]]
+    return formset.errors
+
+
+def test_it_saves_how_a_route_treats_its_targets(client, provider):
+    fields = {
+        "strategy": "least_latency",
+        "sticky": "header",
+        "sticky_header": "X-Session",
+        "connect_timeout_s": "1.5",
+        "total_timeout_s": "90",
+        "hedge": "on",
+        "continue_streams": "on",
+    }
+    assert client.post(f"{ROUTES}add/", form(provider, **fields)).status_code == 302
+    route = Route.objects.get()
+    assert (route.strategy, route.sticky, route.sticky_header) == ("least_latency", "header", "X-Session")
+    assert (route.connect_timeout_s, route.idle_timeout_s, route.total_timeout_s) == (1.5, None, 90)
+    assert (route.hedge, route.continue_streams) == (True, True)
+
+
+def test_it_saves_targets_of_every_role(client, provider):
+    roles = [
+        {"role": "normal", "context_window": "8000"},
+        {"role": "canary", "percent": "2.5"},
+        {"role": "on_context_overflow"},
+        {"role": "on_content_filter"},
+        {"role": "shadow", "shadow_budget_nanousd_per_day": "1.25"},
+    ]
+    rows = [
+        {"provider": provider.pk, "model": f"m{place}", "weight": "1", "position": str(place), **fields}
+        for place, fields in enumerate(roles)
+    ]
+    response = client.post(f"{ROUTES}add/", form(**inlines("targets", rows)))
+    assert response.status_code == 302, messages_in(response.content.decode())
+    assert list(
+        Target.objects.values_list("role", "percent", "shadow_budget_nanousd_per_day", "context_window")
+    ) == [
+        ("normal", None, None, 8000),
+        ("canary", 2.5, None, None),
+        ("on_context_overflow", None, None, None),
+        ("on_content_filter", None, None, None),
+        ("shadow", None, 1_250_000_000, None),
+    ]
+    text = messages_in(page(client, ROUTES))
+    assert "openai/m0 → openai/m1 (canary, 2.5 %); on context overflow: openai/m2;" in text
+    assert "on content filter: openai/m3; shadow: openai/m4" in text
+    assert 'value="1.25"' in page(client, change(Route.objects.get()))
+
+
+def test_it_says_at_the_targets_field_what_is_wrong(client, provider):
+    row = {"provider": provider.pk, "role": "canary", "weight": "1", "position": "0"}
+    response = client.post(f"{ROUTES}add/", form(**inlines("targets", [row])))
+    assert errors_of(response) == [{"percent": ["a canary needs a percentage of requests above 0"]}]
+    assert not Route.objects.exists()
+
+
+def test_it_says_that_a_route_with_a_shadow_alone_goes_nowhere(client, provider):
+    Target.objects.create(route=Route.objects.create(match="x"), provider=provider, role="shadow")
+    text = messages_in(page(client, ROUTES))
+    assert "nowhere: it has no target; shadow: openai/(as asked)" in text
+    assert "Route x: it has no target, so its requests fail." in messages_in(page(client, "/admin/"))

@@ -4,7 +4,7 @@ from django.db import IntegrityError, transaction
 
 from config.models import ConfigChange, current_version
 from providers.models import Provider
-from proxy.models import CacheExclusion, GatewaySettings, Route, Target
+from proxy.models import CacheExclusion, GatewaySettings, Route, Target, UpstreamState
 
 pytestmark = pytest.mark.django_db
 
@@ -85,3 +85,107 @@ def test_it_forgets_a_default_provider_that_is_deleted_and_says_so(openai):
     openai.delete()
     assert GatewaySettings.load().default_provider is None
     assert {"providers", "settings"} <= set(changed_parts(before))
+
+
+# ---------------------------------------------------------------- resilience
+
+
+def refused(row):
+    with pytest.raises(ValidationError) as raised:
+        row.full_clean()
+    return raised.value.message_dict
+
+
+@pytest.mark.parametrize(
+    ("fields", "column", "words"),
+    [
+        ({"role": "canary"}, "percent", "a canary needs a percentage of requests above 0"),
+        ({"role": "canary", "percent": 0}, "percent", "a canary needs a percentage of requests above 0"),
+        ({"percent": 5}, "percent", "only a canary or a shadow has one"),
+        ({"role": "on_content_filter", "percent": 5}, "percent", "only a canary or a shadow has one"),
+        ({"role": "shadow", "percent": 101}, "percent", "less than or equal to 100"),
+        ({"role": "shadow", "percent": -1}, "percent", "greater than or equal to 0"),
+        ({"shadow_budget_nanousd_per_day": 1}, "shadow_budget_nanousd_per_day", "only a shadow has one"),
+        (
+            {"role": "shadow", "shadow_budget_nanousd_per_day": -1},
+            "shadow_budget_nanousd_per_day",
+            "greater than or equal to 0",
+        ),
+        ({"context_window": 0}, "context_window", "greater than or equal to 1"),
+        ({"role": "understudy"}, "role", "not a valid choice"),
+    ],
+)
+def test_it_says_at_the_field_what_a_target_cannot_be(openai, fields, column, words):
+    found = refused(Target(route=Route.objects.create(match="a"), provider=openai, **fields))
+    assert list(found) == [column]
+    assert words in " ".join(found[column])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"role": "canary", "percent": 0.5},
+        {"role": "shadow"},
+        {"role": "shadow", "percent": 0, "shadow_budget_nanousd_per_day": 0},
+        {"role": "on_context_overflow", "context_window": 1},
+    ],
+)
+def test_it_takes_a_target_of_each_role(openai, fields):
+    Target(route=Route.objects.create(match="a"), provider=openai, **fields).full_clean()
+
+
+@pytest.mark.parametrize(
+    ("fields", "column"),
+    [
+        ({"sticky": "cookie"}, "sticky"),
+        ({"sticky_header": "two words"}, "sticky_header"),
+        ({"sticky_header": "colon:"}, "sticky_header"),
+        ({"sticky_header": "line\n"}, "sticky_header"),
+        ({"sticky": "header", "sticky_header": "User"}, "sticky_header"),
+        ({"connect_timeout_s": 0}, "connect_timeout_s"),
+        ({"first_content_timeout_s": 0}, "first_content_timeout_s"),
+        ({"idle_timeout_s": -1}, "idle_timeout_s"),
+        ({"total_timeout_s": 0}, "total_timeout_s"),
+    ],
+)
+def test_it_says_at_the_field_what_a_route_cannot_be(fields, column):
+    assert list(refused(Route(match="a", **fields))) == [column]
+
+
+def test_it_takes_the_usual_header_for_an_empty_one():
+    route = Route(match="a", sticky="header", sticky_header="")
+    route.full_clean()
+    assert route.sticky_header == "x-session-id"
+
+
+def test_it_bumps_nothing_for_a_workers_report():
+    version = current_version()
+    UpstreamState.report([UpstreamState(upstream="openai/a", state="open", failures=3, worker="w1")])
+    UpstreamState.objects.filter(upstream="openai/a").update(state="half_open", reason="502")
+    assert current_version() == version
+    assert UpstreamState.objects.values_list("state", "failures", "reason").get() == ("half_open", 3, "502")
+
+
+def test_it_leaves_to_operators_what_is_theirs_when_a_worker_reports():
+    UpstreamState.report([UpstreamState(upstream="openai/a", state="open")])
+    row = UpstreamState.objects.get()
+    version = current_version()
+    row.held_open = True
+    row.save(update_fields=["held_open"])
+    assert changed_parts(version) == ["upstreams"]
+    version = current_version()
+    UpstreamState.report([UpstreamState(upstream=name, reason="x") for name in ("openai/a", "openai/b")])
+    assert current_version() == version
+    assert list(UpstreamState.objects.values_list("upstream", "state", "held_open", "reason")) == [
+        ("openai/a", "closed", True, "x"),
+        ("openai/b", "closed", False, "x"),
+    ]
+
+
+@pytest.mark.parametrize("columns", [{"held_open": True}, {"held_open": True, "state": "open"}])
+def test_it_bumps_the_version_with_what_operators_ask(columns):
+    UpstreamState.report([UpstreamState(upstream="openai/a")])
+    version = current_version()
+    UpstreamState.objects.update(**columns)
+    assert changed_parts(version) == ["upstreams"]

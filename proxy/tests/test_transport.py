@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import ssl
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -226,6 +227,16 @@ async def test_it_never_has_two_pools_for_one_provider(transport):
         assert second.pool in transport._pools.values()
 
 
+async def test_it_has_one_pool_for_routes_that_wait_for_connections_in_their_own_ways(transport):
+    async with vendor(answers(reply())) as running:
+        patient = at(running, max_connections=1)
+        hasty = replace(patient, timeouts=Timeouts(connect_s=0.5))
+        for upstream in (patient, hasty, patient):
+            await body_of(transport, upstream)
+        assert len(transport._pools) == 1
+        assert running.connections == 1
+
+
 # ---------------------------------------------------------------- the keep-alive race
 
 
@@ -311,10 +322,10 @@ async def test_it_says_when_a_connection_cannot_be_opened_in_time(transport):
     blocked.sockets[0].dup().listen(0)
     fillers = [asyncio.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(4)]
     await asyncio.wait(fillers, timeout=0.1)
-    timeouts = Timeouts(connect_s=0.05)
-    error = await fails(
-        transport.open(make_upstream(base_url=f"http://127.0.0.1:{port}", timeouts=timeouts), REQUEST)
-    )
+    # The route's own: the provider would wait for longer than this test.
+    upstream = make_upstream(base_url=f"http://127.0.0.1:{port}", timeouts=Timeouts(connect_s=600.0))
+    own = replace(upstream, timeouts=Timeouts(connect_s=0.05))
+    error = await fails(transport.open(own, REQUEST))
     assert (error.timeout, error.code) == ("connect", "upstream_timeout")
     for filler in fillers:
         filler.cancel()
