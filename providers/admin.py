@@ -43,12 +43,17 @@ class CredentialRows(Rows):
     model = Credential
     form = CredentialForm
     formset = CredentialFormSet
-    fields = ("name", "stored", "new_credential", "enabled", "position")
     readonly_fields = ("stored",)
     ordering_field = "position"
     hide_ordering_field = True
     verbose_name = "further key"
     verbose_name_plural = "Further keys, taken in this order when the ones before them are refused or used up"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        """Offer no new key to those who may only look."""
+        if self.has_change_permission(request, obj) or self.has_add_permission(request, obj):
+            return ("name", "stored", "new_credential", "enabled", "position")
+        return ("name", "stored", "enabled", "position")
 
     @display(description="Stored key")
     def stored(self, obj: Credential) -> str:

@@ -11,7 +11,9 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from config.form_fields import HeadersField, ObjectField
-from providers.models import Provider
+from providers.models import Credential, Provider
+
+_MOVED = "The key was stored for another host: write it again."
 
 
 def _key_field(help_text: str) -> forms.CharField:
@@ -114,10 +116,15 @@ class CredentialFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]  # g
         stored = Provider.objects.values_list("base_url", flat=True).get(pk=self.instance.pk)
         if _origin(stored) == _origin(self.instance.base_url):
             return
-        for form in self.initial_forms:
-            leaves = form.cleaned_data.get("DELETE")
-            if form.instance.credential and not leaves and not form.cleaned_data.get("new_credential"):
-                form.add_error("new_credential", "The key was stored for another host: write it again.")
+        forms_of = {form.instance.pk: form for form in self.initial_forms}
+        # As stored, not as posted: a form may leave rows out.
+        held = Credential.objects.filter(provider=self.instance.pk).exclude(credential="")
+        for pk in held.values_list("pk", flat=True):
+            form = forms_of.get(pk)
+            if form is None:
+                raise forms.ValidationError(_MOVED)
+            if not form.cleaned_data.get("DELETE") and not form.cleaned_data.get("new_credential"):
+                form.add_error("new_credential", _MOVED)
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from config.models import current_version
 from config.tests.admin_kit import inlines, messages_in, operator, page, signed_in, statements
-from providers.models import Price, Provider, ProviderModel
+from providers.models import Credential, Price, Provider, ProviderModel
 from providers.tests.test_probe import vendor_server
 
 pytestmark = pytest.mark.django_db
@@ -178,6 +178,157 @@ def test_it_keeps_a_reference_and_warns_when_it_is_not_set(client, monkeypatch):
     text = messages_in(response.content.decode())
     assert "NO_SUCH_KEY is not set" in text
     assert "from ${NO_SUCH_KEY} (not set)" in text
+
+
+# ---------------------------------------------------------------- further credentials
+
+FURTHER = "sk-further-very-secret-0123456789"
+
+
+def add_further(provider, name="team-b", secret=FURTHER, **fields):
+    row = Credential(provider=provider, name=name, **fields)
+    row.set_credential(secret)
+    row.save()
+    return row
+
+
+def further(*rows, initial=0):
+    filled = [{"enabled": "on", "position": "0", "new_credential": "", **row} for row in rows]
+    return inlines("further_credentials", filled, initial=initial)
+
+
+def stored(row, **changes):
+    return {"id": row.pk, "provider": row.provider_id, "name": row.name, **changes}
+
+
+def formset_errors(response):
+    (formset,) = [each.formset for each in response.context["inline_admin_formsets"]]
+    return formset.errors
+
+
+def test_it_stores_further_credentials_encrypted_and_never_shows_them(client):
+    rows = further(
+        {"name": "team-b", "new_credential": FURTHER, "position": "1"},
+        {"name": "team-c", "new_credential": "${NO_SUCH_KEY}"},
+    )
+    response = client.post(f"{LIST}add/", form(new_credential=SECRET, **rows))
+    assert response.status_code == 302, messages_in(response.content.decode())
+    provider = Provider.objects.get()
+    assert [each.name for each in provider.further_credentials.all()] == ["team-c", "team-b"]
+    row = provider.further_credentials.get(name="team-b")
+    assert (row.open_credential(), row.credential[:4]) == (FURTHER, "enc:")
+    html = page(client, change(provider))
+    assert FURTHER not in html
+    assert row.credential not in html
+    text = messages_in(html)
+    assert "stored, encrypted" in text
+    assert "from ${NO_SUCH_KEY} (not set)" in text
+
+
+def test_it_leaves_a_further_credential_alone_when_its_field_is_empty(client):
+    row = add_further(make())
+    version = current_version()
+    save(client, row.provider, **further(stored(row), initial=1))
+    assert current_version() == version
+    save(client, row.provider, **further(stored(row, name="renamed"), initial=1))
+    row.refresh_from_db()
+    assert (row.name, row.open_credential()) == ("renamed", FURTHER)
+    save(client, row.provider, **further(stored(row, new_credential="another-key-987"), initial=1))
+    row.refresh_from_db()
+    assert row.open_credential() == "another-key-987"
+
+
+def test_it_deletes_a_further_credential(client):
+    row = add_further(make())
+    save(client, row.provider, **further(stored(row, DELETE="on"), initial=1))
+    assert not Credential.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "words"),
+    [
+        ({"name": "b"}, "new_credential", "Write the key"),
+        ({"name": "b", "new_credential": "two words"}, "new_credential", "no spaces, line breaks"),
+        ({"name": "", "new_credential": "a-key-123"}, "name", "required"),
+    ],
+)
+def test_it_says_at_the_field_what_a_further_credential_lacks(client, row, column, words):
+    response = client.post(change(make()), form(**further(row)))
+    (errors,) = formset_errors(response)
+    assert list(errors) == [column]
+    assert words in errors[column][0]
+    assert not Credential.objects.exists()
+
+
+def test_it_sends_no_further_credential_to_another_host(client):
+    provider = make(secret="")
+    row, gone = add_further(provider), add_further(provider, "gone")
+    moved = {"base_url": "https://thief.example/v1"}
+    kept = further(stored(row), stored(gone, DELETE="on"), initial=2)
+    response = client.post(change(provider), form(**moved, **kept))
+    assert "The key was stored for another host: write it again." in response.content.decode()
+    provider.refresh_from_db()
+    assert provider.base_url == "https://vendor.example/v1"
+    new = further(stored(row, new_credential="another-key-987"), stored(gone, DELETE="on"), initial=2)
+    assert save(client, provider, **moved, **new).base_url == moved["base_url"]
+    assert Credential.objects.get().open_credential() == "another-key-987"
+
+
+def test_it_moves_no_provider_past_its_further_credentials():
+    """Whoever may change a provider has their rows in the form: a move without them is refused."""
+    provider = make(secret="")
+    add_further(provider)
+    client = signed_in("providers.view_provider", "providers.change_provider")
+    assert 'name="further_credentials-0-new_credential"' in page(client, change(provider))
+    moved = form(base_url="https://thief.example/v1")
+    for left_out in ("TOTAL_FORMS", "INITIAL_FORMS"):
+        del moved[f"further_credentials-{left_out}"]
+    client.post(change(provider), moved)
+    provider.refresh_from_db()
+    assert provider.base_url == "https://vendor.example/v1"
+
+
+def test_it_moves_no_provider_when_its_further_credentials_are_left_out_of_the_form(client):
+    provider = make(secret="")
+    add_further(provider)
+    client.post(change(provider), form(base_url="https://thief.example/v1"))
+    provider.refresh_from_db()
+    assert provider.base_url == "https://vendor.example/v1"
+
+
+def test_it_shows_further_credentials_to_those_who_may_only_look():
+    add_further(make())
+    html = page(signed_in("providers.view_provider"), change(Provider.objects.get()))
+    assert "team-b" in html
+    assert "new_credential" not in html
+
+
+def test_it_audits_further_credentials_without_their_secrets(client):
+    provider = make()
+    save(client, provider, **further({"name": "team-b", "new_credential": FURTHER}))
+    row = Credential.objects.get()
+    save(client, provider, **further(stored(row, new_credential="another-key-987"), initial=1))
+    entries = list(LogEntry.objects.filter(content_type__model="credential").order_by("id"))
+    assert [entry.action for entry in entries] == [LogEntry.Action.CREATE, LogEntry.Action.UPDATE]
+    assert entries[1].changes_dict == {"credential": ["(hidden)", "(hidden)"]}
+    logged = json.dumps([[entry.changes, entry.object_repr] for entry in entries])
+    for secret in (FURTHER, "another-key-987", "enc:"):
+        assert secret not in logged
+
+
+def test_it_opens_a_form_of_many_credentials_with_as_many_queries_as_few(client):
+    provider = make()
+    add_further(provider)
+    few = len(statements(client, change(provider)))
+    for number in range(10):
+        add_further(provider, f"n{number}")
+    assert len(statements(client, change(provider))) == few
+
+
+def test_it_saves_how_many_calls_a_provider_takes(client):
+    saved = save(client, make(), max_concurrency="20", max_queue="0", queue_timeout_s="1.5")
+    assert (saved.max_concurrency, saved.max_queue, saved.queue_timeout_s) == (20, 0, 1.5)
+    assert save(client, saved).max_concurrency is None
 
 
 # ---------------------------------------------------------------- saving
@@ -407,11 +558,11 @@ def test_it_protects_builtin_prices(client):
 
 
 def test_it_copies_a_builtin_price_to_an_operators_row(client):
-    row = price(source="builtin", cached_input_nanousd_per_mtok=75_000_000)
+    row = price(source="builtin", cached_input_nanousd_per_mtok=75_000_000, context_window=128_000)
     response = client.get(reverse("admin:providers_price_copy_price", args=[row.pk]))
     assert response.status_code == 302
     html = page(client, response["Location"])
-    for value in ('value="gpt-4o-mini"', 'value="0.15"', 'value="0.6"', 'value="0.075"'):
+    for value in ('value="gpt-4o-mini"', 'value="0.15"', 'value="0.6"', 'value="0.075"', 'value="128000"'):
         assert value in html
     fields = {
         "provider": row.provider_id,

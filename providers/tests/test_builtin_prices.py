@@ -74,6 +74,7 @@ class TestRows:
         assert (mini.input_nanousd_per_mtok, mini.output_nanousd_per_mtok) == (150_000_000, 600_000_000)
         assert (mini.cached_input_nanousd_per_mtok, mini.cache_write_nanousd_per_mtok) == (75_000_000, None)
         assert (mini.source, mini.effective_from) == ("builtin", ALWAYS)
+        assert mini.context_window == 128_000
 
     def test_it_writes_nothing_the_second_time(self):
         row = provider()
@@ -87,7 +88,7 @@ class TestRows:
         row = provider()
         write_builtin_prices(row)
         wrong = row.prices.get(model="gpt-4o-mini")
-        row.prices.filter(pk=wrong.pk).update(input_nanousd_per_mtok=1)
+        row.prices.filter(pk=wrong.pk).update(input_nanousd_per_mtok=1, context_window=None)
         row.prices.filter(model="gpt-4o").delete()
         gone = Price.objects.create(
             provider=row, model="gone", input_nanousd_per_mtok=1, output_nanousd_per_mtok=1, source="builtin"
@@ -98,7 +99,7 @@ class TestRows:
             "prices"
         }
         wrong.refresh_from_db()
-        assert wrong.input_nanousd_per_mtok == 150_000_000
+        assert (wrong.input_nanousd_per_mtok, wrong.context_window) == (150_000_000, 128_000)
         assert row.prices.filter(model="gpt-4o").exists()
         assert not Price.objects.filter(pk=gone.pk).exists()
 
@@ -230,9 +231,20 @@ class TestRates:
                     "output_nanousd_per_mtok": 2 * 10**9,
                     "cached_input_nanousd_per_mtok": 3_625_000,
                     "cache_write_nanousd_per_mtok": 4 * 10**9,
+                    "context_window": None,
                 },
             )
         ]
+
+    @pytest.mark.parametrize(("said", "taken"), [(128_000, 128_000), (None, None), (0, None)])
+    def test_it_takes_the_context_window(self, said, taken):
+        known = ModelInfo(
+            id="m",
+            match=ClauseEquals(equals="m"),
+            prices=price(input_mtok="1", output_mtok="2"),
+            context_window=said,
+        )
+        assert _dated_rates(known)[0][1]["context_window"] == taken
 
     def test_it_takes_the_first_tier(self):
         tiered = ModelPrice(

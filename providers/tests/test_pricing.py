@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.pricing import Rates, RateSchedule, cost_nanousd
+from providers.pricing import PriceRule, Rates, RateSchedule, context_window, cost_nanousd
 from providers.usage import Usage
 
 RATE = st.integers(0, 10**14)  # up to $100,000 per million tokens
@@ -83,3 +83,24 @@ def test_it_finds_the_rates_in_force():
     assert schedule.at(100.0) is operators
     assert schedule.at(-1.0) is None
     assert RateSchedule(()).at(0.0) is None
+
+
+def rule(pattern, window, *, operator=False, at=0.0):
+    return PriceRule(pattern, operator, rates(effective_from=at), window)
+
+
+@pytest.mark.parametrize(
+    ("rules", "window"),
+    [
+        ([], None),
+        ([rule("m", None)], None),
+        ([rule("other", 5)], None),
+        ([rule("m*", 5), rule("m", 6)], 6),
+        ([rule("m", 5), rule("m*", 6, operator=True)], 6),
+        ([rule("m", 5), rule("m", None, operator=True)], 5),
+        # One of the future holds already: a model does not grow with its price.
+        ([rule("m", 6, at=10.0**10), rule("m", 5)], 6),
+    ],
+)
+def test_it_takes_a_models_window_from_the_best_rule_that_says_it(rules, window):
+    assert context_window(rules, "m") == window

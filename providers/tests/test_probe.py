@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from providers.models import Provider
+from providers.models import Credential, Provider
 from providers.probe import probe
 
 SECRET = 'sk-live-"quoted"-0123456789'
@@ -244,3 +244,16 @@ def test_it_asks_for_a_version_once(vendor, base):
     stored = Provider(name="g", dialect="gemini", base_url=vendor.url.removesuffix("/v1") + base)
     assert probe(stored).names == ["gemini-2.5-flash"]
     assert vendor.seen[0][0] == "/v1beta/models?pageSize=1000"
+
+
+@pytest.mark.django_db
+def test_it_asks_with_a_further_credential_where_the_providers_own_is_missing(vendor):
+    vendor.lists("small")
+    asked = provider(vendor.url, secret="${NO_SUCH_VARIABLE_HERE}")
+    asked.save()
+    assert "NO_SUCH_VARIABLE_HERE is not set" in probe(asked).error
+    further = Credential(provider=asked, name="b")
+    further.set_credential(SECRET)
+    further.save()
+    assert probe(asked).names == ["small"]
+    assert vendor.seen[0][1]["authorization"] == f"Bearer {SECRET}"
