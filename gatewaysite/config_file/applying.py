@@ -78,8 +78,9 @@ class Applier:
             return
         rows = {row.name: row for row in self._existing.credentials.get(provider.pk, ())}
         wanted = [each.row["name"] for each in entry.further]
-        for name in rows.keys() - set(wanted):
-            self._writer.remove(f"provider {provider.name}", rows[name])
+        for name, surplus in rows.items():
+            if name not in wanted:
+                self._writer.remove(f"provider {provider.name}", surplus)
         ordered = [name for name in rows if name in wanted] == wanted
         for position, each in enumerate(entry.further):
             found = rows.get(each.row["name"])

@@ -14,7 +14,7 @@ from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied, pr
 from keys import secret as secrets
 from keys.models import ApiKey, Budget, BudgetWindow, RateLimit, Tenant
 from providers.faults import Faults
-from providers.models import Price, Provider
+from providers.models import Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 pytestmark = pytest.mark.django_db
@@ -385,3 +385,148 @@ def test_it_refuses_faults_for_a_real_vendor_that_the_file_does_not_describe():
 )
 def test_it_says_where_faults_are_wrong(faults, problem):
     assert problems(DEMO.format(faults)) == [f"providers[0].{problem}"]
+# ---------------------------------------------------------------- further credentials
+
+UNSET = "NO_SUCH_VARIABLE_HERE"
+
+
+def with_keys(keys, own="api_key: null"):
+    return f"{PROVIDER[:-2]}, {own}, api_keys: {keys}}}]"
+
+
+def credentials():
+    return list(Credential.objects.values_list("name", "enabled"))
+
+
+def test_it_reads_further_keys_as_texts_references_and_mappings(monkeypatch):
+    monkeypatch.setenv(UNSET, "from-env")
+    applied(with_keys(f"[plain-text, '${{{UNSET}}}', {{name: b, api_key: other, enabled: false}}]"))
+    assert credentials() == [("key-2", True), (UNSET, True), ("b", False)]
+    rows = list(Credential.objects.all())
+    assert [row.open_credential() for row in rows] == ["plain-text", "from-env", "other"]
+    assert [row.credential[:4] for row in rows] == ["enc:", "${NO", "enc:"]
+
+
+def test_it_changes_no_further_key_the_second_time_and_only_those_that_differ():
+    text = with_keys("[one-key, two-key]")
+    applied(text)
+    version = current_version()
+    assert applied(text).done == []
+    assert current_version() == version
+    changes = applied(with_keys("[one-key, other-key, {name: c, api_key: third}]"))
+    assert changes.done == [
+        "provider p: credential key-3: changed (credential)",
+        "provider p: credential c: created",
+    ]
+    assert applied(with_keys("[one-key]")).done == [
+        "provider p: credential key-3 removed",
+        "provider p: credential c removed",
+    ]
+
+
+def test_it_keeps_the_secrets_of_keys_that_only_change_places():
+    applied(with_keys("[{name: a, api_key: one-key}, {name: b, api_key: two-key}]"))
+    applied(with_keys("[{name: b}, {name: a}]"))
+    assert [(row.name, row.open_credential()) for row in Credential.objects.all()] == [
+        ("b", "two-key"),
+        ("a", "one-key"),
+    ]
+
+
+def test_it_leaves_further_keys_alone_that_are_not_mentioned_and_empties_the_list():
+    applied(with_keys("[one-key]"))
+    applied("providers: [{name: p, enabled: false}]")
+    assert credentials() == [("key-2", True)]
+    applied("providers: [{name: p, api_keys: []}]")
+    assert credentials() == []
+
+
+@pytest.mark.parametrize(
+    ("own", "warning"),
+    [
+        (f"api_key: '${{{UNSET}}}'", f"providers[0].api_key: {UNSET} is not set: provider p is asked by its"),
+        ("api_key: null", ""),
+    ],
+)
+def test_it_says_that_a_provider_goes_by_its_further_keys(own, warning):
+    warnings = applied(with_keys("[one-key]", own)).warnings
+    assert [each[: len(warning)] for each in warnings] == ([warning] if warning else [])
+
+
+def test_it_warns_of_further_keys_that_are_not_set():
+    (warning,) = applied(with_keys(f"['${{{UNSET}}}']")).warnings
+    assert warning == f"providers[0].api_keys[0]: {UNSET} is not set: this key is not used until it is"
+
+
+# ---------------------------------------------------------------- how routes treat their targets
+
+
+def routed(fields, targets="[{provider: p, model: a}]"):
+    return applied(f"{PROVIDER}\nroutes: [{{match: m, targets: {targets}, {fields}}}]")
+
+
+def targets(*columns):
+    return list(Target.objects.order_by("position").values_list("role", "model", *columns))
+
+
+def test_it_applies_what_a_route_says():
+    routed(
+        "timeouts: {connect: 1.5, first_content: 2, idle: 3, total: 4}, sticky: {header: X-Session}, "
+        "hedge: true, continue_streams: true"
+    )
+    route = Route.objects.get()
+    assert (route.connect_timeout_s, route.first_content_timeout_s) == (1.5, 2)
+    assert (route.idle_timeout_s, route.total_timeout_s) == (3, 4)
+    assert (route.sticky, route.sticky_header) == ("header", "X-Session")
+    assert (route.hedge, route.continue_streams) == (True, True)
+    routed("timeouts: {connect: null}, sticky: user, hedge: false")
+    route.refresh_from_db()
+    assert (route.connect_timeout_s, route.idle_timeout_s, route.sticky) == (None, 3, "user")
+    assert (route.hedge, route.continue_streams) == (False, True)
+    routed("sticky: null")
+    route.refresh_from_db()
+    assert route.sticky == ""
+
+
+def test_it_applies_targets_of_every_role():
+    routed(
+        "on_context_overflow: [{provider: p, model: o, context_window: 9}], "
+        "on_content_filter: [{provider: p, model: f}], "
+        "shadow: [{provider: p, model: s, percent: 2.5, budget_usd_per_day: 1.25}, {provider: p, model: t}]",
+        "[{provider: p, model: a, weight: 2, context_window: 8}, {provider: p, model: c, canary: 5}]",
+    )
+    assert targets("weight", "percent", "shadow_budget_nanousd_per_day", "context_window") == [
+        ("normal", "a", 2, None, None, 8),
+        ("canary", "c", 1, 5, None, None),
+        ("on_context_overflow", "o", 1, None, None, 9),
+        ("on_content_filter", "f", 1, None, None, None),
+        ("shadow", "s", 1, 2.5, 1_250_000_000, None),
+        ("shadow", "t", 1, None, None, None),
+    ]
+
+
+def test_it_replaces_each_list_of_targets_by_itself():
+    routed("on_content_filter: [{provider: p, model: f}], shadow: [{provider: p, model: s}]")
+    version = current_version()
+    assert routed("shadow: [{provider: p, model: s}]").done == []
+    assert current_version() == version
+    routed("shadow: []")
+    assert targets() == [("normal", "a"), ("on_content_filter", "f")]
+    applied("routes: [{match: m, on_content_filter: [{provider: p, model: g}, {provider: p, model: f}]}]")
+    assert targets() == [("normal", "a"), ("on_content_filter", "g"), ("on_content_filter", "f")]
+    routed("note: x", "[{provider: p, model: b, canary: 1}]")
+    assert targets()[0] == ("canary", "b")
+
+
+def test_it_applies_weights_lines_and_windows():
+    applied(
+        f"{PROVIDER[:-2]}, max_concurrency: 20, max_queue: 0, queue_timeout: 1.5}}]\n"
+        "tenants: [{name: t, queue_weight: 7}]\n"
+        "prices: [{provider: p, model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 1, context_window: 9}]"
+    )
+    provider = Provider.objects.get()
+    assert (provider.max_concurrency, provider.max_queue, provider.queue_timeout_s) == (20, 0, 1.5)
+    assert Tenant.objects.get().queue_weight == 7
+    assert Price.objects.get().context_window == 9
+    applied("providers: [{name: p, max_concurrency: null}]")
+    assert Provider.objects.get().max_concurrency is None

@@ -14,7 +14,7 @@ from gatewaysite.config_file.problems import Problems
 from gatewaysite.config_file.yamltext import read_yaml
 from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied
 from keys.models import ApiKey, Budget, RateLimit, Tenant
-from providers.models import Price, Provider
+from providers.models import Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 pytestmark = pytest.mark.django_db
@@ -216,3 +216,71 @@ def test_it_exports_with_a_number_of_queries_that_rows_do_not_raise(django_asser
     )
     with django_assert_max_num_queries(12):
         export()
+
+
+RESILIENT = """
+version: 1
+providers:
+  - name: p
+    dialect: openai
+    base_url: http://p
+    api_keys: ["${NO_SUCH_VARIABLE_HERE}", {name: b, api_key: "${NOR_THIS_ONE_HERE}", enabled: false}]
+    max_concurrency: 20
+    max_queue: 0
+    queue_timeout: 1.5
+routes:
+  - match: m
+    strategy: weighted
+    sticky: {header: X-Session}
+    timeouts: {connect: 1.5, first_content: 2, idle: 3, total: 4}
+    hedge: true
+    continue_streams: true
+    targets: [{provider: p, context_window: 8}, {provider: p, model: c, canary: 2.5}]
+    on_context_overflow: [{provider: p, model: o, context_window: 9}]
+    on_content_filter: [{provider: p, model: f}]
+    shadow: [{provider: p, model: s, percent: 1, budget_usd_per_day: "1.25"}]
+  - {match: n, sticky: user, targets: []}
+tenants: [{name: t, queue_weight: 7}]
+prices: [{provider: p, model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 1, context_window: 9}]
+"""
+
+
+def test_it_brings_resilience_through():
+    apply_text(RESILIENT)
+    exported = export()
+    version = current_version()
+    assert apply_text(exported).done == []
+    assert current_version() == version
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+    told, wanted = yaml.safe_load(exported), yaml.safe_load(RESILIENT)
+    assert told["providers"][0]["api_keys"] == [
+        {"name": "NO_SUCH_VARIABLE_HERE", "api_key": "${NO_SUCH_VARIABLE_HERE}"},
+        wanted["providers"][0]["api_keys"][1],
+    ]
+    for name in ("max_concurrency", "max_queue", "queue_timeout"):
+        assert told["providers"][0][name] == wanted["providers"][0][name]
+    for name in ("sticky", "timeouts", "hedge", "on_context_overflow", "on_content_filter", "shadow"):
+        assert told["routes"][0][name] == wanted["routes"][0][name]
+    assert told["routes"][0]["targets"][1] == {"provider": "p", "model": "c", "weight": 1, "canary": 2.5}
+    assert told["routes"][1]["sticky"] == "user"
+
+
+def test_it_writes_no_further_key_in_the_clear_and_keeps_those_that_it_leaves_out():
+    applied(f"{PROVIDER[:-2]}, api_keys: [sk-very-secret, {{name: b, api_key: sk-other-secret}}]}}]")
+    plain, full = export(), export(with_secrets=True)
+    assert yaml.safe_load(plain)["providers"][0]["api_keys"] == [{"name": "key-2"}, {"name": "b"}]
+    assert "-secret" not in plain + full
+    assert apply_text(plain).done == []
+    assert apply_text(full).done == []
+    emptied()
+    apply_text(full)
+    assert [each.open_credential() for each in Credential.objects.all()] == [
+        "sk-very-secret",
+        "sk-other-secret",
+    ]
+    assert export(with_secrets=True) == full
+    emptied()
+    apply_text(plain)  # elsewhere: their keys are to be given again
+    assert [each.credential for each in Credential.objects.all()] == ["", ""]

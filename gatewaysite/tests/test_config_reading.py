@@ -111,6 +111,31 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
             "providers[0].api_key: no key in GATEWAY_SECRET_KEYS opens this",
         ),
         (f"{PROVIDER[:-1]}, {{name: p}}]", "providers[1]: the same as providers[0]: each may be listed once"),
+        ("providers: [{name: p, max_concurrency: 0}]", "providers[0].max_concurrency: must be 1 or more"),
+        ("providers: [{name: p, max_queue: -1}]", "providers[0].max_queue: must be 0 or more"),
+        (
+            "providers: [{name: p, queue_timeout: 0}]",
+            "providers[0].queue_timeout: must be a number of seconds above 0",
+        ),
+        ("providers: [{name: p, api_keys: x}]", "providers[0].api_keys: must be a list ([] for none)"),
+        ("providers: [{name: p, api_keys: [1]}]", "providers[0].api_keys[0]: must be text: put it in quotes"),
+        (
+            "providers: [{name: p, api_keys: ['a ${X}']}]",
+            "providers[0].api_keys[0]: a reference stands alone",
+        ),
+        ("providers: [{name: p, api_keys: [{api_key: x}]}]", "providers[0].api_keys[0].name: required"),
+        (
+            "providers: [{name: p, api_keys: [{name: a, key: x}]}]",
+            "providers[0].api_keys[0].key: unknown field, did you mean api_key?",
+        ),
+        (
+            "providers: [{name: p, api_keys: [x, {name: key-2}]}]",
+            "providers[0].api_keys[1]: has the same name as providers[0].api_keys[0]",
+        ),
+        (
+            f"{PROVIDER[:-2]}, api_keys: ['enc:nonsense', {{name: b, api_key: 'enc:x'}}]}}]",
+            "providers[0].api_keys[0]: no key in GATEWAY_SECRET_KEYS opens this",
+        ),
         ("default_provider: nobody", "default_provider: no provider is named nobody"),
         ("default_provider: 5", "default_provider: must be text"),
         ("routes: [{match: m}]", "routes[0].targets: required"),
@@ -138,6 +163,77 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
             "routes: [{match: m, targets: [{provider: p, weight: -1}]}]",
             "routes[0].targets[0].weight: must be 0 or more",
         ),
+        (
+            "routes: [{match: m, targets: [{provider: p, canary: 0}]}]",
+            "routes[0].targets[0].canary: a canary needs a percentage of requests above 0",
+        ),
+        (
+            "routes: [{match: m, targets: [{provider: p, canary: 101}]}]",
+            "routes[0].targets[0].canary: must be a percentage from 0 to 100",
+        ),
+        (
+            "routes: [{match: m, targets: [{provider: p, percent: 5}]}]",
+            "routes[0].targets[0].percent: unknown field",
+        ),
+        (
+            "routes: [{match: m, targets: [{provider: p, context_window: 0}]}]",
+            "routes[0].targets[0].context_window: must be 1 or more",
+        ),
+        (
+            f"{PROVIDER}\nroutes: [{{match: m, targets: [], shadow: [{{provider: pp}}]}}]",
+            "routes[0].shadow[0].provider: no provider is named pp, did you mean p?",
+        ),
+        (
+            "routes: [{match: m, targets: [], shadow: [{provider: p, budget_usd_per_day: -1}]}]",
+            "routes[0].shadow[0].budget_usd_per_day: must not be negative",
+        ),
+        (
+            "routes: [{match: m, targets: [], shadow: [{provider: p, percent: '5'}]}]",
+            "routes[0].shadow[0].percent: must be a percentage from 0 to 100",
+        ),
+        (
+            "routes: [{match: m, targets: [], on_content_filter: [{model: x}]}]",
+            "routes[0].on_content_filter[0].provider: required",
+        ),
+        (
+            "routes: [{match: m, targets: [], on_context_overflow: [{provider: p, weight: 1}]}]",
+            "routes[0].on_context_overflow[0].weight: unknown field",
+        ),
+        (
+            "routes: [{match: m, targets: [], on_context_overflow: {provider: p}}]",
+            "routes[0].on_context_overflow: must be a list ([] for none)",
+        ),
+        (
+            "routes: [{match: m, targets: [], shadow: [x]}]",
+            "routes[0].shadow[0]: must be a mapping of fields",
+        ),
+        (
+            "routes: [{match: m, targets: [], sticky: cookie}]",
+            "routes[0].sticky: must be user, {header: x-session-id} or null",
+        ),
+        (
+            "routes: [{match: m, targets: [], sticky: {cookie: a}}]",
+            "routes[0].sticky.cookie: unknown field; known: header",
+        ),
+        ("routes: [{match: m, targets: [], sticky: {}}]", "routes[0].sticky.header: required"),
+        (
+            "routes: [{match: m, targets: [], sticky: {header: 'a b'}}]",
+            "routes[0].sticky.header: must be the name of a header",
+        ),
+        (
+            "routes: [{match: m, targets: [], sticky: {header: user}}]",
+            "routes[0].sticky.header: must not be called user",
+        ),
+        (
+            "routes: [{match: m, targets: [], timeouts: {idle: 0}}]",
+            "routes[0].timeouts.idle: must be a number of seconds above 0",
+        ),
+        (
+            "routes: [{match: m, targets: [], timeouts: {read: 1}}]",
+            "routes[0].timeouts.read: unknown field",
+        ),
+        ("routes: [{match: m, targets: [], hedge: 1}]", "routes[0].hedge: must be true or false"),
+        ("tenants: [{name: t, queue_weight: 1001}]", "tenants[0].queue_weight: must be 1000 or less"),
         ("routes: [{match: m, targets: {provider: p}}]", "routes[0].targets: must be a list ([] for none)"),
         ("routes: [{match: m, targets: []}, {match: m, kind: exact}]", "routes[1]: the same as routes[0]"),
         ("cache: []", "cache: must be a mapping of fields"),

@@ -292,7 +292,7 @@ def test_it_saves_a_tenant_without_touching_its_keys(client, tenant):
     response = client.post(url, fields)
     assert response.status_code == 302, messages_in(response.content.decode())
     tenant.refresh_from_db()
-    assert tenant.timezone == "Europe/Berlin"
+    assert (tenant.timezone, tenant.queue_weight) == ("Europe/Berlin", 3)
     assert tenant.budgets.get().amount_nanousd == 25 * 10**9
     assert ApiKey.objects.get().digest == key.digest
 

@@ -214,3 +214,10 @@ def test_it_sums_a_window_once(key):
     window = BudgetWindow.objects.create(budget=budget, starts_at=start, spent_nanousd=nanousd("1.25"))
     assert str(window) == "$5 per day since 2026-11-21: $1.25"
     refused(BudgetWindow(budget=budget, starts_at=start))
+
+
+@pytest.mark.parametrize("weight", [0, 1001])
+def test_it_refuses_a_weight_that_is_none(weight):
+    with pytest.raises(ValidationError) as raised:
+        Tenant(name="t", queue_weight=weight).full_clean()
+    assert list(raised.value.message_dict) == ["queue_weight"]

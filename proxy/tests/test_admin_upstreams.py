@@ -71,6 +71,7 @@ def test_it_resets_upstreams_and_lets_them_go(client):
     text = messages_in(ask(client, "reset_selected", *rows).content.decode())
     assert "2 upstreams reset; in force within a second." in text
     for row in UpstreamState.objects.all():
+        assert row.reset_at is not None
         assert before <= row.reset_at <= timezone.now()
         assert not row.held_open
     assert current_version() == version + 2
