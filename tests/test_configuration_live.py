@@ -161,8 +161,9 @@ def broken_routes(gateway: Gateway) -> Iterator[None]:
     """Write a route past the form that would refuse it."""
     rows(
         gateway,
-        "INSERT INTO proxy_route (match, kind, priority, strategy, enabled, note) "
-        "VALUES ('broken(', 'regex', 9, 'ordered', TRUE, '')",
+        "INSERT INTO proxy_route (match, kind, priority, strategy, sticky, sticky_header, hedge, "
+        "continue_streams, enabled, note) "
+        "VALUES ('broken(', 'regex', 9, 'ordered', '', '', FALSE, FALSE, TRUE, '')",
     )
     bump(gateway, "routes")
     try:
