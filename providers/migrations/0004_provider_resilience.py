@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('providers', '0002_provider_quirks'),
+        ('providers', '0003_provider_faults'),
     ]
 
     operations = [
