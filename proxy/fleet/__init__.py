@@ -1,0 +1,1 @@
+"""What the gateway knows of its upstreams at the moment; what is configured is in the snapshot."""
