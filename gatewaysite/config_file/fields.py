@@ -67,7 +67,7 @@ ROUTE_TIMEOUTS = tuple(
 )
 # The whole of a demo provider's faults: those that are left out are off.
 FAULTS = (
-    Field("percent", "fault_percent", values.percent, values.percent_written),
+    Field("percent", "fault_percent", values.percent, values.number_written),
     Field("status", "fault_status", values.optional(values.whole(400, 599))),
     Field("retry_after", "fault_retry_after_s", values.optional(values.whole(0))),
     Field("latency_ms", "fault_latency_ms", values.whole(0)),

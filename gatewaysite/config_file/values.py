@@ -72,13 +72,6 @@ def seconds(value: Any) -> float:
     return float(value)
 
 
-def percent(value: Any) -> float:
-    """Read a percentage."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= 100:
-        raise WrongValueError("must be a percentage from 0 to 100")
-    return float(value)
-
-
 def number_written(value: float | None) -> Any:
     """Write a number: 5.0 as 5."""
     return int(value) if value is not None and value == int(value) else value
@@ -89,11 +82,6 @@ def percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise WrongValueError("must be a number of percent")
     return float(value)
-
-
-def percent_written(value: float) -> Any:
-    """Write a share: 50.0 as 50."""
-    return int(value) if value == int(value) else value
 
 
 def usd(value: Any) -> int:

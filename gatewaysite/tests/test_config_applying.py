@@ -385,6 +385,8 @@ def test_it_refuses_faults_for_a_real_vendor_that_the_file_does_not_describe():
 )
 def test_it_says_where_faults_are_wrong(faults, problem):
     assert problems(DEMO.format(faults)) == [f"providers[0].{problem}"]
+
+
 # ---------------------------------------------------------------- further credentials
 
 UNSET = "NO_SUCH_VARIABLE_HERE"

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from providers.upstream import Account, Upstream
 from proxy.fleet import strategies
@@ -53,9 +53,9 @@ class Fleet:
             found = self._standings[id] = Standing(id, breaker=breaker, refused=refused)
         return found
 
-    def known(self) -> Iterable[Standing]:
-        """Return all of them."""
-        return self._standings.values()
+    def known(self) -> Sequence[Standing]:
+        """Return all of them. For any thread."""
+        return list(self._standings.values())
 
     def gate(self, account: Account) -> Gate | None:
         """Return the gate of a provider that takes a limited number of calls at a time."""
@@ -96,7 +96,7 @@ class Fleet:
         if any(resolved.canaries):
             draw = strategies.draw_of(affinity) if affinity else self._rng.uniform(0, 100)
             indices = strategies.with_canary(indices, resolved.canaries, draw)
-        return [upstreams[index] for index in indices]
+        return [upstreams[index] for index in strategies.usable_first(indices, usable)]
 
     def _order(
         self, resolved: Resolved, standings: Sequence[Standing], *, usable: Sequence[bool], affinity: bytes
@@ -104,8 +104,7 @@ class Fleet:
         now = self.loop.time()
         if affinity:
             names = [each.id for each in standings]
-            chosen = strategies.sticky(affinity, resolved.weights, names)
-            return sorted(chosen, key=lambda index: not usable[index])
+            return strategies.sticky(affinity, resolved.weights, names)
         if resolved.strategy == "weighted":
             return self._rotation(resolved.route).next(resolved.weights, usable)
         if resolved.strategy == "least_latency":
@@ -114,7 +113,7 @@ class Fleet:
             )
         if resolved.strategy == "least_busy":
             return strategies.least_busy(lambda index: standings[index].busy, usable, self._rng)
-        return range(len(standings))
+        return strategies.ordered(len(standings))
 
     def _rotation(self, route: str) -> SmoothWeighted:
         found = self._rotations.get(route)

@@ -79,7 +79,8 @@ class Visit:
         now, standing, credential = self._loop.time(), self._standing, self.upstream.account.credential
         if error.owner is Owner.HEALTH:
             standing.breaker.failed(self._ticket, now, reason=error.code or "failed")
-            standing.cost.observe(now - self._began, now)
+            if error.timeout:  # a quick failure says nothing about its speed
+                standing.cost.observe(now - self._began, now)
         elif not self._judged:
             standing.breaker.released(self._ticket)
         if error.owner is Owner.CAPACITY:
