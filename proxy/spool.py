@@ -8,14 +8,18 @@ Protocol (the shipper in `analytics` reads it; docs/records.md tells it in full)
 - `append` copies a line into the page cache (segment.py), on the event loop: it survives the
   process. A thread does what may block: fsync every 50 ms, rotation, the reserve.
 - Full disk: a pre-allocated reserve is released for calls already running, `full` turns true so
-  that new ones are refused, and the reserve is rebuilt when there is room again.
+  that new ones are refused, and the reserve is rebuilt when there is room again. It is a file without
+  a name: a process and its successor, which share a worker's number for a while, have one each, and
+  none outlives its process.
 """
 
 import contextlib
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import structlog
 
@@ -48,7 +52,7 @@ class Spool:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
-        self._reserve = directory / f"reserve-{worker}"
+        self._reserve: IO[bytes] | None = None
         self._reserve_bytes = reserve_bytes
         self._reserve_tried_at = 0.0
         self.full = not self._allocate_reserve()
@@ -94,7 +98,7 @@ class Spool:
             if self._segment is not None:
                 self._segment.close(final=not self._in_flight)
                 self._segment = None
-        self._reserve.unlink(missing_ok=True)
+        self._release_reserve()
 
     def _append(self, line: bytes) -> None:
         segment = self._segment
@@ -120,7 +124,7 @@ class Spool:
     def _make_room(self, segment: Segment, line: bytes, problem: OSError) -> None:
         self.full = True
         log.error("spool_full", error=str(problem))
-        self._reserve.unlink(missing_ok=True)
+        self._release_reserve()
         try:
             segment.append(line)
         except OSError as second:
@@ -167,16 +171,24 @@ class Spool:
     def _allocate_reserve(self) -> bool:
         if not self._reserve_bytes:
             return True
+        self._release_reserve()
         try:
-            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, self._reserve_bytes)
-            finally:
-                os.close(descriptor)
+            reserve = tempfile.TemporaryFile(dir=self._directory, buffering=0)
         except OSError:
-            self._reserve.unlink(missing_ok=True)
             return False
+        try:
+            os.posix_fallocate(reserve.fileno(), 0, self._reserve_bytes)
+        except OSError:
+            reserve.close()
+            return False
+        self._reserve = reserve
         return True
+
+    def _release_reserve(self) -> None:
+        """Give its room back: it has no name, so closing it is enough."""
+        if self._reserve is not None:
+            self._reserve.close()
+            self._reserve = None
 
 
 def backlog(directory: Path) -> dict[str, int]:

@@ -29,7 +29,6 @@ def test_it_lists_closed_segments_oldest_first(tmp_path):
     for sequence, age in ((1, 30), (2, 10), (3, 20)):
         path = write(tmp_path, sequence, [done("a")])
         os.utime(path, (time.time() - age, time.time() - age))
-    (tmp_path / "reserve-0").write_bytes(b"\0")
     (tmp_path / "shipper.lock").touch()
     (tmp_path / "rejected").mkdir()
     names = [segment.name[-1] for segment in final_segments(tmp_path)]

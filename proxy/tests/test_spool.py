@@ -383,16 +383,30 @@ def failing(write, fail_at, problem=errno.ENOSPC):
     return attempt
 
 
+def reserved(spool):
+    """Return how many bytes it keeps for a full disk."""
+    return 0 if spool._reserve is None else os.fstat(spool._reserve.fileno()).st_size
+
+
+def test_it_shares_its_reserve_with_no_successor(make, directory):
+    """While one web process takes another's place, both have the same number."""
+    first = make("first", reserve_bytes=4096)
+    second = make("second", reserve_bytes=4096)
+    first.close()
+    assert (reserved(first), reserved(second)) == (0, 4096)
+    second.close()
+    assert list(directory.iterdir()) == []
+
+
 @pytest.mark.usefixtures("still", "unmapped")
 def test_it_takes_its_reserve_when_the_disk_is_full(make, directory, monkeypatch, log):
     spool = make(reserve_bytes=4096)
-    reserve = directory / "reserve-0"
-    assert reserve.stat().st_size == 4096
+    assert reserved(spool) == 4096
     spool.append(b"before\n")
     monkeypatch.setattr(os, "pwrite", failing(os.pwrite, {1}))
     spool.append(b"in the middle\n")
     assert spool.full
-    assert not reserve.exists()
+    assert reserved(spool) == 0
     spool.append(b"after\n")
     monkeypatch.undo()
     assert text_of(directory, ".open") == b"before\nin the middle\nafter\n"
@@ -435,7 +449,7 @@ def test_it_loses_a_line_whole_that_fits_in_part_only(make, directory, monkeypat
 
 
 @pytest.mark.usefixtures("still", "unmapped")
-def test_it_builds_its_reserve_again_when_there_is_room(make, directory, monkeypatch):
+def test_it_builds_its_reserve_again_when_there_is_room(make, monkeypatch):
     spool = make(reserve_bytes=4096)
     monkeypatch.setattr(os, "pwrite", failing(os.pwrite, {0}))
     spool.append(b"line\n")
@@ -445,7 +459,7 @@ def test_it_builds_its_reserve_again_when_there_is_room(make, directory, monkeyp
     eventually(lambda: True)
     spool._tick(spool._first_line_at + 100)
     assert not spool.full
-    assert (directory / "reserve-0").stat().st_size == 4096
+    assert reserved(spool) == 4096
 
 
 def no_room(*_):
@@ -453,11 +467,11 @@ def no_room(*_):
 
 
 @pytest.mark.usefixtures("still")
-def test_it_refuses_new_calls_from_the_start_when_the_disk_is_full(make, monkeypatch, directory):
+def test_it_refuses_new_calls_from_the_start_when_the_disk_is_full(make, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     spool = make(reserve_bytes=4096)
     assert spool.full
-    assert not (directory / "reserve-0").exists()
+    assert reserved(spool) == 0
     monkeypatch.undo()
 
 
@@ -526,7 +540,7 @@ def test_it_tells_what_waits_for_the_shipper(tmp_path):
     (tmp_path / "a-0-1.seg").write_bytes(b"12345")
     (tmp_path / "a-0-2.seg").write_bytes(b"12")
     (tmp_path / "a-0-3.open").write_bytes(b"123")
-    (tmp_path / "reserve-0").write_bytes(b"123")
+    (tmp_path / "shipper.lock").write_bytes(b"123")
     assert backlog(tmp_path) == {"segments": 2, "bytes": 7}
 
 
