@@ -18,6 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from proxy.patterns import BadPattern, compile_regex
 
+# What this process was started with: reading `.env` adds to os.environ.
+INHERITED: Mapping[str, str] = dict(os.environ)
 ALIASES: Mapping[str, str] = {
     "CACHE_BACKEND": "CACHE_MODE",
     "REDIS_ADDR": "REDIS_URL",

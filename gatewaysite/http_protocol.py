@@ -1,8 +1,11 @@
-"""uvicorn's HTTP/1.1 protocol with a rule more, for pipelined requests, and shorter ways, for the lane.
+"""uvicorn's HTTP/1.1 protocol with two rules more, for pipelines and the end, and shorter ways for the lane.
 
 While a pipelined request waits, uvicorn stops reading the connection, and then nothing tells that
 the client has left. So a pipelined request is answered with `Connection: close`: the client learns
 to send its next ones on connections of their own.
+
+When the server ends (draining.py), a connection is closed after an answer that says so, or when nothing
+was asked on it for as long as clients would. uvicorn closes it at once, and resets what is on its way.
 
 uvicorn searches every name and value of a response's headers with two regular expressions, and writes
 head and body apart. What the lane sends (it says so: LANE_KEY) is checked all at once and, where it is
@@ -12,13 +15,16 @@ uvicorn starts the application, in a task, with the headers. Here a request is l
 has come: one that the lane can answer at once (proxy.encore) needs no task.
 """
 
+import asyncio
 from typing import Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from proxy.asgi import BROKEN, LANE_KEY, at_once
+from gatewaysite.draining import DrainState
+from proxy.asgi import BROKEN, LANE_KEY, at_once, refusal
 from proxy.encore import WireReply
+from proxy.errors import Unavailable
 
 log = structlog.get_logger()
 
@@ -54,6 +60,17 @@ class LaneCycle(RequestResponseCycle):
         self.transport.write(b"%b%b%b%b%b" % (STATUS_LINE[200], ours, reply.head, end, reply.body))
         self._over()
         self.on_response = _nothing  # as uvicorn does at a task's end: it leads back to the connection
+
+    def cut_off(self) -> None:
+        """End it: refuse it if its response has not begun. The application learns that its client is gone."""
+        if not self.response_started:
+            error = Unavailable("The gateway is being stopped.", code="shutting_down", retry_after_s=1)
+            headers, body = refusal(self.scope, error)
+            self.keep_alive = False
+            self._start({"status": error.status, "headers": headers})
+            self._finish(body)
+        self.disconnected = True
+        self.message_event.set()
 
     def _start(self, message: Any) -> None:
         """Write a head whose names are lower-case and whose content-length, if any, comes last."""
@@ -97,15 +114,23 @@ def _nothing() -> None:
 class PipelineClosingProtocol(HttpToolsProtocol):
     """Answers what is pipelined, and closes after it. A request that it can answer at once, it does."""
 
+    server_state: DrainState
     _awaits_body: Any = None  # the application that gets the request once its body is here
+    _ends = False  # the server is ending: the next answer is the last
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin, even if the end has come by now."""
+        super().connection_made(transport)
+        if self.server_state.idle_s is not None:
+            self.shutdown()
 
     def on_headers_complete(self) -> None:
-        """Mark a request that had to queue."""
+        """Mark a request that had to queue, or is the last."""
         super().on_headers_complete()
         # uvicorn names the class of its cycles inside the method just called.
         if self.cycle is not None:
             self.cycle.__class__ = LaneCycle
-        if self.pipeline and self.pipeline[0][0] is self.cycle:
+        if self._ends or (self.pipeline and self.pipeline[0][0] is self.cycle):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -122,6 +147,33 @@ class PipelineClosingProtocol(HttpToolsProtocol):
             app, self._awaits_body = self._awaits_body, None
             if not self._answered_at_once():
                 super()._start_asgi_task(self.cycle, app)
+
+    def shutdown(self) -> None:
+        """Let the next answer be the last, or the silence until then."""
+        self._ends = True
+        idle_s = self.server_state.idle_s or 0.0
+        self.timeout_keep_alive = idle_s  # type: ignore[assignment]  # uvicorn's are whole seconds
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.response_started:  # otherwise its head has not told that the connection ends
+                cycle.keep_alive = False
+        elif not self._reads_head():
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(idle_s, self.timeout_keep_alive_handler)
+
+    def cut_off(self) -> None:
+        """End now, whatever is running."""
+        # Of what is pipelined the first is answered now, and only the last is at hand.
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete and not self.pipeline:
+            cycle.cut_off()
+        self.transport.close()
+
+    def _reads_head(self) -> bool:
+        """Has a request begun whose head is not here as a whole?"""
+        begun: Any = self.scope
+        cycle: Any = self.cycle
+        return begun is not None and (cycle is None or begun is not cycle.scope)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Wait for the body first, unless the client waits for us."""

@@ -94,6 +94,14 @@ def at_once(scope: Scope, body: bytes) -> WireReply | None:
     return None if gateway is None else gateway.encores.answer(gateway.snapshot, scope, body)
 
 
+def refusal(scope: Scope, error: GatewayError) -> tuple[list[WireHeader], bytes]:
+    """Return headers and body that tell an error, for a server that answers in the application's place."""
+    request = LaneRequest(scope)
+    response = error_response(request, error)
+    body = response.content
+    return [*_headers(request, response), (b"content-length", b"%d" % len(body))], body
+
+
 class _Resumed:
     """Awaits a coroutine that has run up to its first wait already."""
 

@@ -173,7 +173,7 @@ class Spool:
             return True
         self._release_reserve()
         try:
-            reserve = tempfile.TemporaryFile(dir=self._directory, buffering=0)
+            reserve = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - it is held
         except OSError:
             return False
         try:

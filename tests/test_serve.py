@@ -123,7 +123,7 @@ def test_it_leaves_no_process_behind_when_its_parent_is_killed(served: Gateway) 
     workers = served.children()
     os.kill(served.process.pid, signal.SIGKILL)
     eventually(lambda: not any(map(is_running, workers)), what="the end of the workers", within_s=10)
-    assert "Shutting down" in served.log()
+    assert "web.draining" in served.log()
 
 
 def test_it_starts_again_at_once_on_the_port_of_a_killed_parent(served: Gateway) -> None:

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 from uvicorn import Config
-from uvicorn.server import ServerState
 
 from gatewaysite import http_protocol as module
+from gatewaysite.draining import DrainState
 from gatewaysite.http_protocol import LaneCycle, PipelineClosingProtocol
 from proxy.asgi import LANE_KEY
 from proxy.encore import WireReply
-from proxy.tests.fakes import Log
+from proxy.tests.fakes import Log, until
 
 
 class Wire:
@@ -148,7 +148,7 @@ class Served:
         self.bodies = []
         self.answer = answer
         self.wire = Wire()
-        state = ServerState()
+        state = DrainState()
         state.default_headers = [(b"date", b"now")]
         config = Config(self.application, lifespan="off", log_config=None, interface="asgi3")
         self.protocol = PipelineClosingProtocol(config, state, {})
@@ -265,3 +265,126 @@ async def test_it_serves_a_request_in_spite_of_a_fault_at_once(served, monkeypat
     connected = served(answer=ZeroDivisionError())
     assert (await connected.gets(post())).endswith(b"slow")
     assert log.problems == ["at_once"]
+
+
+# ---------------------------------------------------------------- the end
+
+LAST = WHOLE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+
+
+def ends(connected, *, idle_s=60.0):
+    connected.protocol.server_state.idle_s = idle_s
+    connected.protocol.shutdown()
+
+
+async def test_it_keeps_an_idle_connection_until_its_next_answer(served):
+    connected = served(answer=REPLY)
+    assert await connected.gets(post()) == WHOLE
+    ends(connected)
+    await asyncio.sleep(0)
+    assert not connected.wire.closed
+    assert await connected.gets(post()) == WHOLE + LAST
+    assert connected.wire.closed
+
+
+async def test_it_announces_the_end_of_a_connection_on_which_nothing_was_asked_yet(served):
+    connected = served()
+    ends(connected)
+    text = await connected.gets(post())
+    assert b"\r\nconnection: close\r\n" in text
+    assert text.endswith(b"slow")
+    assert connected.wire.closed
+
+
+async def test_it_announces_the_end_on_connections_that_come_after_it(served):
+    connected = served(answer=REPLY)
+    later = Wire()
+    connected.protocol.server_state.idle_s = 60.0
+    protocol = PipelineClosingProtocol(connected.protocol.config, connected.protocol.server_state, {})
+    protocol.connection_made(cast("Any", later))
+    protocol.data_received(post())
+    assert later.writes == [LAST]
+    assert later.closed
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize("asked", [b"", post()])
+async def test_it_closes_a_connection_that_stays_idle(served, asked):
+    connected = served(answer=REPLY)
+    text = await connected.gets(asked) if asked else b""
+    ends(connected, idle_s=0.0)
+    await until(lambda: connected.wire.closed)
+    assert b"".join(connected.wire.writes) == text
+
+
+@pytest.mark.parametrize("before", [b"", post()])
+@pytest.mark.parametrize("cut", [1, 20, 40])
+async def test_it_waits_for_the_rest_of_a_head_or_body(served, before, cut):
+    connected = served(answer=REPLY)
+    text = post(b"0123456789")
+    await connected.gets(*([before] if before else []), text[:cut])
+    ends(connected, idle_s=0.0)
+    assert connected.protocol.timeout_keep_alive_task is None, "it would close"
+    assert not connected.wire.closed
+    assert (await connected.gets(text[cut:])).endswith(LAST)
+
+
+async def test_it_keeps_a_connection_whose_head_has_not_told_that_it_ends(served):
+    """A stream that is running: its client may take the connection for the next request."""
+    going_on = asyncio.Event()
+    connected = served()
+
+    async def application(scope, receive, send):
+        await send(head())
+        await send(body(b"one", more=True))
+        await going_on.wait()
+        await send(body(b""))
+
+    connected.protocol.app = application
+    assert (await connected.gets(post())).endswith(b"3\r\none\r\n")
+    ends(connected)
+    going_on.set()
+    assert (await connected.gets(b"")).endswith(b"0\r\n\r\n")
+    assert not connected.wire.closed
+    connected.answer = REPLY
+    assert (await connected.gets(post())).endswith(LAST)
+    assert connected.wire.closed
+
+
+async def test_it_refuses_what_has_no_answer_when_time_is_up(served):
+    connected = served()
+    left = []
+
+    async def application(scope, receive, send):
+        await receive()
+        left.append((await receive())["type"])
+
+    connected.protocol.app = application
+    await connected.gets(post())
+    connected.protocol.cut_off()
+    text = await connected.gets(b"")
+    assert text.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in text
+    assert b"\r\nconnection: close\r\n" in text
+    assert b'"code":"shutting_down"' in text
+    assert left == ["http.disconnect"]
+    assert connected.wire.closed
+
+
+async def test_it_ends_no_half_stream_as_if_it_were_whole(served):
+    connected = served()
+    left = []
+
+    async def application(scope, receive, send):
+        await receive()
+        await send(head())
+        await send(body(b"one", more=True))
+        left.append((await receive())["type"])
+        await send(body(b""))
+
+    connected.protocol.app = application
+    await connected.gets(post())
+    connected.protocol.cut_off()
+    assert (await connected.gets(b"")).endswith(b"3\r\none\r\n")
+    assert left == ["http.disconnect"]
+    assert connected.wire.closed

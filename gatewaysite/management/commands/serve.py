@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.utils import OperationalError
 
-from gatewaysite.environment import Environment
+from gatewaysite.environment import INHERITED, Environment
 from gatewaysite.listening import CannotListen, listen
 from gatewaysite.logs import OUTPUT
 from gatewaysite.parent import become_parent
@@ -64,7 +64,7 @@ class Command(BaseCommand):
             app=options["app"],
         )
         OUTPUT.close()
-        become_parent(plan, listener)
+        become_parent(plan, listener, INHERITED)
 
     def _prepare(self, environment: Environment) -> bool:
         """Migrate and bootstrap. False: the database is down, and a kept configuration can be served."""

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from gatewaysite.lifeline import end_with
 from gatewaysite.preparation import prepare_when_possible
 from gatewaysite.serve import GATEWAY_APP
-from gatewaysite.worker import run_worker
+from gatewaysite.worker import WARM_UP_S, run_worker
 
 
 class Command(BaseCommand):
@@ -22,6 +22,11 @@ class Command(BaseCommand):
         parser.add_argument("--lifeline", type=int, required=True, help="Pipe that closes with the parent.")
         parser.add_argument("--socket", type=int, help="The listening socket.")
         parser.add_argument("--ready", type=int, help="Pipe to tell that connections are accepted.")
+        parser.add_argument(
+            "--successor",
+            action="store_true",
+            help="Another serves: take its place once there is a configuration.",
+        )
         parser.add_argument("--app", default=GATEWAY_APP)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -37,4 +42,5 @@ class Command(BaseCommand):
             app=options["app"],
             grace_s=settings.GATEWAY.grace_s,
             ready_fd=options["ready"],
+            warm_up_s=None if options["successor"] else WARM_UP_S,
         )
