@@ -18,6 +18,7 @@ from celery.bin.celery import celery
 from django.core.management import get_commands, load_command_class
 
 from gatewaysite.environment import ALIASES, Environment, read_environment
+from gatewaysite.serve import CLOSING_S
 from tests.servers import CHECKOUT
 
 SIZES = {
@@ -184,7 +185,8 @@ def test_it_points_at_services_of_the_same_size(size: str) -> None:
 def test_it_gives_streams_their_grace_period_before_it_kills(found: tuple[str, str, Service]) -> None:
     _, _, service = found
     if service["command"].split()[0] in {"serve", "ship"}:
-        assert int(service["stop_grace_period"].removesuffix("s")) > read_environment({}).grace_s
+        needed_s = read_environment({}).grace_s + CLOSING_S
+        assert int(service["stop_grace_period"].removesuffix("s")) > needed_s
 
 
 def test_it_declares_every_volume() -> None:

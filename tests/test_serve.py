@@ -29,7 +29,7 @@ def pid_of(gateway: Gateway) -> int:
 
 def test_it_tells_workers_their_index_and_plane() -> None:
     with running_gateway(PATHS, arguments=(*STUB, "--plane", "data")) as gateway:
-        pid, parent, worker, plane = httpx.get(gateway.url).text.strip().split(",")
+        pid, parent, worker, plane, _ = httpx.get(gateway.url).text.strip().split(",")
         assert (int(parent), worker, plane) == (gateway.process.pid, "0", "data")
         assert [int(pid)] == gateway.children("web")
 

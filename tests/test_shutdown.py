@@ -1,9 +1,7 @@
 """SIGTERM on a gateway that is at work: streams end whole within the grace period, and all is booked."""
 
 import signal
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import httpx
 
@@ -11,39 +9,8 @@ from tests.gateway import Gateway, running_gateway
 from tests.rawhttp import connection, errors_in
 from tests.records import logged
 from tests.servers import eventually
-from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, data_lines, unique, wired
-
-CHAT = "/v1/chat/completions"
-
-
-@dataclass
-class Client:
-    """One request in a thread: what it has received so far, and how it ended."""
-
-    gateway: Gateway
-    model: str
-    text: str = "Hello"
-    stream: bool = True
-    lines: list[str] = field(default_factory=list)
-    status: int = 0
-    broke_off: bool = False
-
-    def start(self, request_id: str) -> threading.Thread:
-        thread = threading.Thread(target=self._run, args=(request_id,), daemon=True)
-        thread.start()
-        return thread
-
-    def _run(self, request_id: str) -> None:
-        body = chat(self.model, self.text, stream=self.stream)
-        headers = {**bearer(TEAM_KEY), "x-request-id": request_id}
-        url = f"{self.gateway.url}{CHAT}"
-        try:
-            with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as response:
-                self.status = response.status_code
-                for line in response.iter_lines():
-                    self.lines.append(line)
-        except httpx.TransportError:
-            self.broke_off = True
+from tests.steady import Client, assert_booked_once, steady
+from tests.upstream import QUIET, FakeVendor, data_lines, unique, wired
 
 
 def test_it_drains_streams_and_answers(vendor: FakeVendor) -> None:
@@ -75,6 +42,50 @@ def test_it_drains_streams_and_answers(vendor: FakeVendor) -> None:
         assert errors_in(gateway.log()) == []
 
 
+def test_it_ends_under_load_and_cuts_nobody_off(vendor: FakeVendor) -> None:
+    with running_gateway({**QUIET, "GRACE_PERIOD": "30s"}, files=wired(vendor)) as gateway:
+        streams = [Client(gateway, f"replay/{unique('synthetic~tokens=30~delay=100')}") for _ in range(10)]
+        threads = [client.start(f"stream-{number}") for number, client in enumerate(streams)]
+        with connection(gateway) as idle, steady(gateway, "replay/synthetic") as running:
+            first = idle.ask("GET", "/ready", {})
+            assert (first.status, first.headers.get("connection")) == (200, None)
+            running.go_on()
+            eventually(lambda: all(len(client.lines) > 4 for client in streams), what="streams that run")
+            gateway.process.popen.send_signal(signal.SIGTERM)
+            eventually(lambda: "web.draining" in gateway.log(), what="the drain")
+            last = idle.ask("GET", "/ready", {})
+            assert (last.status, last.headers.get("connection")) == (200, "close")
+            # Each client was told on its connection, tried another, and was refused.
+            eventually(lambda: running.refused == 6, what="the refusal of new connections")
+            assert gateway.process.alive, "streams are running"
+            assert gateway.stop(within_s=60) == 0
+        for thread in threads:
+            thread.join(10)
+        assert running.troubles == []
+        assert set(running.statuses) == {200}
+        assert running.closes == 6
+        assert [client.broke_off for client in streams] == [False] * len(streams)
+        assert {data_lines(client.lines)[-1] for client in streams} == {"[DONE]"}
+        assert_booked_once(gateway, running)
+        outcomes = [logged(gateway, f"stream-{number}")["outcome"] for number in range(len(streams))]
+        assert outcomes == ["ok"] * len(streams)
+        assert errors_in(gateway.log()) == []
+
+
+def test_it_refuses_what_has_no_answer_when_the_grace_period_is_over(vendor: FakeVendor) -> None:
+    with running_gateway({**QUIET, "GRACE_PERIOD": "1s"}, files=wired(vendor)) as gateway:
+        model = unique("synthetic~hang=head")
+        waiting = Client(gateway, f"replay/{model}", stream=False)
+        thread = waiting.start("waiting")
+        eventually(lambda: vendor.asked(model), what="the call at the vendor")
+        assert gateway.stop(within_s=30) == 0
+        thread.join(10)
+        assert (waiting.status, waiting.broke_off) == (503, False)
+        assert '"code":"shutting_down"' in "".join(waiting.lines)
+        assert logged(gateway, "waiting")["outcome"] == "cancelled"
+        assert "Traceback" not in gateway.log()
+
+
 def test_it_ends_what_outlasts_the_grace_period_and_says_so(vendor: FakeVendor) -> None:
     with running_gateway({**QUIET, "GRACE_PERIOD": "1s"}, files=wired(vendor)) as gateway:
         model = unique("synthetic~tokens=500~delay=100")
@@ -88,6 +99,7 @@ def test_it_ends_what_outlasts_the_grace_period_and_says_so(vendor: FakeVendor) 
         row = logged(gateway, "endless")
         assert row["outcome"] in {"cancelled", "error", "interrupted"}
         assert row["completion_tokens"] > 0
+        assert "Traceback" not in gateway.log()
 
 
 def test_a_second_signal_ends_it_at_once(vendor: FakeVendor) -> None:
