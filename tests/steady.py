@@ -22,6 +22,7 @@ from tests.traffic import PAUSE_S, clients_running
 from tests.upstream import TEAM_KEY, bearer, chat
 
 CHAT = "/v1/chat/completions"
+_loads = itertools.count(1)
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Steady:
     refused: int = 0
     troubles: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
+    name: str = field(default_factory=lambda: f"steady-{next(_loads)}")  # begins the ids of its requests
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def ask_for_ever(self) -> None:
@@ -77,7 +79,7 @@ class Steady:
             except ConnectionRefusedError:
                 self.refused += 1
                 return
-            request_id = f"steady-{next(self.numbers)}"
+            request_id = f"{self.name}-{next(self.numbers)}"
             try:
                 reply = self._ask(kept, request_id)
             except (OSError, ValueError) as problem:
@@ -122,7 +124,9 @@ def assert_booked_once(gateway: Gateway, running: Steady) -> None:
     """Each answer is in the log and in the ledger, once."""
 
     def logged_rows() -> list[dict[str, Any]]:
-        return rows(gateway, "SELECT * FROM analytics_requestlog WHERE request_id LIKE ?", "steady-%")
+        return rows(
+            gateway, "SELECT * FROM analytics_requestlog WHERE request_id LIKE ?", f"{running.name}-%"
+        )
 
     eventually(
         lambda: running.answered <= {row["request_id"] for row in logged_rows()},

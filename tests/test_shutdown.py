@@ -25,7 +25,7 @@ def test_it_drains_streams_and_answers(vendor: FakeVendor) -> None:
         eventually(
             lambda: len(clients["stream"].lines) > 4 and vendor.asked(slow), what="requests that are running"
         )
-        # Connections that nobody uses hold nothing up.
+        # A connection that nobody uses is kept for some seconds, and not for as long as streams run.
         with connection(gateway) as idle:
             assert idle.ask("GET", "/ready", {}).status == 200
             assert gateway.stop(with_signal=signal.SIGTERM, within_s=30) == 0

@@ -296,6 +296,18 @@ async def test_it_announces_the_end_of_a_connection_on_which_nothing_was_asked_y
     assert connected.wire.closed
 
 
+async def test_it_announces_the_end_with_the_responses_of_others_too(served):
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    connected = served()
+    connected.protocol.app = application
+    ends(connected)
+    assert (await connected.gets(post())).endswith(b"connection: close\r\n\r\nok")
+    assert connected.wire.closed
+
+
 async def test_it_announces_the_end_on_connections_that_come_after_it(served):
     connected = served(answer=REPLY)
     later = Wire()
