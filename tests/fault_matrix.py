@@ -158,7 +158,7 @@ FAULTS = (
     refusing(500, ERROR),
     refusing(502, ERROR),
     refusing(503, retried(503, "upstream_error")),
-    refusing(504, ERROR),
+    refusing(504, retried(504, "upstream_timeout")),
     refusing(529, ERROR),
     always("invalid JSON", "~json=invalid", INVALID),
     Fault("truncated JSON", "~json=trunc", "~json=trunc", INVALID, broken(502, "upstream_invalid_response")),
