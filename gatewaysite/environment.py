@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+import orjson
 from django.core.exceptions import ImproperlyConfigured
 
 from proxy.patterns import BadPattern, compile_regex
@@ -104,6 +105,26 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _some_of(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(word.lower() for word in _words(text))
+        if not words or not set(words) <= set(allowed):
+            raise ValueError("some of " + ", ".join(allowed) + ", separated by commas")
+        return words
+
+    return parse
+
+
+def _headers(text: str) -> tuple[tuple[str, str], ...]:
+    try:
+        headers = orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError:
+        headers = None
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise ValueError('a JSON object of names and texts such as {"x-served-by": "gateway"}')
+    return tuple(headers.items())
+
+
 def _regexes(text: str) -> tuple[str, ...]:
     patterns = _words(text)
     for pattern in patterns:
@@ -192,6 +213,21 @@ class Environment:
     log_level: str = _var("LOG_LEVEL", "info", _log_level)
     log_format: str = _var("LOG_FORMAT", "json", _one_of("json", "console"))
     log_prompts: bool = _var("LOG_PROMPTS", "false", _flag)
+    request_middleware: tuple[str, ...] = _var("REQUEST_MIDDLEWARE", "", _words)
+    response_middleware: tuple[str, ...] = _var("RESPONSE_MIDDLEWARE", "", _words)
+    redact_kinds: tuple[str, ...] = _var(
+        "REDACT_KINDS", "email,phone,card,iban,secret", _some_of("email", "phone", "card", "iban", "secret")
+    )
+    redact_directions: tuple[str, ...] = _var(
+        "REDACT_DIRECTIONS", "prompts,answers", _some_of("prompts", "answers")
+    )
+    response_headers: tuple[tuple[str, str], ...] = _var("RESPONSE_HEADERS", "", _headers)
+    completion_webhook_url: str = _secret("COMPLETION_WEBHOOK_URL")
+    completion_webhook_secret: str = _secret("COMPLETION_WEBHOOK_SECRET")
+    completion_elasticsearch_url: str = _secret("COMPLETION_ELASTICSEARCH_URL")
+    completion_elasticsearch_index: str = _var("COMPLETION_ELASTICSEARCH_INDEX", "gateway-completions")
+    completion_elasticsearch_api_key: str = _secret("COMPLETION_ELASTICSEARCH_API_KEY")
+    completion_sink_content: bool = _var("COMPLETION_SINK_CONTENT", "false", _flag)
     grace_s: float = _var("GRACE_PERIOD", "30s", _duration_s)
     app_base_url: str = _var("APP_BASE_URL", "", _http_url)
     secret_keys: tuple[str, ...] = _secret("GATEWAY_SECRET_KEYS", _words)

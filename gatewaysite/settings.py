@@ -215,6 +215,9 @@ UNFOLD = {
 # Called with every finished Completion, by dotted path; nothing here costs nothing.
 COMPLETION_OBSERVERS: list[str] = []
 REQUEST_LOG = "gatewaysite.logs.log_request"
+# Dotted paths to classes (docs/middleware.md); nothing here costs nothing.
+REQUEST_MIDDLEWARE = GATEWAY.request_middleware
+RESPONSE_MIDDLEWARE = GATEWAY.response_middleware
 
 LOGGING_CONFIG = None
 configure_logging(GATEWAY.log_level, GATEWAY.log_format)

@@ -172,3 +172,14 @@ class Answer:
         if self._message is None:
             self._message = self._parse(self.body)
         return self._message
+
+    def saying(self, said: Mapping[str, Any]) -> "Answer":
+        """Return the same answer with another body, or in the canonical form if it has none."""
+        return Answer(
+            usage=self.usage,
+            finish_reasons=self.finish_reasons,
+            body=orjson.dumps(said) if self.body else b"",
+            wire=self.wire,
+            message=None if self.body else said,
+            parse=self._parse,
+        )

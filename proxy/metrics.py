@@ -58,6 +58,11 @@ ATTEMPTS = Counter("gateway_attempts", "Upstream attempts.", ["provider", "model
 TOKENS = Counter("gateway_tokens", "Tokens by kind.", ["provider", "model", "kind"])
 CACHE = Counter("gateway_cache", "Cache results.", ["result"])
 IN_FLIGHT = Gauge("gateway_in_flight", "Requests being served.", multiprocess_mode="livesum")
+BACKGROUND = Counter(
+    "gateway_background",
+    "What was handed to a queue beside the hot path, by what became of it.",
+    ["queue", "outcome"],
+)
 BREAKER = Gauge(
     "gateway_breaker_state", "0 closed, 1 half-open, 2 open.", ["provider"], multiprocess_mode="livemax"
 )

@@ -1,0 +1,274 @@
+"""The middlewares of this process in the order of their settings, and what happens when one fails.
+
+A request's middleware that fails refuses the request. Of a response's, one that changes events fails the
+answer, never lets it pass unchanged; one that only looks is logged and left out for the rest of the answer.
+Nothing configured: both chains are false, which is all that anybody need ask.
+"""
+
+import inspect
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import structlog
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from providers.errors import UpstreamError
+from providers.events import Answer, Event
+from proxy.assemble import assemble
+from proxy.completion import Completion
+from proxy.errors import GatewayError
+from proxy.middleware.background import Background, remaining_s
+from proxy.middleware.base import (
+    Asked,
+    Context,
+    MiddlewareFailed,
+    RequestMiddleware,
+    ResponseMiddleware,
+    ResponseWatch,
+)
+from proxy.middleware.canonical import plain
+
+log = structlog.get_logger()
+
+# The pieces of an answer that are kept to tell all of it at the end; of a longer one nothing is told.
+MAX_WHOLE_EVENTS = 100_000
+MAX_CALLBACKS = 1000  # answers that have ended and wait for somebody to hear of it
+CLOSE_WAIT_S = 2.0
+
+
+class RequestChain:
+    """The request middlewares. False when there are none."""
+
+    def __init__(self, middlewares: Sequence[RequestMiddleware] = ()) -> None:
+        """Call them in this order."""
+        self._middlewares = middlewares
+
+    def __bool__(self) -> bool:
+        return bool(self._middlewares)
+
+    async def request(self, asked: Asked) -> Asked:
+        """Return what is asked after all have seen it. Raises GatewayError: a refusal, or a failure."""
+        for middleware in self._middlewares:
+            try:
+                asked = await middleware.request(asked)
+            except GatewayError:
+                raise
+            except Exception as problem:
+                log.exception("request_middleware", middleware=_name(middleware))
+                raise MiddlewareFailed from problem
+        return asked
+
+
+class ResponseChain:
+    """The response middlewares. False when there are none."""
+
+    def __init__(self, middlewares: Sequence[ResponseMiddleware] = ()) -> None:
+        """Call them in this order."""
+        self._middlewares = middlewares
+        self._callbacks: Background[_Ended] = Background(
+            "completion_callbacks", _call_back, capacity=MAX_CALLBACKS
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._middlewares)
+
+    def begin(self, context: Context) -> "Watching | None":
+        """Return what watches this answer; None if nobody wants to. Raises MiddlewareFailed."""
+        watches = []
+        for middleware in self._middlewares:
+            try:
+                watch = middleware.begin(context)
+            except Exception as problem:
+                log.exception("response_middleware", middleware=_name(middleware))
+                if middleware.changes_events:
+                    raise MiddlewareFailed from problem
+                continue
+            if watch is not None:
+                watches.append(_Watched(watch, middleware))
+        return Watching(watches, self._callbacks) if watches else None
+
+    def close(self, timeout_s: float = CLOSE_WAIT_S) -> None:
+        """Let callbacks, and the middlewares that have a `close(timeout_s)`, end what they have. Blocks."""
+        deadline = time.monotonic() + timeout_s
+        self._callbacks.close(timeout_s)
+        for middleware in self._middlewares:
+            close = getattr(middleware, "close", None)
+            if close is not None:
+                close(remaining_s(deadline))
+
+
+class _Watched(NamedTuple):
+    """A watch and what it comes from."""
+
+    watch: ResponseWatch
+    middleware: ResponseMiddleware
+
+
+class Watching:
+    """All who watch one answer. Lives as long as it; for the event loop, until `finished`."""
+
+    __slots__ = ("_answer", "_callbacks", "_events", "_watched", "changes_events", "wants_whole")
+
+    def __init__(self, watched: Sequence[_Watched], callbacks: "Background[_Ended]") -> None:
+        """Begin before the head."""
+        self._watched = list(watched)
+        self._callbacks = callbacks
+        self.changes_events = any(each.middleware.changes_events for each in watched)
+        self.wants_whole = any(each.middleware.wants_whole for each in watched)
+        self._events: list[Event] | None = [] if self.wants_whole else None
+        self._answer: Answer | None = None
+
+    def head(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Let all see and change the response headers. Raises MiddlewareFailed."""
+        for each in tuple(self._watched):
+            try:
+                each.watch.head(headers)
+            except Exception as problem:
+                log.exception("response_middleware", middleware=_name(each.middleware))
+                self._leave_out(each, problem)
+
+    def events(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return what the client gets of some events, maybe nothing. Raises MiddlewareFailed, UpstreamError.
+
+        Where somebody changes them they come back in the canonical form, without raw bytes.
+        """
+        if self.changes_events:
+            events = plain(events)
+        for each in tuple(self._watched):
+            try:
+                seen = each.watch.events(events)
+            except UpstreamError:
+                raise  # a vendor's chunk, parsed only now, is broken
+            except Exception as problem:
+                log.exception("response_middleware", middleware=_name(each.middleware))
+                self._leave_out(each, problem)
+            else:
+                if each.middleware.changes_events:
+                    events = seen
+        if self._events is not None:
+            self._events += events
+            if len(self._events) > MAX_WHOLE_EVENTS:
+                self._events = None
+        return events
+
+    def answer(self, answer: Answer) -> Answer:
+        """Return the answer that the client gets. Raises MiddlewareFailed."""
+        for each in tuple(self._watched):
+            try:
+                seen = each.watch.answer(answer)
+            except Exception as problem:
+                log.exception("response_middleware", middleware=_name(each.middleware))
+                self._leave_out(each, problem)
+            else:
+                if each.middleware.changes_events:
+                    answer = seen
+        if self.wants_whole:
+            self._answer = answer
+        return answer
+
+    def finished(self, completion: Completion) -> None:
+        """Tell all of the end, in a thread of its own, once `completion` is whole. Never raises or waits."""
+        self._callbacks.put(_Ended(self._watched, completion, self._events, self._answer))
+
+    def _leave_out(self, each: _Watched, problem: Exception) -> None:
+        if each.middleware.changes_events:
+            raise MiddlewareFailed from problem
+        self._watched.remove(each)
+
+
+class _Ended(NamedTuple):
+    """An answer that has ended, and what is known of all of it."""
+
+    watched: Sequence[_Watched]
+    completion: Completion
+    events: Sequence[Event] | None
+    answer: Answer | None
+
+    def whole(self) -> Mapping[str, Any] | None:
+        """Return what the client got as one object; of a stream that broke off, as far as it came."""
+        try:
+            if self.answer is not None:
+                return self.answer.message
+            if not self.events:
+                return None
+            completion = self.completion
+            name = f"chatcmpl-{completion.id}"
+            return assemble(self.events, id=name, created=int(completion.at), model=completion.model)
+        except UpstreamError:  # a chunk that nobody parsed until now
+            return None
+
+
+def _call_back(ended: Sequence[_Ended]) -> None:
+    for each in ended:
+        whole = each.whole()
+        for watch, middleware in each.watched:
+            try:
+                watch.finished(each.completion, whole)
+            except Exception:  # a callback is a guest
+                log.exception("completion_callback", middleware=_name(middleware))
+
+
+class Chains(NamedTuple):
+    """Both chains of a process."""
+
+    request: RequestChain
+    response: ResponseChain
+
+
+def configured() -> Chains:
+    """Return the chains of the settings, made once. Raises ImproperlyConfigured naming variable and path."""
+    return _made(tuple(settings.REQUEST_MIDDLEWARE), tuple(settings.RESPONSE_MIDDLEWARE), settings.GATEWAY)
+
+
+@lru_cache(maxsize=1)
+def _made(request: tuple[str, ...], response: tuple[str, ...], _environment: Any) -> Chains:
+    made: dict[str, Any] = {}
+    for variable, paths in (("REQUEST_MIDDLEWARE", request), ("RESPONSE_MIDDLEWARE", response)):
+        for path in paths:
+            if path not in made:
+                made[path] = _instance(path, variable)
+            _check(made[path], path, variable)
+    return Chains(RequestChain(_all(made, request)), ResponseChain(_all(made, response)))
+
+
+def _all(made: Mapping[str, Any], paths: Iterable[str]) -> list[Any]:
+    return [made[path] for path in paths]
+
+
+def _instance(path: str, variable: str) -> Any:
+    try:
+        factory = import_string(path)
+    except ImportError as problem:
+        raise ImproperlyConfigured(f"{variable}: {path!r} cannot be imported ({problem}).") from problem
+    if not callable(factory):
+        raise ImproperlyConfigured(f"{variable}: {path!r} is no class of a middleware.")
+    try:
+        return factory()
+    except ImproperlyConfigured:
+        raise
+    except Exception as problem:
+        raise ImproperlyConfigured(
+            f"{variable}: {path!r} cannot be made without arguments ({type(problem).__name__}: {problem})."
+        ) from problem
+
+
+def _check(middleware: Any, path: str, variable: str) -> None:
+    if variable == "REQUEST_MIDDLEWARE":
+        if not inspect.iscoroutinefunction(getattr(middleware, "request", None)):
+            raise ImproperlyConfigured(
+                f"{variable}: {path!r} is no middleware: it has no `async def request`."
+            )
+    elif not callable(getattr(middleware, "begin", None)):
+        raise ImproperlyConfigured(f"{variable}: {path!r} is no middleware: it has no method `begin`.")
+    else:
+        for name in ("changes_events", "wants_whole"):
+            if not isinstance(getattr(middleware, name, None), bool):
+                raise ImproperlyConfigured(f"{variable}: {path!r} must say `{name} = True` or `False`.")
+
+
+def _name(middleware: object) -> str:
+    return type(middleware).__qualname__
