@@ -94,11 +94,13 @@ def international_length(text: str) -> int:
     """Return how much of `text`, which begins with `+` or `00`, is a telephone number (E.164)."""
     if re.match(r"\+\d{1,3}\.\d{5,9}(?!\d)", text):
         return 0  # a number with decimals
-    grouped = text.startswith("00")
-    prefix = 2 if grouped else 0
+    written_out = text.startswith("00")
+    prefix = 2 if written_out else 0
     for end in _ends_of_groups(text):
         groups = _DIGITS.findall(text[:end])
-        if 8 <= sum(map(len, groups)) - prefix <= 15 and (len(groups) > 1 or not grouped):
+        if written_out and (len(groups) == 1 or _in_fours(groups)):
+            continue
+        if 8 <= sum(map(len, groups)) - prefix <= 15:
             return end
     return 0
 
@@ -109,8 +111,7 @@ def national_length(text: str) -> int:
         return 0  # a date
     for end in _ends_of_groups(text):
         groups = _DIGITS.findall(text[:end])
-        # Groups of four alone are an order's number, or a card's.
-        if len(groups) > 1 and 9 <= sum(map(len, groups)) <= 12 and set(map(len, groups)) != {4}:
+        if len(groups) > 1 and 9 <= sum(map(len, groups)) <= 12 and not _in_fours(groups):
             return end
     return 0
 
@@ -162,6 +163,11 @@ def _in_pairs(text: str) -> bool:
     """Are these five pairs of digits, as a French telephone number has it?"""
     groups = _DIGITS.findall(text)
     return len(groups) >= 5 and all(len(group) == 2 for group in groups[:5])
+
+
+def _in_fours(groups: Sequence[str]) -> bool:
+    """Are these groups of four, the last maybe shorter: part of an account's, a card's, an order's number?"""
+    return len(groups) > 2 and all(len(group) == 4 for group in groups[:-1]) and len(groups[-1]) <= 4
 
 
 def _mod97(account: str) -> int:

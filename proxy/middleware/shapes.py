@@ -15,7 +15,11 @@ import re2
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """From `least` to `most` of what `one` matches. `pieces`: what a beginning of one could look like."""
+    """From `least` to `most` of what `one` matches.
+
+    `pieces` matches what a beginning of one could look like, where one is more than a character. It may
+    match more than that: then more is held back than need be, and decided later.
+    """
 
     one: str
     least: int = 1
@@ -47,15 +51,13 @@ class Shape:
 
     @property
     def opening(self) -> str:
-        """Return the regex of a beginning of the shape, at least one character of it.
-
-        It may match more than the beginnings: then more is held back than need be, and decided later.
-        """
+        """Return the regex of a beginning of the shape, of at least one character, or of all of it."""
         first, *rest = self.parts
         nested = ""
         for part in reversed(rest):
-            nested = f"(?:{part.opening}{nested})?"
-        return f"{self.before}(?:{first.one}){{1,{first.most}}}{nested}"
+            nested = part.opening + (f"|{part.found}(?:{nested})" if nested else "")
+        begun = f"(?:{first.one}){{1,{first.most}}}"
+        return f"{self.before}(?:{begun}|{first.found}(?:{nested}))"
 
 
 def word(text: str) -> list[Part]:
