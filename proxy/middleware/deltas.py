@@ -173,10 +173,10 @@ def _holding(phase: str, name: Hashable, text: str) -> Delta:
 
 
 def _joined(deltas: list[Delta]) -> list[Delta]:
-    """Return deltas in a row as one where none says the same field twice."""
+    """Return the deltas, what says but a role joined to what follows."""
     out: list[Delta] = []
     for delta in deltas:
-        if out and not set(out[-1]) & set(delta):
+        if out and set(out[-1]) <= _MACHINES:
             out[-1] = {**out[-1], **delta}
         else:
             out.append(delta)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-
 from keys.caller import Caller
 from providers.call import Call
 from providers.wires import CHAT
@@ -28,7 +27,7 @@ def context(**call):
 
 
 class Refusing:
-    async def request(self, asked):
+    async def request(self, _asked):
         raise Forbidden("No.")
 
 
@@ -41,22 +40,22 @@ class Failing(Watch):
     changes_events = False
     wants_whole = False
 
-    async def request(self, asked):
+    async def request(self, _asked):
         raise RuntimeError("secret words")
 
-    def begin(self, context):
+    def begin(self, _context):
         return self
 
-    def head(self, headers):
+    def head(self, _headers):
         raise RuntimeError("head")
 
-    def events(self, events):
+    def events(self, _events):
         raise RuntimeError("events")
 
-    def answer(self, answer):
+    def answer(self, _answer):
         raise RuntimeError("answer")
 
-    def finished(self, completion, whole):
+    def finished(self, _completion, _whole):
         raise RuntimeError("finished")
 
 
@@ -65,7 +64,7 @@ class FailingChange(Failing):
 
 
 class FailingAtOnce(FailingChange):
-    def begin(self, context):
+    def begin(self, _context):
         raise RuntimeError("begin")
 
 
@@ -77,7 +76,7 @@ class Looking(Watch):
         self.seen = []
         self.ends = []
 
-    def begin(self, context):
+    def begin(self, _context):
         return self
 
     def head(self, headers):
@@ -95,7 +94,7 @@ class Looking(Watch):
 
 
 class Indifferent(FailingChange):
-    def begin(self, context):
+    def begin(self, _context):
         return None
 
 
@@ -109,7 +108,7 @@ class Sync:
 
 
 class Undecided:
-    def begin(self, context):
+    def begin(self, _context):
         return None
 
 

@@ -1,6 +1,7 @@
 """The arguments of tool calls: what goes out is JSON still, in any pieces."""
 
 import json
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -91,7 +92,7 @@ def expected(value):
 def test_it_stays_json_that_says_the_redaction_of_what_it_said(value, cuts, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only)
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(places)]
     said = streamed(pieces)
     assert said == streamed(text) == streamed([text])
     assert orjson.loads(said) == expected(value)
@@ -101,5 +102,5 @@ def test_it_stays_json_that_says_the_redaction_of_what_it_said(value, cuts, asci
 def test_it_says_in_pieces_what_it_says_of_the_whole_even_of_what_is_no_json(text, cuts):
     text = "{" + text
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(places)]
     assert streamed(pieces) == streamed([text]) == streamed(text)
