@@ -33,3 +33,18 @@ def test_it_reads_an_answers_message_once_and_only_when_asked():
     known = {"id": 2}
     same = Answer(body=orjson.dumps(known), wire="", usage=None, finish_reasons=(), message=known)
     assert same.message is known
+
+
+def test_an_answer_can_say_something_else_in_the_form_that_it_has():
+    answer = Answer(
+        body=b'{"id": 1}',
+        wire="anthropic.messages",
+        usage=None,
+        finish_reasons=("stop",),
+        parse=lambda body: {"canonical": orjson.loads(body)["id"]},
+    )
+    other = answer.saying({"id": 2})
+    assert (other.body, other.wire, other.finish_reasons) == (b'{"id":2}', "anthropic.messages", ("stop",))
+    assert (other.message, answer.message) == ({"canonical": 2}, {"canonical": 1})
+    canonical = Answer(usage=None, finish_reasons=(), message={"id": 1}).saying({"id": 2})
+    assert (canonical.body, canonical.message) == (b"", {"id": 2})

@@ -16,8 +16,9 @@ How the gateway uses it, and all that it need know:
         the body is to be written anew only if `asked.body` is another object; headers likewise
     watching = chains.response.begin(Context(completion, call, caller)) if chains.response else None
                                                      once for an answer, before an upstream is asked
-    watching.changes_events    answers are to be had in the canonical form (no raw bytes, no body kept for
-                               the client's own format, no joining of identical raw bytes)
+    watching.changes_events    a stream is to be translated even where vendor and client speak one format:
+                               `canonical.plain` reads all that OpenAI's chunks say, but of the others'
+                               (messages, responses) not what is native to them, such as signatures
     watching.head(headers)     the list of a reply's wire headers, in place, before the head goes out
     watching.events(events)    what to write instead; may be empty even if `events` was not. It takes care of
                                `canonical.plain`. An ERROR event (providers.events.failed_event) must be

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -41,10 +41,6 @@ class Background(Generic[Thing]):
         self._due = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._counts: dict[str, Any] = {
-            outcome: BACKGROUND.labels(queue=name, outcome=outcome)
-            for outcome in ("done", "dropped", "failed")
-        }
 
     @property
     def closing(self) -> threading.Event:
@@ -54,7 +50,7 @@ class Background(Generic[Thing]):
     def put(self, thing: Thing) -> bool:
         """Queue a thing; False if it was dropped. For any thread, the event loop among them."""
         if len(self._things) >= self._capacity or self._closing.is_set():
-            self._counts["dropped"].inc()
+            self._count("dropped")
             return False
         self._things.append(thing)
         self._due.set()
@@ -88,10 +84,13 @@ class Background(Generic[Thing]):
         try:
             self._work(things)
         except Exception:  # a background loop: it goes on with the next
-            self._counts["failed"].inc(len(things))
+            self._count("failed", len(things))
             log.exception("background_failed", queue=self._name, count=len(things))
         else:
-            self._counts["done"].inc(len(things))
+            self._count("done", len(things))
+
+    def _count(self, outcome: str, things: int = 1) -> None:
+        BACKGROUND.labels(queue=self._name, outcome=outcome).inc(things)
 
 
 def remaining_s(deadline: float) -> float:
