@@ -29,6 +29,7 @@ from proxy.fleet.fitting import fitting
 from proxy.flights import Flight
 from proxy.hedging import Race
 from proxy.http import JsonReply, StreamReply, WireHeader
+from proxy.middleware.chain import Watching
 from proxy.plain import canonical_form
 from proxy.races import AnswerRace, StreamRace
 from proxy.relay import relay, replayed
@@ -55,9 +56,11 @@ def replay(
     completion.provider, completion.model, completion.usage = entry.provider, entry.model, entry.usage
     assembled: Entry | None = None
     if call.stream:
-        piece = _stream_of(entry, call, renderer)
+        piece = _stream_of(entry, call, renderer, watching=exchange.watching)
     else:
         answer, assembled = answer_of(entry, call, completion)
+        if exchange.watching is not None:
+            answer = exchange.watching.answer(answer)
         piece = renderer.answer(answer)
     exchange.usage = entry.usage
     headers = wire_headers(completion)
@@ -66,9 +69,12 @@ def replay(
     return StreamReply(replayed(piece), headers) if call.stream else JsonReply(piece, headers), assembled
 
 
-def _stream_of(entry: Entry, call: Call, renderer: Renderer) -> bytes:
+def _stream_of(entry: Entry, call: Call, renderer: Renderer, *, watching: Watching | None) -> bytes:
     try:
-        return renderer.events(events_of(entry, call))
+        events: Sequence[Event] = events_of(entry, call)
+        if watching is not None:
+            events = watching.events(events)
+        return renderer.events(events)
     except UpstreamError:  # a chunk that went through unparsed is no JSON
         raise BrokenEntry from None
 
@@ -101,9 +107,12 @@ class Answering:
         answer = await self._first_success(attempting, attempting.answer, AnswerRace)
         self.exchange.take_answer(answer)
         self.exchange.settle()
+        said = answer
         answer = enveloped(answer, self.exchange.completion)
         if self.policy.write:
             self._keep(answer.finish_reasons, cache.JSON, lambda: answer.body, answer.usage, wire=answer.wire)
+        if self.exchange.watching is not None:
+            answer = enveloped(self.exchange.watching.answer(said), self.exchange.completion)
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
         return JsonReply(body, self._headers(attempting))
@@ -127,7 +136,7 @@ class Answering:
         return StreamReply(body, self._headers(attempting), abandon=abandon)
 
     def _attempting(self, call: Call) -> Attempting:
-        services = self.services
+        services, watching = self.services, self.exchange.watching
         return Attempting(
             call=call,
             exchange=self.exchange,
@@ -136,7 +145,7 @@ class Answering:
             deadline=services.deadlines.loop.time() + self.resolved.total_s,
             filtered=self.resolved.on_content_filter,
             tell_s=self.services.env.stream_keep_alive_s or None,
-            plain=self._continues,
+            plain=self._continues or bool(watching is not None and watching.changes_events),
         )
 
     def _headers(self, attempting: Attempting) -> list[WireHeader]:

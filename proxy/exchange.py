@@ -25,6 +25,7 @@ from proxy.counting import prompt_bytes
 from proxy.errors import GatewayError
 from proxy.flights import Flight
 from proxy.metrics import Meter
+from proxy.middleware.chain import Watching
 from proxy.spool import Spool
 
 log = structlog.get_logger()
@@ -63,6 +64,7 @@ class Exchange:
         "upstream",
         "usage",
         "waited_ms",
+        "watching",
     )
 
     def __init__(
@@ -80,6 +82,7 @@ class Exchange:
         self.recorded = False  # is there a caller to record it for?
         self.abandoned = False  # has the client gone, though the answer is still made for others?
         self.flight: Flight | None = None  # of those that others may follow
+        self.watching: Watching | None = None  # response middlewares
         self.prompt = ""
         self.upstream: Upstream | None = None
         self._attempt: Attempt | None = None  # the one whose answer it is, as far as one knows
@@ -258,6 +261,8 @@ class Exchange:
         self._log_request(record, len(completion.attempts), self.prompt)
         for observe in self._observers:
             self._observe(observe)
+        if self.watching is not None:
+            self.watching.finished(completion)
 
     def settle(self) -> None:
         """Set usage and cost from what was seen. What the vendor did not count is estimated."""

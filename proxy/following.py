@@ -11,7 +11,7 @@ from providers.errors import Owner, UpstreamError
 from providers.events import Event, Kind
 from proxy.answering import replay
 from proxy.cache import BrokenEntry, Entry
-from proxy.errors import upstream_failed
+from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
 from proxy.flights import Flight
 from proxy.http import StreamReply
@@ -76,6 +76,9 @@ class Following:
             if not exchange.ended:
                 exchange.end_cancelled()
             raise
+        except GatewayError as failure:  # of a middleware
+            self.exchange.end_error(failure)
+            yield self.renderer.error(failure)
         finally:
             self.flight.leave()
 
@@ -99,6 +102,8 @@ class Following:
         whole = bool(events) and events[-1].kind is Kind.DONE
         if whole:
             exchange.settle()
+        if exchange.watching is not None:
+            events = exchange.watching.events(events)
         piece = self.renderer.events(events)
         if whole:
             exchange.end_ok()
@@ -116,5 +121,7 @@ class Following:
     def _broken(self, error: UpstreamError | None) -> bytes:
         problem = error or UpstreamError("The answer broke off.", owner=Owner.HEALTH, code="upstream_reset")
         failure = upstream_failed(problem, provider=self.exchange.completion.provider)
+        watching = self.exchange.watching
+        said = b"" if watching is None else self.renderer.events(watching.withheld(problem))
         self.exchange.end_error(failure)
-        return self.renderer.error(failure)
+        return said + self.renderer.error(failure)

@@ -10,6 +10,7 @@ from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
 from proxy.forwarding import ForwardedExchange, Forwarding
 from proxy.http import LaneRequest
+from proxy.middleware.entrance import pass_through
 from proxy.renderers import RendererFactory
 from proxy.services import Services
 from proxy.serving import Serving
@@ -49,6 +50,8 @@ class Gateway(Services):
             snapshot = self.snapshot or await self.current()
             caller = recognised(request, snapshot) or await self.caller(request, snapshot)
             self.take_caller(exchange, caller)
+            if self.middleware.request:
+                await pass_through(self.middleware.request, request, endpoint=target.name, caller=caller)
             to = await forwarding.route(snapshot, caller)
             await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
             return await forwarding.answer(to)

@@ -52,6 +52,18 @@ class LaneRequest(HttpRequest):
             }
         return self._lane_headers
 
+    def change_headers(self, headers: Mapping[str, str]) -> None:
+        """Go on with other headers than the client has sent."""
+        self.wire = {
+            name.lower().encode("latin-1", "replace"): value.encode("latin-1", "replace")
+            for name, value in headers.items()
+        }
+        self._lane_headers = None
+
+    def change_body(self, body: bytes) -> None:
+        """Go on with another body than the client has sent."""
+        self._body = body
+
     @property
     def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
         """Return what little of WSGI's environment is asked for."""

@@ -4,13 +4,15 @@ A call in this form is no vendor's own, and its events have no raw bytes: each s
 is. What only one vendor's format can say is lost, so this is only for who needs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from providers.call import Call
 from providers.dialects.base import StreamDecoder
-from providers.events import Event, Kind, done_event, usage_event
+from providers.events import Event, Kind
 from providers.usage import Usage
-from providers.wires import CHAT
+from providers.wires import CHAT, COUNT_TOKENS, EMBEDDINGS
+from proxy.errors import BadRequest
 
 
 def canonical_form(call: Call) -> Call:
@@ -18,9 +20,38 @@ def canonical_form(call: Call) -> Call:
     return call._replace(wire=CHAT, sent=call.body, raw=b"", verbatim=False)
 
 
-def plain(events: Sequence[Event]) -> list[Event]:
-    """Return the events without raw bytes, one for each piece of an answer."""
-    return [piece for event in events for piece in _pieces(event)]
+def changeable(call: Call) -> Call:
+    """Return the call in a form whose answer can be changed. Raises BadRequest where there is none."""
+    if call.wire in (CHAT, EMBEDDINGS, COUNT_TOKENS):
+        return call
+    if call.only_native is not None:
+        raise BadRequest(
+            f"{call.only_native.message} Answers of that kind cannot go through this gateway's middleware.",
+            param=call.only_native.param,
+            code="not_changeable",
+        )
+    return canonical_form(call)
+
+
+def plain(events: Iterable[Event]) -> list[Event]:
+    """Return the events without raw bytes. Raises UpstreamError where a vendor's chunk is broken."""
+    made: list[Event] = []
+    for event in events:
+        if not event.raw:
+            made.append(event)
+        elif event.chunks > 1:
+            made += [_of_choice(choice) for choice in event.choices]
+        else:
+            made.append(
+                Event(
+                    event.kind,
+                    choices=event.choices,
+                    usage=event.usage,
+                    finish_reasons=event.finish_reasons,
+                    error=event.error,
+                )
+            )
+    return made
 
 
 class PlainStream:
@@ -43,15 +74,6 @@ class PlainStream:
         return self._decoder.so_far()
 
 
-def _pieces(event: Event) -> list[Event]:
-    if not event.raw or event.kind is Kind.ERROR:
-        return [event]
-    if event.kind is Kind.DONE:
-        return [done_event()]
-    if event.kind is Kind.USAGE and event.usage is not None:
-        return [usage_event(event.usage)]
-    pieces = [Event(event.kind, choices=[choice]) for choice in event.choices]
-    if pieces and (event.usage is not None or event.finish_reasons):
-        last = pieces[-1]
-        last.usage, last.finish_reasons = event.usage, event.finish_reasons
-    return pieces
+def _of_choice(choice: Mapping[str, Any]) -> Event:
+    """Return the event of one chunk among several that passed together: each has one choice, and content."""
+    return Event(Kind.CONTENT, choices=[choice])

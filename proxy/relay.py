@@ -66,10 +66,9 @@ async def relay(
     except (asyncio.CancelledError, GeneratorExit):
         _left(exchange, stream)
         raise
-    except Exception:  # a fault of ours: the client still gets the truth about its stream
-        log.exception("relay", request_id=exchange.completion.request_id)
+    except Exception as problem:  # a fault of ours: the client still gets the truth about its stream
         stream.leave()
-        yield _fault(exchange, renderer)
+        yield _fault(exchange, renderer, problem)
 
 
 async def _resumed(broken: OpenStream, error: UpstreamError, continuation: Continuation | None) -> OpenStream:
@@ -108,9 +107,12 @@ class _Passing:
             events = self._continuation.see(events)
         if self._keep is not None:
             self._keep(events)
+        if last.kind is Kind.DONE:
+            exchange.settle()  # the last piece may tell the usage
+        if exchange.watching is not None:
+            events = exchange.watching.events(events)
         if last.kind is not Kind.DONE:
             return self._renderer.events(events)
-        exchange.settle()  # the last piece may tell the usage
         piece = self._renderer.events(events)
         self.whole = True
         return piece
@@ -126,8 +128,9 @@ def _failed(exchange: Exchange, stream: OpenStream, renderer: Renderer, error: U
     exchange.so_far(stream.counted())
     failure = upstream_failed(error, provider=stream.visit.upstream.account.name)
     exchange.broke_off(error)
+    said = b"" if exchange.watching is None else renderer.events(exchange.watching.withheld(error))
     exchange.end_error(failure)
-    return renderer.error(failure)
+    return said + renderer.error(failure)
 
 
 def _left(exchange: Exchange, stream: OpenStream) -> None:
@@ -137,8 +140,12 @@ def _left(exchange: Exchange, stream: OpenStream) -> None:
         exchange.end_cancelled()
 
 
-def _fault(exchange: Exchange, renderer: Renderer) -> bytes:
-    failure = GatewayError("The gateway failed in the middle of this answer.", code="internal_error")
+def _fault(exchange: Exchange, renderer: Renderer, problem: Exception) -> bytes:
+    if isinstance(problem, GatewayError):
+        failure = problem
+    else:
+        log.exception("relay", request_id=exchange.completion.request_id)
+        failure = GatewayError("The gateway failed in the middle of this answer.", code="internal_error")
     exchange.end_error(failure)
     return renderer.error(failure)
 

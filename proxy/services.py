@@ -22,6 +22,7 @@ from proxy.fleet.registry import Fleet
 from proxy.flights import Flights
 from proxy.http import LaneRequest, request_id_of
 from proxy.metrics import Meter
+from proxy.middleware.chain import configured
 from proxy.prepared import Prepared, Repeats
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
@@ -56,6 +57,7 @@ class Services:
         self.meter.depths = self.fleet.depths
         self.fleet.queued, self.fleet.turned_away = self.meter.queued, self.meter.queue_refused
         self.flights = Flights()
+        self.middleware = configured()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
@@ -90,6 +92,8 @@ class Services:
             if not self.spool.in_flight:
                 break
             await asyncio.sleep(0.02)  # requests that the server has just cancelled write their record
+        if self.middleware.response:
+            await asyncio.to_thread(self.middleware.response.close)
         await self.transport.close()
         self.deadlines.close()
         await self.store.close()

@@ -4,7 +4,7 @@ authenticate -> read and route -> admit (limits and cache) -> replay, follow, or
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from django.http import HttpResponseBase
@@ -18,11 +18,14 @@ from proxy.authentication import recognised
 from proxy.cache import BYPASS, BrokenEntry, Entry
 from proxy.clients import client_ip
 from proxy.encore import Terms
-from proxy.endpoints import Endpoint
+from proxy.endpoints import CHAT_COMPLETIONS, Endpoint
 from proxy.exchange import Exchange
 from proxy.fleet.affinity import affinity
 from proxy.following import Following
-from proxy.http import JsonReply, LaneRequest
+from proxy.http import JsonReply, LaneRequest, StreamReply
+from proxy.middleware.base import Context
+from proxy.middleware.entrance import pass_through
+from proxy.plain import changeable
 from proxy.prepared import NO_HEADERS, Prepared, repeat_key
 from proxy.renderers import Renderer, RendererFactory
 from proxy.routing import resolve
@@ -54,6 +57,8 @@ class Serving:
         else:
             caller = recognised(self.request, snapshot) or await services.caller(self.request, snapshot)
         services.take_caller(exchange, caller)
+        if services.middleware.request:
+            await self._pass_through(caller)
         key, known, prepared = self._prepared(snapshot, caller)
         call, resolved, policy = prepared
         exchange.take(call)
@@ -63,6 +68,9 @@ class Serving:
         limits = services.limits if not self.anonymous else self._limits_of_address()
         entry = await admitted(services.store, policy, limits=limits, completion=exchange.completion)
         renderer = self.render(exchange.completion, call)
+        if services.middleware.response:
+            context = Context(exchange.completion, call, caller)
+            return await self._watched(context, snapshot, prepared, entry=entry, renderer=renderer)
         if entry is not None:
             if not known:
                 services.repeats.remember(snapshot, key, prepared)
@@ -70,11 +78,51 @@ class Serving:
             reply = self._replayed(entry, snapshot, call=call, terms=terms, renderer=renderer)
             if reply is not None:
                 return reply
+        return await self._made(snapshot, prepared, renderer)
+
+    async def _made(self, snapshot: Snapshot, prepared: Prepared, renderer: Renderer) -> HttpResponseBase:
+        """Answer by asking somebody, or with the answer that somebody is about to get."""
+        policy = prepared.policy
         if policy.read and policy.write:
             reply = await self._followed(prepared, renderer)
             if reply is not None:
                 return reply
         return await self._answering(snapshot, prepared, renderer).answer()
+
+    async def _watched(
+        self,
+        context: Context,
+        snapshot: Snapshot,
+        prepared: Prepared,
+        *,
+        entry: Entry | None,
+        renderer: Renderer,
+    ) -> HttpResponseBase:
+        """Answer before the eyes of the response middlewares. Raises GatewayError."""
+        exchange = self.exchange
+        exchange.watching = watching = self.services.middleware.response.begin(context)
+        reply: HttpResponseBase | None = None
+        if entry is not None:
+            try:
+                reply, _ = replay(entry, call=prepared.call, exchange=exchange, renderer=renderer)
+            except BrokenEntry:
+                exchange.completion.cache = "miss"
+        if reply is None:
+            if watching is not None and watching.changes_events:
+                prepared = prepared._replace(call=changeable(prepared.call))
+            reply = await self._made(snapshot, prepared, renderer)
+        if watching is not None and isinstance(reply, JsonReply | StreamReply):
+            watching.head(reply.wire_headers)
+        return reply
+
+    async def _pass_through(self, caller: Caller) -> None:
+        endpoint = self.endpoint
+        chain = self.services.middleware.request
+        changed = await pass_through(
+            chain, self.request, endpoint=endpoint.name, caller=caller, body=endpoint.asked
+        )
+        if changed and endpoint.asked is not None:
+            self.endpoint = replace(endpoint, parse=CHAT_COMPLETIONS.parse)
 
     def _prepared(self, snapshot: Snapshot, caller: Caller) -> tuple[tuple[object, ...], bool, Prepared]:
         """Read, route and judge, unless that is remembered. Raises GatewayError.
@@ -110,7 +158,7 @@ class Serving:
             caller=caller,
             resolved=resolved,
             endpoint=endpoint.name,
-            namespace=env.gateway_version,
+            namespace=env.gateway_version + self.services.middleware.response.namespace,
             cache_control=cache_control.decode("latin-1"),
         )
         return Prepared(call, resolved, policy)

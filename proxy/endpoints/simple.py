@@ -19,7 +19,7 @@ def simple_chat(message: str, *, model: str, stream: bool) -> Endpoint:
     raw = orjson.dumps(body)
     call = Call(wire=CHAT, model=model, body=body, raw=raw, stream=stream, wants_usage=False)
     # The name is the chat's own: an answer is the same whoever asks for it in which form.
-    return Endpoint("chat", lambda _: call)
+    return Endpoint("chat", lambda _: call, asked=body)
 
 
 def read_message(raw: bytes) -> str:

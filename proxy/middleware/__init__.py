@@ -2,7 +2,7 @@
 
 base           the protocols, and what they are given
 chain          the configured ones in their order; what happens when one fails
-canonical      events without raw bytes, for those who change them
+entrance       a request on its way through the request middlewares
 redaction      personal data and secrets: patterns, shapes, checks (what is found), scanner, arguments
                (text in pieces), walking, deltas (bodies and streams)
 webhook, elasticsearch   finished completions to other systems, by sink and background
@@ -17,11 +17,11 @@ How the gateway uses it, and all that it need know:
     watching = chains.response.begin(Context(completion, call, caller)) if chains.response else None
                                                      once for an answer, before an upstream is asked
     watching.changes_events    a stream is to be translated even where vendor and client speak one format:
-                               `canonical.plain` reads all that OpenAI's chunks say, but of the others'
+                               `proxy.plain` reads all that OpenAI's chunks say, but of the others'
                                (messages, responses) not what is native to them, such as signatures
     watching.head(headers)     the list of a reply's wire headers, in place, before the head goes out
     watching.events(events)    what to write instead; may be empty even if `events` was not. It takes care of
-                               `canonical.plain`. An ERROR event (providers.events.failed_event) must be
+                               `proxy.plain`. An ERROR event (providers.events.failed_event) must be
                                shown, too, and what comes back before it is still content for the client
     watching.answer(answer)    what to write instead of a whole answer, before `renderers.chat.enveloped`
     watching.finished(completion)   on every exit, after the exchange has ended; never waits or raises

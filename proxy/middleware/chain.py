@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from providers.errors import UpstreamError
-from providers.events import Answer, Event
+from providers.events import Answer, Event, failed_event
 from proxy.assemble import assemble
 from proxy.completion import Completion
 from proxy.errors import GatewayError
@@ -30,7 +30,7 @@ from proxy.middleware.base import (
     ResponseMiddleware,
     ResponseWatch,
 )
-from proxy.middleware.canonical import plain
+from proxy.plain import plain
 
 log = structlog.get_logger()
 
@@ -75,6 +75,11 @@ class ResponseChain:
 
     def __bool__(self) -> bool:
         return bool(self._middlewares)
+
+    @property
+    def namespace(self) -> str:
+        """Return what keeps answers apart in the cache: those that may be changed have their own form."""
+        return "\0plain" if any(each.changes_events for each in self._middlewares) else ""
 
     def begin(self, context: Context) -> "Watching | None":
         """Return what watches this answer; None if nobody wants to. Raises MiddlewareFailed."""
@@ -154,6 +159,10 @@ class Watching:
             if len(self._events) > MAX_WHOLE_EVENTS:
                 self._events = None
         return events
+
+    def withheld(self, error: UpstreamError) -> Sequence[Event]:
+        """Return what has been withheld of a stream that ends in `error`. Raises MiddlewareFailed."""
+        return [event for event in self.events([failed_event(error)]) if event.error is None]
 
     def answer(self, answer: Answer) -> Answer:
         """Return the answer that the client gets. Raises MiddlewareFailed."""

@@ -28,7 +28,7 @@ from proxy.tests.middlewares import (
     context,
     path,
 )
-from proxy.tests.test_middleware_canonical import STREAM, at_once, decoded
+from proxy.tests.test_plain import STREAM, at_once, decoded
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ from proxy.middleware.redaction import AnswerRedaction, Redaction
 from proxy.middleware.scanner import redacted
 from proxy.middleware.walking import MAX_DEPTH, Walk
 from proxy.tests.middlewares import asked, context
-from proxy.tests.test_middleware_canonical import choice, chunk, decoded
 from proxy.tests.test_middleware_patterns import TEXTS
+from proxy.tests.test_plain import choice, chunk, decoded
 
 ALL = Kinds(KINDS)
 MAIL, CARD = "a@b.example", "4111 1111 1111 1111"

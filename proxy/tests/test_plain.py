@@ -12,7 +12,7 @@ from providers.tests.samples import TEXT_STREAM
 from providers.usage import Usage
 from providers.wires import CHAT
 from proxy.assemble import assemble
-from proxy.middleware.canonical import plain
+from proxy.plain import plain
 from proxy.renderers import chat
 from proxy.tests.fakes import make_completion
 
