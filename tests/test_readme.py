@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewaysite.config_file.fields import PROVIDER
+from gatewaysite.config_file.fields import CHAINS, PROVIDER, ROUTE, Field
 from gatewaysite.environment import Environment
 from tests.gateway import Gateway
 from tests.servers import CHECKOUT
@@ -139,10 +139,18 @@ def test_it_documents_every_variable_with_its_default() -> None:
     assert {name: default.strip() for name, default in rows.items()} == defaults
 
 
-def test_it_documents_every_field_of_a_provider() -> None:
-    text = (CHECKOUT / "docs" / "configuration.md").read_text().partition("### A provider's fields")[2]
-    rows = re.findall(r"^\| `([a-z_]+)` \|", text.partition("\n## ")[0], re.MULTILINE)
-    assert sorted(rows) == sorted({"api_key", "timeouts", "faults", *(field.name for field in PROVIDER)})
+@pytest.mark.parametrize(
+    ("title", "table", "beside"),
+    [
+        ("A provider's fields", PROVIDER, {"api_key", "api_keys", "timeouts", "faults"}),
+        ("A route's fields", ROUTE, {"sticky", "timeouts", "targets", *CHAINS}),
+    ],
+)
+def test_it_documents_every_field(title: str, table: Sequence[Field], beside: set[str]) -> None:
+    text = (CHECKOUT / "docs" / "configuration.md").read_text().partition(f"### {title}\n")[2]
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", re.split(r"\n##+ ", text)[0], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
+    assert sorted(named) == sorted(beside | {field.name for field in table})
 
 
 def test_it_names_only_commands_and_variables_that_exist() -> None:
