@@ -169,7 +169,7 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
         ),
         (
             "routes: [{match: m, targets: [{provider: p, canary: 101}]}]",
-            "routes[0].targets[0].canary: must be a percentage from 0 to 100",
+            "routes[0].targets[0].canary: ensure this value is less than or equal to 100",
         ),
         (
             "routes: [{match: m, targets: [{provider: p, percent: 5}]}]",
@@ -189,7 +189,7 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
         ),
         (
             "routes: [{match: m, targets: [], shadow: [{provider: p, percent: '5'}]}]",
-            "routes[0].shadow[0].percent: must be a percentage from 0 to 100",
+            "routes[0].shadow[0].percent: must be a number of percent",
         ),
         (
             "routes: [{match: m, targets: [], on_content_filter: [{model: x}]}]",
