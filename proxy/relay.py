@@ -66,7 +66,7 @@ async def relay(
     except (asyncio.CancelledError, GeneratorExit):
         _left(exchange, stream)
         raise
-    except Exception as problem:  # a fault of ours: the client still gets the truth about its stream
+    except Exception as problem:  # noqa: BLE001 - nobody else can tell the client the truth about its stream
         stream.leave()
         yield _fault(exchange, renderer, problem)
 
@@ -144,7 +144,7 @@ def _fault(exchange: Exchange, renderer: Renderer, problem: Exception) -> bytes:
     if isinstance(problem, GatewayError):
         failure = problem
     else:
-        log.exception("relay", request_id=exchange.completion.request_id)
+        log.error("relay", request_id=exchange.completion.request_id, exc_info=problem)
         failure = GatewayError("The gateway failed in the middle of this answer.", code="internal_error")
     exchange.end_error(failure)
     return renderer.error(failure)
