@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 # httpx, and with it the SDKs of OpenAI and Anthropic, reuses no connection that was idle for five seconds.
 IDLE_S = 5.5
+LAST_WORDS_S = 0.5
 CUT_OFF_S = 2.0  # how long the application may take to write down what was cut off
 _TICK_S = 0.05
 
@@ -29,8 +30,13 @@ class DrainState(ServerState):
 
     idle_s: float | None = None
 
-    async def drain(self, *, idle_s: float, grace_s: float) -> None:
-        """Tell every connection, and wait until all have ended; cut off what outlasts `grace_s`."""
+    async def drain(
+        self, *, idle_s: float, grace_s: float, break_off: Callable[[], None] = lambda: None
+    ) -> None:
+        """Tell every connection, and wait until all have ended; cut off what outlasts `grace_s`.
+
+        `break_off` has the application end what it can end in words.
+        """
         log.info("web.draining", connections=len(self.connections), requests=len(self.tasks))
         self.idle_s = idle_s
         for connection in list(self.connections):
@@ -38,6 +44,9 @@ class DrainState(ServerState):
         try:
             await asyncio.wait_for(self._quiet(), grace_s)
         except TimeoutError:
+            break_off()
+            if self.tasks:
+                await asyncio.wait(list(self.tasks), timeout=LAST_WORDS_S)
             await self._cut_off()
 
     async def _quiet(self) -> None:

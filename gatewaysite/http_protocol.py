@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gatewaysite.draining import DrainState
 from proxy.asgi import BROKEN, LANE_KEY, at_once, refusal
 from proxy.encore import WireReply
-from proxy.errors import Unavailable
+from proxy.errors import stopping
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class LaneCycle(RequestResponseCycle):
     def cut_off(self) -> None:
         """End it: refuse it if its response has not begun. The application learns that its client is gone."""
         if not self.response_started:
-            error = Unavailable("The gateway is being stopped.", code="shutting_down", retry_after_s=1)
+            error = stopping()
             headers, body = refusal(self.scope, error)
             self.keep_alive = False
             self._start({"status": error.status, "headers": headers})

@@ -68,7 +68,11 @@ class Worker(uvicorn.Server):
             listener.close()
         await take_waiting(waiting, self._protocol)
         hasty = signal.SIGINT in self._captured_signals
-        await self._state.drain(idle_s=0.0 if hasty else min(IDLE_S, self._grace_s), grace_s=self._grace_s)
+        await self._state.drain(
+            idle_s=0.0 if hasty else min(IDLE_S, self._grace_s),
+            grace_s=self._grace_s,
+            break_off=lifecycle.break_off,
+        )
         await lifecycle.close()
 
     def _protocol(self) -> asyncio.Protocol:

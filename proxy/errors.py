@@ -20,6 +20,7 @@ import orjson
 from providers.errors import CONTEXT_EXCEEDED, QUOTA_EXHAUSTED, Owner, UpstreamError
 
 DEFAULT_RETRY_AFTER_S = 60
+SHUTTING_DOWN = "shutting_down"
 
 
 class GatewayError(Exception):
@@ -109,6 +110,11 @@ class Unavailable(GatewayError):
 
     status = 503
     code = "service_unavailable"
+
+
+def stopping() -> Unavailable:
+    """Return the answer to a request that the gateway's end does not let finish."""
+    return Unavailable("The gateway is being stopped.", code=SHUTTING_DOWN, retry_after_s=1)
 
 
 class UpstreamFailed(GatewayError):

@@ -1,5 +1,7 @@
 """A process's entrance for requests: begins each, has it answered, and records how it ends."""
 
+import asyncio
+
 from django.http import HttpResponseBase
 
 from proxy.admission import admitted
@@ -8,6 +10,8 @@ from proxy.authentication import recognised
 from proxy.cache import BYPASS
 from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
+from proxy.errors import stopping
+from proxy.exchange import Exchange
 from proxy.forwarding import ForwardedExchange, Forwarding
 from proxy.http import LaneRequest
 from proxy.middleware.entrance import pass_through
@@ -31,7 +35,7 @@ class Gateway(Services):
         try:
             return await serving.answer()
         except BaseException as problem:
-            record_failure(exchange, problem)
+            self._record(exchange, problem)
             raise
 
     async def forward(self, request: LaneRequest, target: Forwarded, path: str) -> HttpResponseBase:
@@ -56,5 +60,10 @@ class Gateway(Services):
             await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
             return await forwarding.answer(to)
         except BaseException as problem:
-            record_failure(exchange, problem)
+            self._record(exchange, problem)
             raise
+
+    def _record(self, exchange: Exchange, problem: BaseException) -> None:
+        if self.stopping and isinstance(problem, asyncio.CancelledError):
+            problem = stopping()  # the client has not left: we are about to
+        record_failure(exchange, problem)

@@ -30,6 +30,12 @@ def running() -> Gateway | None:
     return _gateway
 
 
+def break_off() -> None:
+    """End what is still running, as an error that says so."""
+    if _gateway is not None:
+        _gateway.break_off()
+
+
 async def close() -> None:
     """Close the gateway if it was ever started."""
     global _gateway

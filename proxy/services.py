@@ -44,6 +44,7 @@ class Services:
         self.env = env
         self.boot = secrets.token_hex(5)
         self.started_at = time.time()
+        self.stopping = False
         self.snapshot: Snapshot | None = None
         self.store = make_store(env)
         self.transport = Transport(max_response_bytes=env.max_response_bytes)
@@ -83,6 +84,11 @@ class Services:
         self.watcher.start()
         if self.env.redis_url:
             announce.listen(self.env.redis_url, self.watcher.poke)
+
+    def break_off(self) -> None:
+        """End what is still running, as an error that says so: its time to finish is over."""
+        self.stopping = True
+        self.transport.break_off()
 
     async def close(self) -> None:
         """Let go of everything; what is recorded is on disk."""

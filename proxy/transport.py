@@ -18,6 +18,7 @@ from proxy.vendor_response import (
     HttpResponse,
     Response,
     UploadedResponse,
+    stopped,
     timed_out,
     translated,
 )
@@ -76,6 +77,7 @@ class Transport:
     def __init__(self, *, max_response_bytes: int) -> None:
         """Answers larger than `max_response_bytes` are refused."""
         self._max_response_bytes = max_response_bytes
+        self._stopped = False
         self._addresses = Addresses()
         self._tls = _trust()  # now, and not during the first request
         self._pools: dict[tuple[object, ...], Pool] = {}
@@ -87,6 +89,8 @@ class Transport:
         The caller bounds the wait; cancelling closes the connection.
         """
         account = upstream.account
+        if self._stopped:
+            raise stopped()
         if account.base_url == DEMO_URL:
             return await ask_demo(account, request)
         try:
@@ -138,6 +142,12 @@ class Transport:
             raise translated(problem) from None
         except TimeoutError:
             raise timed_out("total") from None
+
+    def break_off(self) -> None:
+        """End all that is being asked, as the gateway ends; nothing more is asked."""
+        self._stopped = True
+        for pool in self._pools.values():
+            pool.close(wire.Stopped("the gateway is being stopped"))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from providers.errors import INVALID_RESPONSE, Owner, UpstreamError
+from proxy.errors import SHUTTING_DOWN
 from proxy.wire import errors as wire
 from proxy.wire.reply import Reply
 from proxy.wire.upload import Upload
@@ -207,8 +208,22 @@ def broken_off() -> UpstreamError:
     return translated(wire.Garbled("it breaks off"))
 
 
+def stopped() -> UpstreamError:
+    """Return the error of whatever was being asked when the gateway was stopped: nobody else's failure."""
+    return UpstreamError(
+        "The gateway is being stopped.",
+        owner=Owner.CALLER,
+        status=503,
+        code=SHUTTING_DOWN,
+        kind="api_error",
+        retryable=False,
+    )
+
+
 def translated(problem: wire.WireError) -> UpstreamError:
     """Return what a failure of the wire means."""
+    if isinstance(problem, wire.Stopped):
+        return stopped()
     if isinstance(problem, wire.ConnectTimeout):
         return timed_out("connect")
     if isinstance(problem, wire.Silent):

@@ -118,9 +118,9 @@ class Connection(asyncio.Protocol):
         if self.usable:
             self._transport.resume_reading()
 
-    def abort(self) -> None:
-        """Close at once; a reply that is not whole fails."""
-        self._fail(Lost("we have left"))
+    def abort(self, problem: WireError | None = None) -> None:
+        """Close at once; a reply that is not whole fails, with `problem` if one is given."""
+        self._fail(problem or Lost("we have left"))
 
     # ------------------------------------------------------------ the event loop's side
 

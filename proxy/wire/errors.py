@@ -9,7 +9,8 @@ WireError
 ├── Silent              the vendor neither takes what we send, nor answers it
 ├── Lost                the connection ended before a head of an answer
 ├── Garbled             the answer is no HTTP, breaks off, or does not unpack
-└── TooLarge            the answer is larger than `limit`
+├── TooLarge            the answer is larger than `limit`
+└── Stopped             the gateway ends, and with it all that it has asked
 """
 
 
@@ -47,6 +48,10 @@ class Lost(WireError):
 
 class Garbled(WireError):
     """What came is no answer, or not all of one."""
+
+
+class Stopped(WireError):
+    """The gateway ends."""
 
 
 class TooLarge(WireError):

@@ -13,7 +13,7 @@ from aiohappyeyeballs import start_connection
 
 from proxy.wire.addresses import Addresses
 from proxy.wire.connection import Connection
-from proxy.wire.errors import CannotConnect, ConnectTimeout, Untrusted
+from proxy.wire.errors import CannotConnect, ConnectTimeout, Untrusted, WireError
 from proxy.wire.origin import Origin
 
 KEEP_S = 60.0
@@ -70,13 +70,13 @@ class Pool:
                 return freed
             freed.abort()
 
-    def close(self) -> None:
-        """Close all connections, those in use too."""
+    def close(self, problem: WireError | None = None) -> None:
+        """Close all connections, those in use too; what they answer fails with `problem`."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
         for connection in list(self._all):
-            connection.abort()
+            connection.abort(problem)
 
     def _free(self, connection: Connection) -> None:
         connection.idle_since = self._loop.time()
