@@ -11,6 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from providers.call import Call
+from providers.canonical import CONTENT_FILTER
 from providers.dialects import DIALECTS
 from providers.dialects.base import Dialect, StreamDecoder
 from providers.dialects.params import canonical, extras_of
@@ -19,7 +20,7 @@ from providers.errors import CONTENT_FILTERED, Owner, UnsupportedParameter, Upst
 from providers.events import Answer, Event, Kind
 from providers.upstream import Upstream, UpstreamRequest
 from providers.usage import Usage
-from providers.wires import CHAT, COUNT_TOKENS
+from providers.wires import COUNT_TOKENS, MESSAGES
 from proxy.cache import BrokenEntry
 from proxy.completion import Attempt
 from proxy.counting import tokens_of
@@ -299,13 +300,15 @@ def filtered_out() -> UpstreamError:
 
 
 def _is_filtered(answer: Answer) -> bool:
-    if CONTENT_FILTERED not in answer.finish_reasons or answer.wire not in ("", CHAT):
+    if CONTENT_FILTER not in answer.finish_reasons:
         return False
+    if answer.wire == MESSAGES:
+        return not answer.message.get("content")
     choices = answer.message.get("choices") or ()
-    return not any(choice.get("message", {}).get("content") for choice in choices)
+    return bool(choices) and not any(choice.get("message", {}).get("content") for choice in choices)
 
 
 def _begins_filtered(events: Sequence[Event]) -> bool:
     return all(event.kind is not Kind.CONTENT for event in events) and any(
-        CONTENT_FILTERED in event.finish_reasons for event in events
+        CONTENT_FILTER in event.finish_reasons for event in events
     )

@@ -11,7 +11,7 @@ import orjson
 
 from providers.dialects.openai.errors import MODEL_NOT_FOUND
 from providers.dialects.openai.errors import read_error as read_openai_error
-from providers.errors import Owner, UpstreamError, text_of
+from providers.errors import CONTENT_FILTERED, Owner, UpstreamError, text_of
 
 MAX_DETAILS = 5
 
@@ -27,7 +27,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
     if status == 403 and "guardrails" in told:  # the prompt was blocked, our key is fine
         error = read_openai_error(400, headers, _enveloped(told))
         return UpstreamError(
-            error.message, owner=Owner.CALLER, status=403, code="content_filter", kind=error.kind
+            error.message, owner=Owner.CALLER, status=403, code=CONTENT_FILTERED, kind=error.kind
         )
     error = read_openai_error(status, headers, _enveloped(told))
     if error.kind == "invalid_model":

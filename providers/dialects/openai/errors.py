@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from providers.canonical import CONTENT_FILTER
 from providers.errors import (
     AUTH_FAILED,
+    CONTENT_FILTERED,
     CONTEXT_EXCEEDED,
     QUOTA_EXHAUSTED,
     Owner,
@@ -51,6 +51,8 @@ _CONTEXT_WORDS = re.compile(
     r"|prompt exceeds max length",  # Z.AI
     re.IGNORECASE,
 )
+# OpenAI; Azure: https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter
+_FILTER_CODES = frozenset({CONTENT_FILTERED, "content_policy_violation", "ResponsibleAIPolicyViolation"})
 _FIRST_SERVER_ERROR = 500
 _NO_FLEX_CAPACITY = 498  # https://console.groq.com/docs/errors
 MODEL_NOT_FOUND = "model_not_found"
@@ -119,12 +121,14 @@ def _owner_and_code(status: int, message: str, fields: Mapping[str, str | None])
     code, kind = fields["code"], fields["type"]
     if code in _CONTEXT_CODES or kind in _CONTEXT_CODES or _CONTEXT_WORDS.search(message):
         return Owner.CALLER, CONTEXT_EXCEEDED
+    if code in _FILTER_CODES:
+        return Owner.CALLER, CONTENT_FILTERED
     told = status in (403, 429) and _QUOTA_WORDS.search(message)
     if status == 402 or code in _QUOTA_CODES or kind in _QUOTA_CODES or told:
         return Owner.CREDENTIAL, QUOTA_EXHAUSTED
     blocked = _BLOCKED_WORDS.search(message)
     if status == 403 and (blocked or code == MODEL_NOT_FOUND):
-        return Owner.CALLER, CONTENT_FILTER if blocked else code
+        return Owner.CALLER, CONTENT_FILTERED if blocked else code
     if status in (401, 403) or code in _AUTH_CODES or (status < 429 and _AUTH_WORDS.search(message)):
         return Owner.CREDENTIAL, AUTH_FAILED
     if status in (429, _NO_FLEX_CAPACITY):
