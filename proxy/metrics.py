@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from providers.usage import Usage
+from proxy.breaker_metrics import BreakerMeter
 from proxy.completion import Attempt, Completion
 from proxy.spool import backlog
 
@@ -62,9 +63,6 @@ BACKGROUND = Counter(
     "gateway_background",
     "What was handed to a queue beside the hot path, by what became of it.",
     ["queue", "outcome"],
-)
-BREAKER = Gauge(
-    "gateway_breaker_state", "0 closed, 1 half-open, 2 open.", ["provider"], multiprocess_mode="livemax"
 )
 QUEUE_DEPTH = Gauge(
     "gateway_queue_depth", "Calls that wait for a provider's slot.", ["provider"], multiprocess_mode="livesum"
@@ -206,6 +204,7 @@ class Meter:
     def __init__(self) -> None:
         """Start with no bound children."""
         self.in_flight = 0
+        self.breakers = BreakerMeter()
         self._pairs: set[tuple[str, str]] = set()
         self._codes: set[str] = set()
         self._bound: dict[tuple[Any, ...], Counts] = {}
@@ -229,6 +228,7 @@ class Meter:
             for wait in list(self._waits.values()):
                 wait.publish()
             self._publish_depths()
+            self.breakers.publish()
 
     def _publish_depths(self) -> None:
         depths = self.depths()

@@ -23,6 +23,7 @@ from proxy.flights import Flights
 from proxy.http import LaneRequest, request_id_of
 from proxy.metrics import Meter
 from proxy.middleware.chain import configured
+from proxy.oversight import Oversight
 from proxy.prepared import Prepared, Repeats
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
@@ -57,13 +58,16 @@ class Services:
         )
         self.meter.depths = self.fleet.depths
         self.fleet.queued, self.fleet.turned_away = self.meter.queued, self.meter.queue_refused
+        self.oversight = Oversight(
+            self.fleet, name=self.boot, worker=worker, meter=self.meter.breakers, redis_url=env.redis_url
+        )
         self.flights = Flights()
         self.middleware = configured()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
         )
-        self.watcher.each_poll = self.meter.publish
+        self.watcher.each_poll = self._each_poll
         self._log_request = import_string(settings.REQUEST_LOG)
         self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
         self._prefix = f"{self.boot}-{worker}-"
@@ -84,6 +88,7 @@ class Services:
         self.watcher.start()
         if self.env.redis_url:
             announce.listen(self.env.redis_url, self.watcher.poke)
+        self.oversight.start()
 
     def break_off(self) -> None:
         """End what is still running, as an error that says so: its time to finish is over."""
@@ -103,6 +108,7 @@ class Services:
         await self.transport.close()
         self.deadlines.close()
         await self.store.close()
+        self.oversight.close()
         self.watcher.close()
         self.spool.close()
         self.meter.publish()
@@ -129,7 +135,13 @@ class Services:
         )
 
     def _publish(self, snapshot: Snapshot) -> None:
+        self.oversight.follow(snapshot)
         self.snapshot = snapshot
+
+    def _each_poll(self) -> None:
+        self.meter.publish()
+        if self.watcher.database_up:
+            self.oversight.poll()
 
     def begin(self, request: LaneRequest, endpoint: str, kind: type[Exchange] = Exchange) -> Exchange:
         """Start the record of a request at `endpoint`, as records name it."""

@@ -5,6 +5,7 @@ are configuration: a report bumps no version.
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from django.db import models
 
@@ -12,6 +13,8 @@ from config.models import TrackedModel
 
 # How late a worker's report may be. The admin says so; whoever writes the reports keeps to it.
 REPORT_EVERY_S = 5.0
+# An upstream that nobody has used, and nothing has been said of, for so long is listed no more.
+QUIET_FOR = timedelta(days=1)
 
 
 class UpstreamState(TrackedModel):
@@ -80,3 +83,28 @@ class UpstreamState(TrackedModel):
             unique_fields=["upstream"],
             update_fields=sorted(cls.snapshot_ignores),
         )
+
+    @classmethod
+    def confirm(cls, upstreams: Sequence[str], *, worker: str, at: datetime) -> None:
+        """List upstreams that are well, and say of those that are listed so that they still are."""
+        plain: models.QuerySet[UpstreamState] = models.QuerySet(cls)
+        rows = [cls(upstream=name, worker=worker, reported_at=at) for name in upstreams]
+        plain.bulk_create(rows, ignore_conflicts=True)
+        plain.filter(upstream__in=upstreams, state=cls.State.CLOSED).update(worker=worker, reported_at=at)
+
+    @classmethod
+    def retire(cls, now: datetime, *, unconfirmed_s: float) -> None:
+        """Take for closed what nobody has confirmed lately; delete what has been quiet for a day.
+
+        What an operator holds open stays.
+        """
+        plain: models.QuerySet[UpstreamState] = models.QuerySet(cls)
+        orphans = plain.filter(reported_at__lt=now - timedelta(seconds=unconfirmed_s)).exclude(
+            state=cls.State.CLOSED, failures=0
+        )
+        if orphans.exists():
+            orphans.update(state=cls.State.CLOSED, failures=0, open_until=None, cooling_until=None)
+        quiet = plain.filter(held_open=False, state=cls.State.CLOSED, reported_at__lt=now - QUIET_FOR)
+        if quiet.exists():
+            # No signals: the audit log and the version are for what people do.
+            quiet._raw_delete(quiet.db)  # noqa: SLF001 - see above

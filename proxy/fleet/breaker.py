@@ -37,8 +37,9 @@ class State(IntEnum):
 class Breaker:
     """That of one upstream. `threshold` 0: it never opens, unless an operator holds it open.
 
-    `changed` is called after each transition and each change of the hold, but not by `open_for`: what was
-    learned from others is no news to them. `reason` is the code of the last failure that counted, or "".
+    `changed` is called after each transition and each change of the hold, but not by `open_for` and `close`:
+    what was learned from others is no news to them. `reason` is the code of the last failure that counted,
+    or "".
     """
 
     __slots__ = (
@@ -141,6 +142,11 @@ class Breaker:
             self.reason = reason or self.reason
             self._open(now, until=until)
 
+    def close(self) -> None:
+        """Close, as another worker has: its probe succeeded. A hold stays."""
+        if not self._closed:
+            self._close()
+
     def hold_open(self) -> None:
         """Let nothing through, no probe either, until the hold is released."""
         if not self.held:
@@ -178,6 +184,10 @@ class Breaker:
     def retry_at(self, now: float) -> float:
         """Return when the next attempt may start: `now` if it may, infinity while it is held."""
         return math.inf if self.held else max(now, self._retry_at)
+
+    def opens_for_s(self, now: float) -> float:
+        """Return for how long its failures keep it open yet, whether it is held or not."""
+        return 0.0 if self._closed or self._probe != NO_SAY else max(self._retry_at - now, 0.0)
 
     def failures(self, now: float) -> int:
         """Return how many failures of the last `window_s` it remembers, at most `threshold`."""

@@ -4,6 +4,7 @@ One that the vendor has set (Retry-After) is a promise to be kept: nobody asks b
 guess only puts the credential behind others: with nobody else to ask, it is asked.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 # A vendor that refuses a credential or limits it without saying for how long.
@@ -45,10 +46,14 @@ class Cooling:
         del self._down[credential]
         return None
 
+    def ends(self, now: float) -> Mapping[str, CoolDown]:
+        """Return all of them, by credential."""
+        found = ((name, self.of(name, now)) for name in list(self._down))
+        return {name: down for name, down in found if down is not None}
+
     def until(self, now: float) -> float:
         """Return when the first of them will have ended; `now` if nobody cools."""
-        ends = [down.until for name in list(self._down) if (down := self.of(name, now)) is not None]
-        return min(ends, default=now)
+        return min((down.until for down in self.ends(now).values()), default=now)
 
     def clear(self) -> None:
         """Forget all."""

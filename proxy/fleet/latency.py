@@ -44,6 +44,11 @@ class PeakEwma:
             self.average_s = sample_s + (average_s - sample_s) * math.exp((self._at - now) / self._decay_s)
         self._at = now
 
+    @property
+    def observed_at(self) -> float:
+        """When the last sample was taken, 0 before the first."""
+        return self._at
+
     def cost(self, now: float, in_flight: int) -> float:
         """Return what one more request would cost, beside the `in_flight` that are under way.
 

@@ -28,6 +28,9 @@ class Fleet:
         """Know nobody. The breakers' settings are those of the design's section 7."""
         self.loop = asyncio.get_running_loop()
         self.changed: Callable[[Standing], None] = lambda _: None  # is told of each breaker's turn
+        self.failed: Callable[[Standing], None] = lambda _: (
+            None
+        )  # and of what else speaks against an upstream
         self.queued: Callable[[str, float], None] = lambda *_: None  # a provider, and the wait for it (s)
         self.turned_away: Callable[[str], None] = lambda _: None
         self._rng = rng or random.Random()  # noqa: S311 - for balance, not for secrets
@@ -50,8 +53,13 @@ class Fleet:
                 self._forget_healthy()
             refused = self._refused.setdefault(account, Cooling())
             breaker = Breaker(**self._breaker, changed=lambda _: self.changed(found))  # type: ignore[arg-type]
-            found = self._standings[id] = Standing(id, breaker=breaker, refused=refused)
+            found = Standing(id, breaker=breaker, refused=refused, failed=self._tell_failed)
+            self._standings[id] = found
         return found
+
+    def found(self, id: str) -> Standing | None:  # noqa: A002 - the upstream's
+        """Return what is known of an upstream, None if that is nothing."""
+        return self._standings.get(id)
 
     def known(self) -> Sequence[Standing]:
         """Return all of them. For any thread."""
@@ -122,6 +130,9 @@ class Fleet:
                 self._rotations.clear()
             found = self._rotations[route] = SmoothWeighted()
         return found
+
+    def _tell_failed(self, standing: Standing) -> None:
+        self.failed(standing)
 
     def _forget_healthy(self) -> None:
         now = self.loop.time()

@@ -1,5 +1,6 @@
 """All that is known of one upstream at the moment, and whether it may be asked."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from providers.upstream import Upstream
@@ -23,13 +24,24 @@ class Pick(NamedTuple):
 
 
 class Standing:
-    """One upstream's. `busy`: attempts under way, streams until their end."""
+    """One upstream's. `busy`: attempts under way, streams until their end.
 
-    __slots__ = ("breaker", "busy", "cooling", "cost", "id", "quotas", "refused", "total", "ttft")
+    `failed` is called after a failure that tells something of the upstream, its credentials or its limits.
+    """
 
-    def __init__(self, id: str, *, breaker: Breaker, refused: Cooling) -> None:  # noqa: A002 - the upstream's
+    __slots__ = ("breaker", "busy", "cooling", "cost", "failed", "id", "quotas", "refused", "total", "ttft")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the upstream's
+        *,
+        breaker: Breaker,
+        refused: Cooling,
+        failed: "Callable[[Standing], None]" = lambda _: None,
+    ) -> None:
         """`refused`: the cool-downs of the account's credentials that the vendor does not take."""
         self.id = id
+        self.failed = failed
         self.breaker = breaker
         self.busy = 0
         self.cost = PeakEwma()

@@ -87,6 +87,8 @@ class Visit:
             standing.cooling.cool(credential, now=now, told_s=error.retry_after_s)
         elif error.owner is Owner.CREDENTIAL:
             standing.refused.cool(credential, now=now, told_s=None)
+        if error.owner is not Owner.CALLER:
+            standing.failed(standing)
         self._judged = True
         self._end()
 
