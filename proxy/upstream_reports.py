@@ -6,7 +6,6 @@ a second at most, and a database that is down loses nothing: what differs from w
 later.
 """
 
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -44,8 +43,7 @@ class Reporter:
         self._fleet, self._lookout, self._worker = fleet, lookout, worker
         self._written: dict[str, tuple[Condition, float]] = {}
         self._listed: dict[str, float] = {}  # when it was last listed, by the loop's time of its last answer
-        self._next = self._list_next = 0.0
-        self._retire_next = time.time() + RETIRE_EVERY_S
+        self._next = self._list_next = self._retire_next = 0.0
 
     def poll(self, now: float) -> None:
         """Write what has changed, unless something was written within the last second. Never raises."""
@@ -91,8 +89,8 @@ class Reporter:
             state=_STATES[condition.state_at(now)],
             failures=condition.failures,
             reason=condition.reason[:300],
-            open_until=_moment(condition.open_until),
-            cooling_until=_moment(condition.cooling_until),
+            open_until=_moment(condition.open_until) if condition.open_until else None,
+            cooling_until=_moment(condition.cooling_until) if condition.cooling_until else None,
             worker=self._worker,
             reported_at=_moment(now),
         )
@@ -112,13 +110,13 @@ class Reporter:
             if at >= self._listed.get(name, -LIST_AGAIN_S) + LIST_AGAIN_S and _fits(name)
         ]
         if new:
-            UpstreamState.confirm(sorted(new)[:MAX_ROWS], worker=self._worker, at=datetime.now(UTC))
+            UpstreamState.confirm(sorted(new)[:MAX_ROWS], worker=self._worker, at=_moment(now))
             self._listed.update({name: used[name] for name in sorted(new)[:MAX_ROWS]})
 
     def _retire(self, now: float) -> None:
         if now >= self._retire_next:
             self._retire_next = now + RETIRE_EVERY_S
-            UpstreamState.retire(datetime.now(UTC), unconfirmed_s=5 * CONFIRM_S)
+            UpstreamState.retire(_moment(now), unconfirmed_s=5 * CONFIRM_S)
 
 
 def _fits(upstream: str) -> bool:
@@ -126,5 +124,5 @@ def _fits(upstream: str) -> bool:
     return len(upstream) <= 300 and upstream.isprintable()
 
 
-def _moment(epoch_s: float | None) -> datetime | None:
-    return None if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC)
+def _moment(epoch_s: float) -> datetime:
+    return datetime.fromtimestamp(epoch_s, UTC)
