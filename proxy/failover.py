@@ -35,6 +35,7 @@ Attempt = Callable[[Visit], Coroutine[Any, Any, Result]]
 BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 8.0
 BUSY_S = 1.0  # after a wait in vain, until it is worth a try
+HELD_S = 60.0  # until an operator may have let go of what is held open
 # Calls that wait for the same moment go out over a while after it, this share of the wait.
 SPREAD = 0.1
 
@@ -284,9 +285,11 @@ def _busy(provider: str, problem: QueueFull | QueueTimeout) -> Unavailable:
 
 def _all_open(retry_after_s: float) -> Unavailable:
     return Unavailable(
-        "Every provider for this model has failed too often lately and is left alone for a while.",
+        "Every provider for this model has failed too often lately and is left alone for a while."
+        if math.isfinite(retry_after_s)
+        else "Every provider for this model is held back by the gateway's operator.",
         code="circuit_open",
-        retry_after_s=retry_after_s,
+        retry_after_s=min(retry_after_s, HELD_S),
     )
 
 

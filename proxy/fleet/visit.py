@@ -13,6 +13,8 @@ from providers.upstream import Upstream
 from proxy.fleet.gate import Gate
 from proxy.fleet.standing import Standing
 
+MAX_REASON = 100
+
 
 class Visit:
     """Counts as under way until it ends. `upstream`: the target, by the credential that shows us."""
@@ -78,7 +80,7 @@ class Visit:
             return
         now, standing, credential = self._loop.time(), self._standing, self.upstream.account.credential
         if error.owner is Owner.HEALTH:
-            standing.breaker.failed(self._ticket, now, reason=error.code or "failed")
+            standing.breaker.failed(self._ticket, now, reason=_reason(error))
             if error.timeout:  # a quick failure says nothing about its speed
                 standing.cost.observe(now - self._began, now)
         elif not self._judged:
@@ -110,3 +112,10 @@ class Visit:
         self._standing.busy -= 1
         if self._gate is not None:
             self._gate.leave()
+
+
+def _reason(error: UpstreamError) -> str:
+    """Return what is shown of a failure: a code. Vendors make up theirs, of any length."""
+    if error.code:
+        return error.code[:MAX_REASON]
+    return f"http_{error.status}" if error.status else "failed"

@@ -473,3 +473,36 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
 TestBreakerAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_it_closes_as_another_worker_has(breaker, told):
+    """What others have told is no news to them; attempts under way have no say any more."""
+    opened(breaker)
+    late = breaker.start(HALF_OPEN_AFTER_S)
+    told.clear()
+    breaker.close()
+    assert breaker.state(HALF_OPEN_AFTER_S) == State.CLOSED
+    assert breaker.failures(HALF_OPEN_AFTER_S) == 0
+    breaker.failed(late, HALF_OPEN_AFTER_S, reason="x")
+    assert breaker.failures(HALF_OPEN_AFTER_S) == 0
+    assert told == []
+
+
+def test_it_stays_held_when_another_worker_closes(breaker):
+    opened(breaker)
+    breaker.hold_open()
+    breaker.close()
+    assert breaker.state(0.0) == State.OPEN
+    breaker.release_hold()
+    assert breaker.state(0.0) == State.CLOSED
+
+
+def test_it_knows_how_long_failures_keep_it_open(breaker):
+    assert breaker.opens_for_s(0.0) == 0.0
+    opened(breaker)
+    breaker.hold_open()
+    assert breaker.opens_for_s(10.0) == HALF_OPEN_AFTER_S - 10
+    assert breaker.opens_for_s(HALF_OPEN_AFTER_S + 1) == 0.0
+    breaker.release_hold()
+    breaker.start(HALF_OPEN_AFTER_S)
+    assert breaker.opens_for_s(HALF_OPEN_AFTER_S) == 0.0

@@ -59,6 +59,7 @@ def test_it_minds_no_change_while_nothing_is_served(monkeypatch):
 async def test_it_listens_for_announcements_where_there_is_redis(alone, monkeypatch, settings):
     heard = []
     monkeypatch.setattr("proxy.services.announce.listen", lambda url, poke: heard.append((url, poke)))
+    monkeypatch.setattr("proxy.oversight.broadcast.follow", lambda *_, **__: None)
     settings.GATEWAY = environment(data_dir=alone, redis_url="redis://127.0.0.1:9/0")
     monkeypatch.setattr("proxy.watcher.Watcher.start", lambda _: None)
     running = lifecycle.gateway()
