@@ -284,12 +284,13 @@ def _busy(provider: str, problem: QueueFull | QueueTimeout) -> Unavailable:
 
 
 def _all_open(retry_after_s: float) -> Unavailable:
+    if math.isinf(retry_after_s):
+        message = "Every provider for this model is held back by the gateway's operator."
+        return Unavailable(message, code="circuit_open", retry_after_s=HELD_S)
     return Unavailable(
-        "Every provider for this model has failed too often lately and is left alone for a while."
-        if math.isfinite(retry_after_s)
-        else "Every provider for this model is held back by the gateway's operator.",
+        "Every provider for this model has failed too often lately and is left alone for a while.",
         code="circuit_open",
-        retry_after_s=min(retry_after_s, HELD_S),
+        retry_after_s=retry_after_s,
     )
 
 

@@ -46,6 +46,13 @@ class AdminSession:
         assert answer.status_code == 200, answer.text[:500]
         return answer
 
+    def act(self, model: str, action: str, text: str) -> httpx.Response:
+        """Choose an action of a list for the row that it shows `text` in."""
+        row = self.change_path(model, text).split("/")[-3]
+        return self._post(
+            f"/{model}/", _form(self.get(f"/{model}/")) | {"action": action, "_selected_action": row}
+        )
+
     def change_path(self, model: str, text: str) -> str:
         """Return the path of the change form of the row that a list shows `text` in."""
         rows = re.split(rf'href="/admin(/{model}/\d+/change/)', self.get(f"/{model}/"))
