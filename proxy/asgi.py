@@ -39,7 +39,7 @@ MAX_HEADER_BYTES = 64 * 1024
 DRAIN_FACTOR = 4
 _EXPOSED = (
     "x-request-id, request-id, x-gateway-provider, x-gateway-model, x-gateway-cache, x-gateway-attempts, "
-    "x-gateway-dropped-params, x-gateway-estimated, content-disposition, retry-after"
+    "x-gateway-dropped-params, x-gateway-estimated, idempotency-replayed, content-disposition, retry-after"
 )
 
 

@@ -154,7 +154,7 @@ class ArrivingForm:
                 piece = await self._incoming.piece()
         except TimeoutError:
             self._incoming.give_up()
-            raise _stalled() from None
+            raise stalled() from None
         self._taken += len(piece)
         self._count(self._taken)
         if self._scanner is not None:
@@ -190,7 +190,8 @@ class _Pieces:
         return piece
 
 
-def _stalled() -> GatewayError:
+def stalled() -> GatewayError:
+    """Return the error of a client that has stopped sending."""
     return GatewayError(
         f"The client has sent nothing of the form for {STALL_S:g} seconds.",
         status=408,

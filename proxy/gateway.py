@@ -1,9 +1,12 @@
 """A process's entrance for requests: begins each, has it answered, and records how it ends."""
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
 
 from django.http import HttpResponseBase
 
+from keys.caller import ANONYMOUS
 from proxy.admission import admitted
 from proxy.answering import record_failure
 from proxy.authentication import recognised
@@ -14,10 +17,13 @@ from proxy.errors import stopping
 from proxy.exchange import Exchange
 from proxy.forwarding import ForwardedExchange, Forwarding
 from proxy.http import LaneRequest
+from proxy.idempotency.keyed import Keyed, Make
+from proxy.idempotency.naming import HEADER
 from proxy.middleware.entrance import pass_through
 from proxy.renderers import RendererFactory
 from proxy.services import Services
 from proxy.serving import Serving
+from proxy.store.base import Limit
 
 
 class Gateway(Services):
@@ -33,6 +39,10 @@ class Gateway(Services):
         exchange = self.begin(request, endpoint.name)
         serving = Serving(self, request, endpoint, exchange, render, anonymous)
         try:
+            if HEADER in request.wire:
+                return await self._once(
+                    request, exchange, serving.answer, limits=serving.limits, anonymous=anonymous
+                )
             return await serving.answer()
         except BaseException as problem:
             self._record(exchange, problem)
@@ -51,17 +61,54 @@ class Gateway(Services):
             env=self.env,
         )
         try:
-            snapshot = self.snapshot or await self.current()
-            caller = recognised(request, snapshot) or await self.caller(request, snapshot)
-            self.take_caller(exchange, caller)
-            if self.middleware.request:
-                await pass_through(self.middleware.request, request, endpoint=target.name, caller=caller)
-            to = await forwarding.route(snapshot, caller)
-            await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
-            return await forwarding.answer(to)
+            if HEADER in request.wire:
+                return await self._once(
+                    request, exchange, partial(self._passed_on, forwarding), limits=self.limits
+                )
+            return await self._passed_on(forwarding)
         except BaseException as problem:
             self._record(exchange, problem)
             raise
+
+    async def _passed_on(self, forwarding: Forwarding) -> HttpResponseBase:
+        request, exchange = forwarding.request, forwarding.exchange
+        snapshot = self.snapshot or await self.current()
+        caller = recognised(request, snapshot) or await self.caller(request, snapshot)
+        self.take_caller(exchange, caller)
+        if self.middleware.request:
+            name = forwarding.target.name
+            await pass_through(self.middleware.request, request, endpoint=name, caller=caller)
+        to = await forwarding.route(snapshot, caller)
+        await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
+        return await forwarding.answer(to)
+
+    async def _once(
+        self,
+        request: LaneRequest,
+        exchange: Exchange,
+        make: Make,
+        *,
+        limits: Sequence[Limit],
+        anonymous: bool = False,
+    ) -> HttpResponseBase:
+        """Answer a request with an Idempotency-Key: by `make`, unless its key has had an answer."""
+        if self.turns is None or request.method != "POST":
+            return await make()
+        snapshot = self.snapshot or await self.current()
+        if anonymous:
+            caller = ANONYMOUS
+        else:
+            caller = recognised(request, snapshot) or await self.caller(request, snapshot)
+        self.take_caller(exchange, caller)
+        keyed = Keyed(
+            services=self,
+            turns=self.turns,
+            request=request,
+            exchange=exchange,
+            caller=caller,
+            limits=limits,
+        )
+        return await keyed.answer(make)
 
     def _record(self, exchange: Exchange, problem: BaseException) -> None:
         if self.stopping and isinstance(problem, asyncio.CancelledError):

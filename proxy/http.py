@@ -18,6 +18,7 @@ _MODELS_PATH = "/v1/models"
 
 # A header as it goes over the wire: lower-case name, value.
 WireHeader = tuple[bytes, bytes]
+Detain = Callable[[Callable[[], object]], bool]
 
 
 class LaneRequest(HttpRequest):
@@ -29,7 +30,7 @@ class LaneRequest(HttpRequest):
 
     incoming: Incoming | None = None
     # Is asked when the client has left: must the answer be made all the same? It is told how to give it up.
-    detained: Callable[[Callable[[], object]], bool] | None = None
+    detained: Detain | None = None
 
     def __init__(self, scope: Mapping[str, Any], body: bytes = b"") -> None:
         """Take the scope as it is; the parent's constructor would build dictionaries nobody reads."""
@@ -51,6 +52,22 @@ class LaneRequest(HttpRequest):
                 name.decode("latin-1"): value.decode("latin-1") for name, value in self.wire.items()
             }
         return self._lane_headers
+
+    def detain_by(self, detain: Detain) -> None:
+        """Have another one asked when the client has left, once those before it have given up."""
+        earlier = self.detained
+        if earlier is None:
+            self.detained = detain
+            return
+
+        def detained(give_up: Callable[[], object]) -> bool:
+            def next_one() -> None:
+                if not detain(give_up):
+                    give_up()
+
+            return earlier(next_one) or detain(give_up)
+
+        self.detained = detained
 
     def change_headers(self, headers: Mapping[str, str]) -> None:
         """Go on with other headers than the client has sent."""

@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 
 
 class Incoming:
@@ -46,10 +47,10 @@ class Incoming:
         """Nobody wants the rest: it is read by `departure`, and forgotten."""
         self._unread.set()
 
-    async def departure(self) -> Mapping[str, Any]:
+    async def departure(self) -> Message:
         """Return when the client has left: ASGI's message."""
         await self._unread.wait()
-        message: Mapping[str, Any] = {"type": "http.disconnect"}
+        message: Message = {"type": "http.disconnect"}
         while not self._left:
             message = await self._receive()
             self._left = message["type"] == "http.disconnect"

@@ -21,6 +21,7 @@ from proxy.exchange import Exchange
 from proxy.fleet.registry import Fleet
 from proxy.flights import Flights
 from proxy.http import LaneRequest, request_id_of
+from proxy.idempotency.turns import Turns
 from proxy.metrics import Meter
 from proxy.middleware.chain import configured
 from proxy.oversight import Oversight
@@ -62,6 +63,8 @@ class Services:
             self.fleet, name=self.boot, worker=worker, meter=self.meter.breakers, redis_url=env.redis_url
         )
         self.flights = Flights()
+        ttl_s = env.idempotency_ttl_s
+        self.turns = Turns(self.store.claims, ttl_s=ttl_s) if ttl_s else None
         self.middleware = configured()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(

@@ -65,7 +65,7 @@ class Serving:
         if services.env.log_prompts:
             exchange.prompt = _prompt_of(call)
         exchange.completion.route = resolved.route
-        limits = services.limits if not self.anonymous else self._limits_of_address()
+        limits = self.limits
         entry = await admitted(services.store, policy, limits=limits, completion=exchange.completion)
         renderer = self.render(exchange.completion, call)
         if services.middleware.response:
@@ -202,7 +202,7 @@ class Serving:
         else:
             return None  # nobody's failure is shared for long
         flight = exchange.flight = services.flights.start(policy.key)
-        self.request.detained = flight.detain
+        self.request.detain_by(flight.detain)
         return None
 
     def _answering(self, snapshot: Snapshot, prepared: Prepared, renderer: Renderer) -> Answering:
@@ -220,9 +220,11 @@ class Serving:
             affinity=affinity(resolved.sticky, call, self.request.wire) if resolved.sticky else b"",
         )
 
-    def _limits_of_address(self) -> Sequence[Limit]:
+    @property
+    def limits(self) -> Sequence[Limit]:
+        """What it counts against."""
         services = self.services
-        if not services.env.anon_ip_rpm:
+        if not self.anonymous or not services.env.anon_ip_rpm:
             return services.limits
         address = client_ip(self.request, services.env.trusted_proxies)
         return [*services.limits, Limit(f"ip:{address}", "ANON_IP_RPM", services.env.anon_ip_rpm, 60.0)]

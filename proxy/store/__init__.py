@@ -12,4 +12,4 @@ def make_store(env: Any) -> Store:
     if not env.redis_url:
         return MemoryStore(max_bytes=env.cache_max_bytes)
     local = None if env.cache_mode == "redis" else MemoryStore(max_bytes=env.cache_max_bytes)
-    return RedisStore(env.redis_url, local=local)
+    return RedisStore(env.redis_url, local=local, max_claim_bytes=env.cache_max_bytes // 4)

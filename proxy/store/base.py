@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from proxy.cache import Entry
+from proxy.store.claims import Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,10 @@ ADMITTED = Admission()
 
 
 class Store(Protocol):
-    """In-process or Redis."""
+    """In-process or Redis. `claims`: the keys under which one request alone is answered."""
 
     name: str
+    claims: Claims
 
     def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission | None:
         """Do what `admit` does if that needs no waiting, else nothing: None."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from proxy.cache import Entry
 from proxy.store.base import ADMITTED, Admission, Limit
+from proxy.store.claims import Claims, LocalClaims
 from proxy.store.gcra import EMPTY, Bucket, decide
 
 MAX_COUNTERS = 100_000
@@ -16,7 +17,8 @@ class MemoryStore:
     name = "memory"
 
     def __init__(self, *, max_bytes: int) -> None:
-        """Hold at most `max_bytes` of cached answers."""
+        """Hold at most `max_bytes` of cached answers, and a quarter of it for answers under keys."""
+        self.claims: Claims = LocalClaims(max_bytes=max_bytes // 4)
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[bytes, tuple[float, Entry]] = OrderedDict()

@@ -5,7 +5,6 @@ says what budgets do), one log line says so, and Redis is tried again after a pa
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -18,7 +17,9 @@ from redis.exceptions import NoScriptError, RedisError
 from proxy.cache import Entry
 from proxy.store.base import ADMITTED, Admission, Limit
 from proxy.store.batch import Batcher, Command
+from proxy.store.claims import Claims, LocalClaims
 from proxy.store.memory import MemoryStore
+from proxy.store.redis_claims import RedisClaims, Script
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ MAX_CONNECTIONS = 100
 # KEYS: one bucket per limit; ARGV: amount and window (microseconds) of each. The same arithmetic as
 # gcra.py, by Redis's own clock, so replicas may differ in theirs. Exact
 # while amount times window stays below 2^53: a minute's limits of any size, not 104,000 a day.
-_TAKE = """
+_TAKE = Script.of("""
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local taken = {}
@@ -48,9 +49,7 @@ for i, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, taken[i][3])
 end
 return {0, 0}
-"""
-
-_TAKE_SHA = hashlib.sha1(_TAKE.encode(), usedforsecurity=False).hexdigest()
+""")
 
 
 class RedisStore:
@@ -58,8 +57,11 @@ class RedisStore:
 
     name = "redis"
 
-    def __init__(self, url: str, *, local: MemoryStore | None = None) -> None:
-        """Use the server at `url`; with `local` the cache is there and only the counters are shared."""
+    def __init__(self, url: str, *, local: MemoryStore | None = None, max_claim_bytes: int = 0) -> None:
+        """Use the server at `url`; with `local` the cache is there and only counters and claims are shared.
+
+        `max_claim_bytes` is kept of answers under keys while the server is away.
+        """
         # Waits for a free connection: a burst of requests is no outage.
         pool = redis_async.BlockingConnectionPool.from_url(
             url,
@@ -72,11 +74,12 @@ class RedisStore:
         )
         self._client = redis_async.Redis.from_pool(pool)
         self._local = local
+        self.claims: Claims = RedisClaims(self, local=LocalClaims(max_bytes=max_claim_bytes))
         self._batch = Batcher(self._round_trip)
         self._down_until = 0.0
         self._problem = ""
         self._looking = False  # one look at a time: each would say that Redis is up again
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission | None:  # noqa: ARG002 - the contract
         """Nothing is here."""
@@ -145,13 +148,36 @@ class RedisStore:
     async def _refusal(self, limits: Sequence[Limit]) -> Admission | None:
         arguments = [part for limit in limits for part in (limit.amount, limit.window_us)]
         keys = [f"gw:limit:{limit.state_key}" for limit in limits]
-        try:
-            index, wait_us = await self._batch.send("EVALSHA", _TAKE_SHA, len(keys), *keys, *arguments)
-        except NoScriptError:  # Redis was restarted: EVAL makes it known again
-            index, wait_us = await self._batch.send("EVAL", _TAKE, len(keys), *keys, *arguments)
+        index, wait_us = await self._evaluated(_TAKE, keys, arguments)
         if not index:
             return None
         return Admission(refused_by=limits[index - 1], retry_after_s=float(wait_us) / 1e6)
+
+    async def ask(self, *commands: Command) -> Sequence[Any] | None:
+        """Return the answers to commands that go out together. None: Redis is away."""
+        if not self._usable():
+            return None
+        try:
+            return await asyncio.gather(*[self._batch.send(*command) for command in commands])
+        except CONNECTION_ERRORS as problem:
+            self._went_down(problem)
+            return None
+
+    async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
+        """Return a script's answer. None: Redis is away."""
+        if not self._usable():
+            return None
+        try:
+            return await self._evaluated(script, keys, arguments)
+        except CONNECTION_ERRORS as problem:
+            self._went_down(problem)
+            return None
+
+    async def _evaluated(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        try:
+            return await self._batch.send("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:  # Redis was restarted: EVAL makes it known again
+            return await self._batch.send("EVAL", script.text, len(keys), *keys, *arguments)
 
     async def _round_trip(self, commands: Sequence[Command]) -> Sequence[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -167,10 +193,11 @@ class RedisStore:
             return False
         self._looking = True
         self._down_until = time.monotonic() + RETRY_S  # this request tries; the others go on without
-        self._spawn(self._look_again())
+        self.spawn(self._look_again())
         return False
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something soon, and before the store is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
