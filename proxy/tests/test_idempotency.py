@@ -332,8 +332,8 @@ async def test_it_says_the_same_of_what_it_cannot_read(once):
 async def test_it_finishes_for_a_client_that_comes_back(once, stream, cache_mode):
     """One charge, for a connection that was lost in the middle."""
     gate = asyncio.Event()
-    whole = FakeResponse(gate.wait(), says()._script[0])
-    answer = streams(BEGINNING, gate.wait(), REST) if stream else whole
+    pieces = [BEGINNING, gate.wait(), REST] if stream else [gate.wait(), says()._script[0]]
+    answer = FakeResponse(*pieces, headers=SSE_HEADERS if stream else None)
     gateway = once(answer, gone(), cache_mode=cache_mode)
     lost = asking(stream=stream)
     running = asyncio.ensure_future(lost.run(lane))
