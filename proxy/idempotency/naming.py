@@ -15,6 +15,8 @@ from proxy.services import Services
 from proxy.store.claims import Claim
 
 HEADER = b"idempotency-key"
+# What shapes an answer beside the body.
+_SHAPING = (b"anthropic-beta", b"openai-beta", b"x-gateway-provider")
 _VALUE = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -39,8 +41,9 @@ async def claim_of(request: LaneRequest, services: Services, *, caller: Caller, 
         body = request.body
     else:
         body = await _form(request, limit=services.env.max_body_bytes)
-    asked = ((request.method or "").encode(), path, query, body)
-    return Claim(_digest(whose.encode(), path, value), _digest(*asked), owner.encode())
+    headers = [request.wire.get(name, b"") for name in _SHAPING]
+    fingerprint = _digest((request.method or "").encode(), path, query, body, *headers)
+    return Claim(_digest(whose.encode(), path, value), fingerprint, owner.encode())
 
 
 async def _form(request: LaneRequest, *, limit: int) -> bytes:

@@ -258,11 +258,12 @@ async def test_it_refuses_another_request_under_a_key(once, path, running):
     assert (await ask(path=path, max_tokens=9)).headers["idempotency-replayed"] == "true"
 
 
-async def test_it_reads_the_query_as_part_of_the_request(once):
+@pytest.mark.parametrize("more", [{"query": "a=1"}, {"x_gateway_provider": "vllm"}, {"openai_beta": "x"}])
+async def test_it_reads_what_else_shapes_an_answer_as_part_of_the_request(once, more):
     once(ok(), ok())
     body = {"model": "m", "input": "x"}
     first = await client("POST", "/v1/moderations", body, idempotency_key="k").run(lane)
-    other = await client("POST", "/v1/moderations", body, query="a=1", idempotency_key="k").run(lane)
+    other = await client("POST", "/v1/moderations", body, idempotency_key="k", **more).run(lane)
     assert (first.status, other.status) == (200, 409)
 
 
