@@ -402,6 +402,22 @@ async def test_it_lets_a_client_that_waits_leave(once):
     assert sorted(each["outcome"] for each in records(gateway)) == ["cancelled", "ok"]
 
 
+async def test_it_frees_the_key_of_a_client_that_left_before_the_head_went_out(once):
+    gateway = once(streams(), streams())
+    gateway.turns.linger_s = 0.0
+    lost = asking(stream=True)
+
+    async def send(message):
+        lost.left.set()
+        await asyncio.Event().wait()
+
+    lost.send = send
+    await lost.run(lane)
+    assert gateway.transport.responses[0].closed
+    assert not gateway.turns._taken
+    assert "idempotency-replayed" not in (await ask(stream=True)).headers
+
+
 async def test_it_keeps_an_answer_whose_client_left_while_it_was_sent(once):
     gateway = once(streams(), gone())
     lost = asking(stream=True)

@@ -10,7 +10,7 @@ from proxy.idempotency.turns import Turn, Turns
 from proxy.store import make_store
 from proxy.store.claims import Claim, Held, LocalClaims
 from proxy.store.redis import RedisStore
-from proxy.store.redis_claims import LEASE_S
+from proxy.store.redis_claims import LEASE_S, RedisClaims
 from proxy.tests.fakes import environment, until
 from tests.servers import redis
 
@@ -161,6 +161,22 @@ async def test_it_goes_on_alone_without_redis():
         assert await store.claims.renew(claim()) is False
         store.claims.free(claim(key=b"new"))
         await store.close()
+
+
+class Moments:
+    """A server at which a claim ends between the question and the look."""
+
+    def __init__(self):
+        self.answers = [[None, None], [b"OK", b"r"]]
+
+    async def ask(self, *_):
+        return self.answers.pop(0)
+
+
+async def test_it_tries_again_where_a_claim_has_just_ended():
+    moments = Moments()
+    assert await RedisClaims(moments, local=LocalClaims(max_bytes=0)).claim(claim(), NOW) is None
+    assert not moments.answers
 
 
 # ---------------------------------------------------------------- turns
