@@ -194,13 +194,13 @@ def _ears(url: str) -> dict[str, str]:
 def test_it_finishes_for_a_client_that_comes_back(
     alone: Gateway, vendor: FakeVendor, *, stream: bool
 ) -> None:
-    model, key = unique("synthetic~tokens=20~ttfb=1500"), new_key()
+    model, key = unique("synthetic~tokens=20~ttfb=3000"), new_key()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{alone.url}{CHAT}",
             json=chat(f"replay/{model}", stream=stream),
             headers={**bearer(TEAM_KEY), **key},
-            timeout=0.5,
+            timeout=2,  # by then it has been asked
         )
     back = ask(alone, model, key, stream=stream)
     assert (back.status_code, is_replay(back)) == (200, True)
