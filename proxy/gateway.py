@@ -19,7 +19,7 @@ from proxy.forwarding import ForwardedExchange, Forwarding
 from proxy.http import LaneRequest
 from proxy.idempotency.keyed import Keyed, Make
 from proxy.idempotency.naming import HEADER
-from proxy.middleware.entrance import pass_through
+from proxy.middleware.entrance import pass_through, require_looked_into
 from proxy.renderers import RendererFactory
 from proxy.services import Services
 from proxy.serving import Serving
@@ -76,8 +76,10 @@ class Gateway(Services):
         caller = recognised(request, snapshot) or await self.caller(request, snapshot)
         self.take_caller(exchange, caller)
         if self.middleware.request:
-            name = forwarding.target.name
-            await pass_through(self.middleware.request, request, endpoint=name, caller=caller)
+            target = forwarding.target
+            await pass_through(self.middleware.request, request, endpoint=target.name, caller=caller)
+            if not target.names_model:
+                require_looked_into(request)
         to = await forwarding.route(snapshot, caller)
         await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
         return await forwarding.answer(to)

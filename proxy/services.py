@@ -66,6 +66,9 @@ class Services:
         ttl_s = env.idempotency_ttl_s
         self.turns = Turns(self.store.claims, ttl_s=ttl_s) if ttl_s else None
         self.middleware = configured()
+        self.cache_namespace = env.gateway_version + self.middleware.response.namespace
+        # Whoever is to see each request is not passed by.
+        self.plays_encores = not (self.middleware.request or self.middleware.response)
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)

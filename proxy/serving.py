@@ -158,7 +158,7 @@ class Serving:
             caller=caller,
             resolved=resolved,
             endpoint=endpoint.name,
-            namespace=env.gateway_version + self.services.middleware.response.namespace,
+            namespace=self.services.cache_namespace,
             cache_control=cache_control.decode("latin-1"),
         )
         return Prepared(call, resolved, policy)
@@ -175,7 +175,7 @@ class Serving:
             return None
         if assembled is not None:
             services.store.put(terms.policy.key, assembled, ttl_s=snapshot.cache_ttl_s)
-        elif isinstance(reply, JsonReply):
+        elif services.plays_encores and isinstance(reply, JsonReply):
             reply.went_out = partial(
                 services.encores.remember, snapshot, self.request, terms=terms, entry=entry, exchange=exchange
             )

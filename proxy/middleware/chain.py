@@ -54,13 +54,19 @@ class RequestChain:
         """Return what is asked after all have seen it. Raises GatewayError: a refusal, or a failure."""
         for middleware in self._middlewares:
             try:
-                asked = await middleware.request(asked)
+                asked = _an_asked(await middleware.request(asked))
             except GatewayError:
                 raise
             except Exception as problem:
                 log.exception("request_middleware", middleware=_name(middleware))
                 raise MiddlewareFailed from problem
         return asked
+
+
+def _an_asked(passed: object) -> Asked:
+    if not isinstance(passed, Asked):
+        raise TypeError(f"request() returned {type(passed).__name__}, not an Asked")
+    return passed
 
 
 class ResponseChain:
@@ -72,18 +78,15 @@ class ResponseChain:
         self._callbacks: Background[_Ended] = Background(
             "completion_callbacks", _call_back, capacity=MAX_CALLBACKS
         )
+        # Keeps answers apart in the cache: those that may be changed have their own form.
+        self.namespace = "\0plain" if any(each.changes_events for each in middlewares) else ""
 
     def __bool__(self) -> bool:
         return bool(self._middlewares)
 
-    @property
-    def namespace(self) -> str:
-        """Return what keeps answers apart in the cache: those that may be changed have their own form."""
-        return "\0plain" if any(each.changes_events for each in self._middlewares) else ""
-
     def begin(self, context: Context) -> "Watching | None":
-        """Return what watches this answer; None if nobody wants to. Raises MiddlewareFailed."""
-        watches = []
+        """Return what watches this answer; None if nobody wants to."""
+        watches, failure = [], None
         for middleware in self._middlewares:
             try:
                 watch = middleware.begin(context)

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+import structlog
 
 from keys.caller import Caller
+from proxy.endpoints.reading import is_verbatim, object_in
 from proxy.http import LaneRequest
-from proxy.middleware.base import Asked
+from proxy.middleware.base import Asked, MiddlewareFailed
 from proxy.middleware.chain import RequestChain
+
+log = structlog.get_logger()
 
 
 async def pass_through(
@@ -31,8 +35,25 @@ async def pass_through(
         request.change_headers(passed.headers)
     if passed.body is asked.body or passed.body is None:
         return False
-    request.change_body(orjson.dumps(passed.body))
+    try:
+        request.change_body(orjson.dumps(passed.body))
+    except TypeError as problem:
+        log.exception("request_middleware_body", endpoint=endpoint)
+        raise MiddlewareFailed from problem
     return True
+
+
+def require_looked_into(request: LaneRequest) -> None:
+    """See to it that the next reader of a body finds in it what the middlewares did. Raises BadRequest.
+
+    For what is sent on without being read: a vendor might take JSON that we do not (NaN), or the first of two
+    values of one key.
+    """
+    raw = request.body if request.incoming is None and request.method == "POST" else b""
+    if raw:
+        body = object_in(raw)
+        if not is_verbatim(raw, body):
+            request.change_body(orjson.dumps(body))
 
 
 def _json_of(request: LaneRequest) -> Mapping[str, Any] | None:

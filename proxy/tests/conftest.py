@@ -7,8 +7,9 @@ from hypothesis import settings as hypothesis_settings
 
 from keys.caller import Caller
 from keys.secret import digest
-from proxy import lifecycle
+from proxy import lifecycle, services
 from proxy.gateway import Gateway
+from proxy.middleware.chain import Chains, RequestChain, ResponseChain
 from proxy.tests.fakes import SECRET, FakeTransport, environment, make_snapshot, says
 
 # Property tests judge answers, never speed: a busy machine must not fail them.
@@ -36,3 +37,15 @@ async def serving(settings, tmp_path, monkeypatch):
     yield serve
     for gateway in made:
         await gateway.close()
+
+
+@pytest.fixture
+def gated(serving, monkeypatch):
+    """Make a gateway with middlewares: `gated(says("Hi."), response=[Recorder()])`."""
+
+    def make(*script, request=(), response=(), **options):
+        chains = Chains(RequestChain(request), ResponseChain(response))
+        monkeypatch.setattr(services, "configured", lambda: chains)
+        return serving(*script, **options)
+
+    return make
