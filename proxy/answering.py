@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -29,7 +30,6 @@ from proxy.fleet.fitting import fitting
 from proxy.flights import Flight
 from proxy.hedging import Race
 from proxy.http import JsonReply, StreamReply, WireHeader
-from proxy.middleware.chain import Watching
 from proxy.plain import canonical_form
 from proxy.races import AnswerRace, StreamRace
 from proxy.relay import relay, replayed
@@ -38,6 +38,7 @@ from proxy.replay import Recording, answer_of, events_of
 from proxy.reply_headers import gateway_headers, wire_headers
 from proxy.routing import Resolved
 from proxy.services import Services
+from proxy.watched import replay_watched, reply_watched, show_head
 
 log = structlog.get_logger()
 
@@ -54,27 +55,24 @@ def replay(
     """
     completion = exchange.completion
     completion.provider, completion.model, completion.usage = entry.provider, entry.model, entry.usage
-    assembled: Entry | None = None
-    if call.stream:
-        piece = _stream_of(entry, call, renderer, watching=exchange.watching)
-    else:
-        answer, assembled = answer_of(entry, call, completion)
-        if exchange.watching is not None:
-            answer = exchange.watching.answer(answer)
-        piece = renderer.answer(answer)
-    exchange.usage = entry.usage
     headers = wire_headers(completion)
     headers.append((b"age", b"%d" % max(int(completion.at - entry.stored_at), 0)))
+    if exchange.watching is not None:
+        return replay_watched(entry, headers, call=call, exchange=exchange, renderer=renderer)
+    assembled: Entry | None = None
+    if call.stream:
+        piece = _stream_of(entry, call, renderer)
+    else:
+        answer, assembled = answer_of(entry, call, completion)
+        piece = renderer.answer(answer)
+    exchange.usage = entry.usage
     exchange.end_ok()
     return StreamReply(replayed(piece), headers) if call.stream else JsonReply(piece, headers), assembled
 
 
-def _stream_of(entry: Entry, call: Call, renderer: Renderer, *, watching: Watching | None) -> bytes:
+def _stream_of(entry: Entry, call: Call, renderer: Renderer) -> bytes:
     try:
-        events: Sequence[Event] = events_of(entry, call)
-        if watching is not None:
-            events = watching.events(events)
-        return renderer.events(events)
+        return renderer.events(events_of(entry, call))
     except UpstreamError:  # a chunk that went through unparsed is no JSON
         raise BrokenEntry from None
 
@@ -107,12 +105,13 @@ class Answering:
         answer = await self._first_success(attempting, attempting.answer, AnswerRace)
         self.exchange.take_answer(answer)
         self.exchange.settle()
-        said = answer
         answer = enveloped(answer, self.exchange.completion)
         if self.policy.write:
             self._keep(answer.finish_reasons, cache.JSON, lambda: answer.body, answer.usage, wire=answer.wire)
         if self.exchange.watching is not None:
-            answer = enveloped(self.exchange.watching.answer(said), self.exchange.completion)
+            return reply_watched(
+                answer, self._headers(attempting), exchange=self.exchange, renderer=self.renderer
+            )
         body = self.renderer.answer(answer)
         self.exchange.end_ok()
         return JsonReply(body, self._headers(attempting))
@@ -133,7 +132,10 @@ class Answering:
             _give_up(opening)
             self.exchange.end_cancelled()
 
-        return StreamReply(body, self._headers(attempting), abandon=abandon)
+        reply = StreamReply(body, self._headers(attempting), abandon=abandon)
+        if self.exchange.watching is not None:
+            show_head(reply, self.exchange.watching, give_up=partial(_give_up, opening))
+        return reply
 
     def _attempting(self, call: Call) -> Attempting:
         services, watching = self.services, self.exchange.watching

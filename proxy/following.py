@@ -11,12 +11,14 @@ from providers.errors import Owner, UpstreamError
 from providers.events import Event, Kind
 from proxy.answering import replay
 from proxy.cache import BrokenEntry, Entry
-from proxy.errors import GatewayError, upstream_failed
+from proxy.errors import upstream_failed
 from proxy.exchange import Exchange
 from proxy.flights import Flight
 from proxy.http import StreamReply
+from proxy.relay import fault
 from proxy.renderers import KEEP_ALIVE, Renderer
 from proxy.reply_headers import wire_headers
+from proxy.watched import show_head
 
 NEVER_S = 86_400.0
 
@@ -56,7 +58,10 @@ class Following:
             self.exchange.end_cancelled()
 
         headers = [*wire_headers(completion), (b"age", b"0")]
-        return StreamReply(self._followed(), headers, abandon=abandon)
+        reply = StreamReply(self._followed(), headers, abandon=abandon)
+        if self.exchange.watching is not None:
+            show_head(reply, self.exchange.watching, give_up=flight.leave)
+        return reply
 
     def _replayed(self, entry: Entry) -> HttpResponseBase | None:
         self.exchange.completion.cache = "hit"
@@ -76,9 +81,11 @@ class Following:
             if not exchange.ended:
                 exchange.end_cancelled()
             raise
-        except GatewayError as failure:  # of a middleware
-            self.exchange.end_error(failure)
-            yield self.renderer.error(failure)
+        except UpstreamError as error:  # in a chunk that nobody has read before
+            failure = upstream_failed(error, provider=exchange.completion.provider)
+            yield fault(exchange, self.renderer, failure)
+        except Exception as problem:  # noqa: BLE001 - nobody else can tell the client the truth
+            yield fault(exchange, self.renderer, problem)
         finally:
             self.flight.leave()
 

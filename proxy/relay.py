@@ -68,7 +68,8 @@ async def relay(
         raise
     except Exception as problem:  # noqa: BLE001 - nobody else can tell the client the truth about its stream
         stream.leave()
-        yield _fault(exchange, renderer, problem)
+        exchange.so_far(stream.counted())
+        yield fault(exchange, renderer, problem)
 
 
 async def _resumed(broken: OpenStream, error: UpstreamError, continuation: Continuation | None) -> OpenStream:
@@ -128,7 +129,12 @@ def _failed(exchange: Exchange, stream: OpenStream, renderer: Renderer, error: U
     exchange.so_far(stream.counted())
     failure = upstream_failed(error, provider=stream.visit.upstream.account.name)
     exchange.broke_off(error)
-    said = b"" if exchange.watching is None else renderer.events(exchange.watching.withheld(error))
+    said = b""
+    if exchange.watching is not None:
+        try:
+            said = renderer.events(exchange.watching.withheld(error))
+        except Exception as problem:  # noqa: BLE001 - as in `relay`
+            return fault(exchange, renderer, problem)
     exchange.end_error(failure)
     return said + renderer.error(failure)
 
@@ -140,7 +146,8 @@ def _left(exchange: Exchange, stream: OpenStream) -> None:
         exchange.end_cancelled()
 
 
-def _fault(exchange: Exchange, renderer: Renderer, problem: Exception) -> bytes:
+def fault(exchange: Exchange, renderer: Renderer, problem: Exception) -> bytes:
+    """End a stream that has begun in a failure of ours, and return what the client is told of it."""
     if isinstance(problem, GatewayError):
         failure = problem
     else:

@@ -22,7 +22,7 @@ from proxy.endpoints import CHAT_COMPLETIONS, Endpoint
 from proxy.exchange import Exchange
 from proxy.fleet.affinity import affinity
 from proxy.following import Following
-from proxy.http import JsonReply, LaneRequest, StreamReply
+from proxy.http import JsonReply, LaneRequest
 from proxy.middleware.base import Context
 from proxy.middleware.entrance import pass_through
 from proxy.plain import changeable
@@ -69,8 +69,10 @@ class Serving:
         entry = await admitted(services.store, policy, limits=limits, completion=exchange.completion)
         renderer = self.render(exchange.completion, call)
         if services.middleware.response:
-            context = Context(exchange.completion, call, caller)
-            return await self._watched(context, snapshot, prepared, entry=entry, renderer=renderer)
+            watching = services.middleware.response.begin(Context(exchange.completion, call, caller))
+            if watching is not None:
+                exchange.watching = watching
+                watching.require_all()
         if entry is not None:
             if not known:
                 services.repeats.remember(snapshot, key, prepared)
@@ -82,38 +84,14 @@ class Serving:
 
     async def _made(self, snapshot: Snapshot, prepared: Prepared, renderer: Renderer) -> HttpResponseBase:
         """Answer by asking somebody, or with the answer that somebody is about to get."""
-        policy = prepared.policy
+        policy, watching = prepared.policy, self.exchange.watching
+        if watching is not None and watching.changes_events:
+            prepared = prepared._replace(call=changeable(prepared.call))
         if policy.read and policy.write:
             reply = await self._followed(prepared, renderer)
             if reply is not None:
                 return reply
         return await self._answering(snapshot, prepared, renderer).answer()
-
-    async def _watched(
-        self,
-        context: Context,
-        snapshot: Snapshot,
-        prepared: Prepared,
-        *,
-        entry: Entry | None,
-        renderer: Renderer,
-    ) -> HttpResponseBase:
-        """Answer before the eyes of the response middlewares. Raises GatewayError."""
-        exchange = self.exchange
-        exchange.watching = watching = self.services.middleware.response.begin(context)
-        reply: HttpResponseBase | None = None
-        if entry is not None:
-            try:
-                reply, _ = replay(entry, call=prepared.call, exchange=exchange, renderer=renderer)
-            except BrokenEntry:
-                exchange.completion.cache = "miss"
-        if reply is None:
-            if watching is not None and watching.changes_events:
-                prepared = prepared._replace(call=changeable(prepared.call))
-            reply = await self._made(snapshot, prepared, renderer)
-        if watching is not None and isinstance(reply, JsonReply | StreamReply):
-            watching.head(reply.wire_headers)
-        return reply
 
     async def _pass_through(self, caller: Caller) -> None:
         endpoint = self.endpoint

@@ -16,6 +16,7 @@ How the gateway uses it, and all that it need know:
         the body is to be written anew only if `asked.body` is another object; headers likewise
     watching = chains.response.begin(Context(completion, call, caller)) if chains.response else None
                                                      once for an answer, before an upstream is asked
+    watching.require_all()     when the exchange knows of it: somebody may have failed to begin
     watching.changes_events    a stream is to be translated even where vendor and client speak one format:
                                `proxy.plain` reads all that OpenAI's chunks say, but of the others'
                                (messages, responses) not what is native to them, such as signatures
@@ -23,7 +24,8 @@ How the gateway uses it, and all that it need know:
     watching.events(events)    what to write instead; may be empty even if `events` was not. It takes care of
                                `proxy.plain`. An ERROR event (providers.events.failed_event) must be
                                shown, too, and what comes back before it is still content for the client
-    watching.answer(answer)    what to write instead of a whole answer, before `renderers.chat.enveloped`
+    watching.answer(answer)    what to write instead of a whole answer (`renderers.chat.enveloped`), before
+                               its head (proxy.watched)
     watching.finished(completion)   on every exit, after the exchange has ended; never waits or raises
     chains.response.close()    at shutdown; blocks for two seconds at most, so in a thread
 

@@ -43,7 +43,7 @@ class RequestMiddleware(Protocol):
 
 
 class ResponseWatch(Protocol):
-    """Sees one answer: its head, then its events (streams) or all of it, then the end.
+    """Sees one answer: its head, then its events (streams); or all of it, then its head. Then the end.
 
     Whoever withholds something of a stream lets go of it at FINISH (of its choice), DONE or ERROR.
     """

@@ -31,6 +31,7 @@ from proxy.middleware.base import (
     ResponseWatch,
 )
 from proxy.plain import plain
+from proxy.renderers import enveloped
 
 log = structlog.get_logger()
 
@@ -93,11 +94,11 @@ class ResponseChain:
             except Exception as problem:
                 log.exception("response_middleware", middleware=_name(middleware))
                 if middleware.changes_events:
-                    raise MiddlewareFailed from problem
+                    failure = problem
                 continue
             if watch is not None:
                 watches.append(_Watched(watch, middleware))
-        return Watching(watches, self._callbacks) if watches else None
+        return Watching(watches, self._callbacks, failure) if watches or failure else None
 
     def close(self, timeout_s: float = CLOSE_WAIT_S) -> None:
         """Let callbacks, and the middlewares that have a `close(timeout_s)`, end what they have. Blocks."""
@@ -119,16 +120,27 @@ class _Watched(NamedTuple):
 class Watching:
     """All who watch one answer. Lives as long as it; for the event loop, until `finished`."""
 
-    __slots__ = ("_answer", "_callbacks", "_events", "_watched", "changes_events", "wants_whole")
+    __slots__ = ("_answer", "_callbacks", "_events", "_failure", "_watched", "changes_events", "wants_whole")
 
-    def __init__(self, watched: Sequence[_Watched], callbacks: "Background[_Ended]") -> None:
-        """Begin before the head."""
+    def __init__(
+        self,
+        watched: Sequence[_Watched],
+        callbacks: "Background[_Ended]",
+        failure: Exception | None = None,
+    ) -> None:
+        """Begin before the head. `failure`: of one that did not, and without whom there is no answer."""
         self._watched = list(watched)
         self._callbacks = callbacks
+        self._failure = failure
         self.changes_events = any(each.middleware.changes_events for each in watched)
         self.wants_whole = any(each.middleware.wants_whole for each in watched)
         self._events: list[Event] | None = [] if self.wants_whole else None
         self._answer: Answer | None = None
+
+    def require_all(self) -> None:
+        """Raise MiddlewareFailed unless all have begun who must. The others hear of the end."""
+        if self._failure is not None:
+            raise MiddlewareFailed from self._failure
 
     def head(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Let all see and change the response headers. Raises MiddlewareFailed."""
@@ -149,14 +161,11 @@ class Watching:
         for each in tuple(self._watched):
             try:
                 seen = each.watch.events(events)
-            except UpstreamError:
-                raise  # a vendor's chunk, parsed only now, is broken
+                if each.middleware.changes_events:
+                    events = [*seen]  # which may be a generator, and must not be None
             except Exception as problem:
                 log.exception("response_middleware", middleware=_name(each.middleware))
                 self._leave_out(each, problem)
-            else:
-                if each.middleware.changes_events:
-                    events = seen
         if self._events is not None:
             self._events += events
             if len(self._events) > MAX_WHOLE_EVENTS:
@@ -172,12 +181,11 @@ class Watching:
         for each in tuple(self._watched):
             try:
                 seen = each.watch.answer(answer)
+                if each.middleware.changes_events:
+                    answer = _an_answer(seen)
             except Exception as problem:
                 log.exception("response_middleware", middleware=_name(each.middleware))
                 self._leave_out(each, problem)
-            else:
-                if each.middleware.changes_events:
-                    answer = seen
         if self.wants_whole:
             self._answer = answer
         return answer
@@ -192,6 +200,12 @@ class Watching:
         self._watched.remove(each)
 
 
+def _an_answer(seen: object) -> Answer:
+    if not isinstance(seen, Answer):
+        raise TypeError(f"answer() returned {type(seen).__name__}, not an Answer")
+    return seen
+
+
 class _Ended(NamedTuple):
     """An answer that has ended, and what is known of all of it."""
 
@@ -204,7 +218,7 @@ class _Ended(NamedTuple):
         """Return what the client got as one object; of a stream that broke off, as far as it came."""
         try:
             if self.answer is not None:
-                return self.answer.message
+                return self._whole_answer(self.answer)
             if not self.events:
                 return None
             completion = self.completion
@@ -212,6 +226,13 @@ class _Ended(NamedTuple):
             return assemble(self.events, id=name, created=int(completion.at), model=completion.model)
         except UpstreamError:  # a chunk that nobody parsed until now
             return None
+
+    def _whole_answer(self, answer: Answer) -> Mapping[str, Any]:
+        message = answer.message
+        if "object" in message or "choices" not in message:
+            return message
+        bare = Answer(message=message, usage=answer.usage, finish_reasons=answer.finish_reasons)
+        return enveloped(bare, self.completion).message
 
 
 def _call_back(ended: Sequence[_Ended]) -> None:

@@ -236,8 +236,12 @@ def test_one_that_fails_at_once_does_the_same(log):
         changes_events = False
 
     assert ResponseChain([Blind()]).begin(context()) is None
+    looking = Looking()
+    watching = ResponseChain([FailingAtOnce(), looking]).begin(context())
     with pytest.raises(MiddlewareFailed):
-        ResponseChain([FailingAtOnce()]).begin(context())
+        watching.require_all()
+    ended(watching)
+    assert len(looking.ends) == 1
 
 
 # ---------------------------------------------------------------- the end
@@ -262,7 +266,9 @@ def test_the_end_tells_a_whole_answer():
     watching = ResponseChain([looking]).begin(context())
     watching.answer(Answer(usage=None, finish_reasons=[], message={"choices": [1]}))
     ended(watching)
-    assert looking.ends[0][1] == {"choices": [1]}
+    whole = looking.ends[0][1]
+    assert whole["choices"] == [1]
+    assert whole["object"] == "chat.completion"
 
 
 def test_the_end_tells_nothing_of_what_nobody_said():
