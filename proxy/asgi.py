@@ -19,8 +19,9 @@ from django.http import HttpResponse, HttpResponseBase
 from proxy import lifecycle
 from proxy.encore import WireReply
 from proxy.errors import GatewayError
-from proxy.http import JsonReply, LaneRequest, StreamBroken, StreamReply, WireHeader, error_response
+from proxy.http import JsonReply, LaneRequest, StreamBroken, StreamReply, WireHeader
 from proxy.incoming import Incoming
+from proxy.refusals import refused
 from proxy.urls import READS_FORMS, find
 
 Scope = Mapping[str, Any]
@@ -61,7 +62,7 @@ async def lane(scope: Scope, receive: Receive, send: Send) -> None:
     except _ClientLeft:
         return
     except GatewayError as error:
-        await _send_whole(request, error_response(request, error), send)
+        await _send_whole(request, refused(request, error), send)
         return
     if request.method == "OPTIONS":
         await _send_whole(request, _preflight(), send)
@@ -97,7 +98,7 @@ def at_once(scope: Scope, body: bytes) -> WireReply | None:
 def refusal(scope: Scope, error: GatewayError) -> tuple[list[WireHeader], bytes]:
     """Return headers and body that tell an error, for a server that answers in the application's place."""
     request = LaneRequest(scope)
-    response = error_response(request, error)
+    response = refused(request, error)
     body = response.content
     return [*_headers(request, response), (b"content-length", b"%d" % len(body))], body
 

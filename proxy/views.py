@@ -28,9 +28,10 @@ from proxy.endpoints import (
 )
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
-from proxy.http import LaneRequest, error_response, is_anthropic, named_as_anthropic, request_id_of
+from proxy.http import LaneRequest, is_anthropic, named_as_anthropic, request_id_of
 from proxy.lifecycle import gateway
 from proxy.metrics import exposition
+from proxy.refusals import refused
 from proxy.snapshot import ServedModel
 
 log = structlog.get_logger()
@@ -47,17 +48,17 @@ def endpoint(*methods: str, head: bool = True) -> Callable[[View], View]:
             # HEAD is GET without a body, which the lane leaves out; not where a GET asks a vendor.
             bodiless = head and request.method == "HEAD" and methods == ("GET",)
             if request.method not in methods and not bodiless:
-                return error_response(request, _not_allowed(request, methods))
+                return refused(request, _not_allowed(request, methods))
             try:
                 return await view(request, **arguments)
             except SuspiciousOperation as problem:
-                return error_response(request, BadRequest(f"The request was refused: {problem}"))
+                return refused(request, BadRequest(f"The request was refused: {problem}"))
             except GatewayError as error:
-                return error_response(request, error)
+                return refused(request, error)
             except Exception:  # the entrance: a fault of ours becomes a 500 with its trace in the log
                 log.exception("panic", path=request.path, request_id=request_id_of(request))
                 failure = GatewayError("The gateway failed. This was logged.", code="internal_error")
-                return error_response(request, failure)
+                return refused(request, failure)
 
         return entrance
 
@@ -172,7 +173,7 @@ async def metrics(request: LaneRequest) -> HttpResponseBase:
 
 async def not_found(request: LaneRequest) -> HttpResponseBase:
     """Answer a path under /v1/ that nobody serves."""
-    return error_response(request, NotFound(f"There is nothing at {request.path}.", code="unknown_path"))
+    return refused(request, NotFound(f"There is nothing at {request.path}.", code="unknown_path"))
 
 
 async def _simple(request: LaneRequest, message: str, *, stream: bool) -> HttpResponseBase:

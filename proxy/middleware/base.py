@@ -66,6 +66,9 @@ class ResponseMiddleware(Protocol):
 
     `changes_events`: its watches change events or answers. Without, what they return is not looked at, and
     a vendor's bytes go out as they came. `wants_whole`: its watches want to know all of it at the end.
+
+    It may have a method `error(headers: dict[str, str]) -> None`, which sees and changes the headers of each
+    response that is an error: those have no watch, or none any more. Names are lower-case.
     """
 
     changes_events: bool

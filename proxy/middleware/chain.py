@@ -79,6 +79,7 @@ class ResponseChain:
         self._callbacks: Background[_Ended] = Background(
             "completion_callbacks", _call_back, capacity=MAX_CALLBACKS
         )
+        self._tells_errors = [each for each in middlewares if hasattr(each, "error")]
         # Keeps answers apart in the cache: those that may be changed have their own form.
         self.namespace = "\0plain" if any(each.changes_events for each in middlewares) else ""
 
@@ -99,6 +100,14 @@ class ResponseChain:
             if watch is not None:
                 watches.append(_Watched(watch, middleware))
         return Watching(watches, self._callbacks, failure) if watches or failure else None
+
+    def error(self, headers: dict[str, str]) -> None:
+        """Let those who have a word on errors see and change the headers of one. Never raises."""
+        for middleware in self._tells_errors:
+            try:
+                middleware.error(headers)
+            except Exception:  # an error tells nothing that would have to be kept back
+                log.exception("response_middleware", middleware=_name(middleware))
 
     def close(self, timeout_s: float = CLOSE_WAIT_S) -> None:
         """Let callbacks, and the middlewares that have a `close(timeout_s)`, end what they have. Blocks."""

@@ -1,4 +1,4 @@
-"""Puts the same headers on every answer: RESPONSE_HEADERS, a JSON object of names and texts.
+"""Puts the same headers on every answer, and on errors: RESPONSE_HEADERS, a JSON object of names and texts.
 
 Refused at start: what frames a message or belongs to one connection (RFC 9110, section 7.6.1), which would
 break every answer, and what the gateway itself must be right about.
@@ -56,3 +56,8 @@ class ResponseHeaders(Watch):
         """Set the headers, in the place of others by the same names."""
         headers[:] = [header for header in headers if header[0] not in self._names]
         headers += self._headers
+
+    def error(self, headers: dict[str, str]) -> None:
+        """Set them on an error, too."""
+        for name, value in self._headers:
+            headers[name.decode()] = value.decode("latin-1")

@@ -384,3 +384,42 @@ async def test_nothing_configured_is_asked_nothing_but_whether_it_is_there(gated
         assert at_once(client.scope, client._pieces[0]["body"]) is not None
     gateway.middleware = was
     await settled(gateway)
+
+
+# ---------------------------------------------------------------- errors
+
+
+class Stamping(Recorder):
+    """Puts a header on errors."""
+
+    def error(self, headers):
+        headers["x-stamp"] = "error"
+
+
+class Stumbling(Recorder):
+    def error(self, _headers):
+        raise RuntimeError("secret words")
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "fields", "headers"),
+    [
+        (401, "/v1/chat/completions", {}, {"authorization": "Bearer nobody"}),
+        (400, "/v1/chat/completions", {"model": ""}, {}),
+        (404, "/v1/nothing", {}, {}),
+        (405, "/v1/models", {}, {}),
+        (413, "/v1/messages", {"messages": "x" * 2000}, {}),
+        (422, "/v1/chat/completions", {}, {}),
+        (422, "/v1/chat/completions", {"stream": True}, {}),
+        (422, "/v1/moderations", {"model": "openai/m"}, {}),
+    ],
+)
+async def test_errors_have_the_headers_of_those_who_say_so(gated, status, path, fields, headers):
+    """Wherever they come from; one that fails there is left out."""
+    gateway = gated(refuses(422), response=[Stumbling(), Stamping()], max_body_bytes=1000)
+    client = await post(path, {**FORMATS["/v1/chat/completions"], **fields}, **headers)
+    await settled(gateway)
+    assert client.status == status
+    assert client.headers["x-stamp"] == "error"
+    assert client.json["error"]["message"]
+    assert "x-seen" not in client.headers
