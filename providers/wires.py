@@ -10,3 +10,5 @@ EMBEDDINGS = "openai.embeddings"
 RESPONSES = "openai.responses"
 MESSAGES = "anthropic.messages"
 COUNT_TOKENS = "anthropic.count_tokens"
+# Of a request that is passed on unread, in whatever format it is.
+UNREAD = ""

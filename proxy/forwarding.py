@@ -16,10 +16,12 @@ from urllib.parse import parse_qsl, urlencode
 from django.http import HttpResponseBase
 
 from keys.caller import Caller
+from providers.call import Call
 from providers.dialects import DIALECTS
 from providers.dialects.openai.quirks import path_for, path_without_model
 from providers.errors import UnsupportedParameter, UpstreamError
 from providers.upstream import Timeouts, Upstream
+from providers.wires import UNREAD
 from proxy.attempt import refused, upstream_ratelimits
 from proxy.destination import DIALECT, Destination, destination, require_allowed, require_shared
 from proxy.endpoints.forwarded import Forwarded
@@ -31,11 +33,13 @@ from proxy.fleet.visit import Visit
 from proxy.forwarded_body import ArrivingForm, ForwardedBody, WholeBody, model_not_found
 from proxy.http import JsonReply, LaneRequest, PassedReply, StreamBroken, WireHeader
 from proxy.metering import StreamMeter, usage_in
+from proxy.middleware.base import Context
 from proxy.multipart import FormScanner, boundary_of
 from proxy.reply_headers import wire_headers
 from proxy.snapshot import Snapshot
 from proxy.transport import Outgoing, Transport
 from proxy.vendor_response import Response
+from proxy.watched import show_head
 
 PROVIDER_HEADER = b"x-gateway-provider"
 PROVIDER_PARAMETER = "provider"
@@ -103,6 +107,12 @@ class Forwarding:
         if self.target.lists and self.request.method == "GET":
             require_shared(to)
         return to
+
+    def context(self, caller: Caller) -> Context:
+        """Return what response middlewares are told of it. Of what is asked they learn the model."""
+        completion = self.exchange.completion
+        call = Call(wire=UNREAD, model=completion.requested_model, body={}, raw=b"")
+        return Context(completion, call, caller)
 
     async def answer(self, to: Destination) -> HttpResponseBase:
         """Fail over along the upstreams. Raises GatewayError when none answers."""
@@ -206,9 +216,11 @@ class Forwarding:
             self.exchange.usage = usage_in(opened.first)
         headers = self._headers(opened.response)
         opened.visit.ended()
-        self.exchange.end_ok()
         reply = JsonReply(opened.first, headers)
         reply.status_code = opened.response.status
+        if self.exchange.watching is not None:
+            self.exchange.watching.head(reply.wire_headers)
+        self.exchange.end_ok()
         return reply
 
     def _streamed(self, opened: _Opened) -> HttpResponseBase:
@@ -223,15 +235,20 @@ class Forwarding:
         else:
             headers += _NO_PAGE
 
-        def abandon() -> None:
-            """The client left before the first piece could be asked for."""
+        def give_up() -> None:
             response.close()
             opened.visit.left()
+
+        def abandon() -> None:
+            """The client left before the first piece could be asked for."""
+            give_up()
             exchange.end_cancelled()
 
-        return PassedReply(
-            self._relayed(opened, events=events), headers, status=response.status, abandon=abandon
-        )
+        pieces = self._relayed(opened, events=events)
+        reply = PassedReply(pieces, headers, status=response.status, abandon=abandon)
+        if exchange.watching is not None:
+            show_head(reply, exchange.watching, give_up=give_up)
+        return reply
 
     async def _relayed(self, opened: _Opened, *, events: bool) -> AsyncIterator[bytes]:
         exchange, response, piece = self.exchange, opened.response, opened.first

@@ -82,6 +82,10 @@ class Gateway(Services):
                 require_looked_into(request)
         to = await forwarding.route(snapshot, caller)
         await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
+        if self.middleware.response:
+            exchange.watching = self.middleware.response.begin(forwarding.context(caller))
+            if exchange.watching is not None:
+                exchange.watching.require_all()
         return await forwarding.answer(to)
 
     async def _once(

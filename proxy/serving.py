@@ -69,10 +69,10 @@ class Serving:
         entry = await admitted(services.store, policy, limits=limits, completion=exchange.completion)
         renderer = self.render(exchange.completion, call)
         if services.middleware.response:
-            watching = services.middleware.response.begin(Context(exchange.completion, call, caller))
-            if watching is not None:
-                exchange.watching = watching
-                watching.require_all()
+            context = Context(exchange.completion, call, caller)
+            exchange.watching = services.middleware.response.begin(context)
+            if exchange.watching is not None:
+                exchange.watching.require_all()
         if entry is not None:
             if not known:
                 services.repeats.remember(snapshot, key, prepared)

@@ -28,7 +28,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An answer that is about to be made: for whom, to what. `completion` is filled while it runs."""
+    """An answer that is about to be made: for whom, to what. `completion` is filled while it runs.
+
+    Where a request is passed on unread, `call` has a model and no body (providers.wires.UNREAD); its answer
+    has a head and an end for those who watch, and nothing between.
+    """
 
     completion: Completion
     call: Call

@@ -15,7 +15,7 @@ import orjson
 from django.conf import settings
 
 from providers.events import Answer, Event, Kind, TextEvent
-from providers.wires import EMBEDDINGS
+from providers.wires import EMBEDDINGS, UNREAD
 from proxy.middleware.base import Asked, Context, Watch
 from proxy.middleware.deltas import ChoiceTexts
 from proxy.middleware.patterns import Kinds
@@ -51,8 +51,8 @@ class Redaction:
         return asked if body is asked.body else replace(asked, body=body)
 
     def begin(self, context: Context) -> Watch | None:
-        """Watch every answer, if answers are redacted. Vectors say nothing."""
-        if ANSWERS not in self._directions or context.call.wire == EMBEDDINGS:
+        """Watch every answer, if answers are redacted. Vectors say nothing, what is passed on is not read."""
+        if ANSWERS not in self._directions or context.call.wire in (EMBEDDINGS, UNREAD):
             return None
         return AnswerRedaction(self._kinds, self._answers)
 

@@ -25,7 +25,7 @@ from proxy.tests.fakes import (
     streams,
     until,
 )
-from proxy.tests.middlewares import FORMATS, ChangingRecorder, Recorder, ask, post, records, settled
+from proxy.tests.middlewares import FORMATS, Breaking, ChangingRecorder, Recorder, ask, post, records, settled
 
 GONE = UpstreamError("gone", owner=Owner.HEALTH, code="upstream_reset")
 MAIL = "ada@example.com"
@@ -402,24 +402,61 @@ class Stumbling(Recorder):
 
 
 @pytest.mark.parametrize(
-    ("status", "path", "fields", "headers"),
+    ("status", "path", "fields"),
     [
-        (401, "/v1/chat/completions", {}, {"authorization": "Bearer nobody"}),
-        (400, "/v1/chat/completions", {"model": ""}, {}),
-        (404, "/v1/nothing", {}, {}),
-        (405, "/v1/models", {}, {}),
-        (413, "/v1/messages", {"messages": "x" * 2000}, {}),
-        (422, "/v1/chat/completions", {}, {}),
-        (422, "/v1/chat/completions", {"stream": True}, {}),
-        (422, "/v1/moderations", {"model": "openai/m"}, {}),
+        (401, "/v1/chat/completions", {"key": "nobody"}),
+        (400, "/v1/chat/completions", {"model": ""}),
+        (404, "/v1/nothing", {}),
+        (405, "/v1/models", {}),
+        (413, "/v1/messages", {"messages": "x" * 2000}),
+        (422, "/v1/chat/completions", {}),
+        (422, "/v1/chat/completions", {"stream": True}),
+        (422, "/v1/moderations", {"model": "openai/m"}),
     ],
 )
-async def test_errors_have_the_headers_of_those_who_say_so(gated, status, path, fields, headers):
+async def test_errors_have_the_headers_of_those_who_say_so(gated, status, path, fields):
     """Wherever they come from; one that fails there is left out."""
     gateway = gated(refuses(422), response=[Stumbling(), Stamping()], max_body_bytes=1000)
-    client = await post(path, {**FORMATS["/v1/chat/completions"], **fields}, **headers)
-    await settled(gateway)
+    client = await ask(gateway, path=path, **fields)
     assert client.status == status
     assert client.headers["x-stamp"] == "error"
     assert client.json["error"]["message"]
     assert "x-seen" not in client.headers
+
+
+# ---------------------------------------------------------------- what is passed on unread
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "audio/mpeg"])
+async def test_what_is_passed_on_has_a_head_and_an_end(gated, kind):
+    recorder = ChangingRecorder()
+    vendor = FakeResponse(b'{"a": "ada@', b'example.com"}', headers={"content-type": kind})
+    gateway = gated(vendor, response=[Redaction(), recorder])
+    client = await post("/v1/audio/speech", {"model": "openai/m", "input": "hi"})
+    await settled(gateway)
+    assert client.body == b'{"a": "ada@example.com"}'
+    assert client.headers["x-seen"] == "yes"
+    assert recorder.only == ["begin", "head", OK]
+    assert recorder.whole is None
+
+
+async def test_what_is_passed_on_and_fails_has_an_end(gated):
+    recorder = Recorder()
+    gateway = gated(refuses(422), response=[recorder])
+    assert (await post("/v1/moderations", {"model": "openai/m", "input": "hi"})).status == 422
+    await settled(gateway)
+    assert recorder.only == ["begin", "end error 422"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "audio/mpeg"])
+@pytest.mark.parametrize("where", ["begin", "head"])
+async def test_one_that_fails_at_the_head_of_what_is_passed_on_refuses_it(gated, where, kind):
+    recorder = Recorder()
+    vendor = FakeResponse(b"{}", headers={"content-type": kind})
+    gateway = gated(vendor, response=[Breaking(where), recorder])
+    client = await post("/v1/audio/speech", {"model": "openai/m", "input": "hi"})
+    await settled(gateway)
+    assert (client.status, client.json["error"]["code"]) == (500, "middleware_failed")
+    assert recorder.ends == ["end error 500"]
+    assert gateway.meter.in_flight == 0
+    assert all(each.closed for each in gateway.transport.responses if kind == "audio/mpeg")
