@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench import measures, processes, table
+from bench import measures, parts, processes, table
 from bench.load import require_wrk
 from bench.measures import Bench, Sizes
 from bench.processes import CannotMeasure
 from bench.table import Row
 
-FULL = Sizes(round_s=4, rounds=3, settled_requests=50_000, all_requests=200_000, streams=2_000)
-QUICK = Sizes(round_s=2, rounds=1, settled_requests=4_000, all_requests=8_000, streams=300)
-TINY = Sizes(round_s=1, rounds=1, settled_requests=100, all_requests=200, streams=20)
+FULL = Sizes(round_s=4, rounds=3, settled_requests=50_000, all_requests=200_000, streams=2_000, held_s=20)
+QUICK = Sizes(round_s=2, rounds=1, settled_requests=4_000, all_requests=8_000, streams=300, held_s=8)
+TINY = Sizes(round_s=1, rounds=1, settled_requests=100, all_requests=200, streams=20, held_s=4)
 _SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 _FILES = 20_000
 
@@ -27,7 +27,7 @@ def main() -> int:
     _allow_files(_FILES)
     try:
         require_wrk()
-        chosen = options.only or (measures.ALL if options.size == "full" else measures.QUICK)
+        chosen = options.only or (parts.ALL if options.size == "full" else parts.QUICK)
         rows = measure(_SIZES[options.size], chosen)
     except CannotMeasure as problem:
         sys.stderr.write(f"{problem}\n")
@@ -60,7 +60,7 @@ def _rows(bench: Bench, names: Iterable[str]) -> Iterator[Row]:
     """Yield every row; a measure that fails says so in its place and costs only itself."""
     for name in names:
         try:
-            yield from measures.ALL[name](bench)
+            yield from parts.ALL[name](bench)
         except CannotMeasure as problem:
             sys.stderr.write(f"{name}: {problem}\n")
             yield Row(what=name, measured="could not be measured", met=False)
@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
     parser.set_defaults(size="full")
     parser.add_argument("--quick", dest="size", action="store_const", const="quick", help="about a minute")
     parser.add_argument("--tiny", dest="size", action="store_const", const="tiny", help="does it work?")
-    parser.add_argument("--only", nargs="+", choices=measures.ALL, default=[], help="these measures alone")
+    parser.add_argument("--only", nargs="+", choices=parts.ALL, default=[], help="these measures alone")
     return parser.parse_args()
 
 

@@ -23,13 +23,14 @@ CACHE_IS_FULL_AFTER = 40_000  # requests; 16 MiB of answers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How long and how often: rounds of `round_s` seconds, request counts, streams."""
+    """How long and how often: rounds of `round_s` seconds, request counts, streams held for `held_s`."""
 
     round_s: float
     rounds: int
     settled_requests: int
     all_requests: int
     streams: int
+    held_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def client(bench: Bench) -> Iterator[Row]:
             ("SSE, 32 connections", Shape(connections=32, stream=True)),
         ):
             samples = bench.in_turns({"bare": (bench.bare, shape), "full": (own, shape)})
-            yield _compared(f"bare lane with the gateway's client: {what}", samples, at_least=None)
+            yield compared(f"bare lane with the gateway's client: {what}", samples, at_least=None)
 
 
 def throughput(bench: Bench) -> Iterator[Row]:
@@ -105,17 +106,17 @@ def throughput(bench: Bench) -> Iterator[Row]:
         for connections in (64, 10):
             shape = Shape(connections=connections)
             samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
-            yield _compared(f"JSON, {connections} connections", samples, at_least=0.65)
+            yield compared(f"JSON, {connections} connections", samples, at_least=0.65)
         yield from _alone(bench, full)
         shape = Shape(connections=32, stream=True)
         samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
-        yield _compared("SSE, 50 chunks, 32 connections", samples, at_least=0.65)
+        yield compared("SSE, 50 chunks, 32 connections", samples, at_least=0.65)
         shape = replace(shape, model="bench-paced")
         samples = bench.in_turns({"bare": (bare, shape), "full": (full, shape)})
-        yield _compared("SSE, a chunk each 5 ms, 32 connections", samples, at_least=0.65, paced=True)
+        yield compared("SSE, a chunk each 5 ms, 32 connections", samples, at_least=0.65, paced=True)
         miss, hit = Shape(connections=64), Shape(connections=64, unique=False)
         samples = bench.in_turns({"bare": (bare, miss), "full": (full, hit)})
-        yield _compared("cache hit, 64 connections", samples, at_least=2.0)
+        yield compared("cache hit, 64 connections", samples, at_least=2.0)
 
 
 def translated(bench: Bench) -> Iterator[Row]:
@@ -124,7 +125,7 @@ def translated(bench: Bench) -> Iterator[Row]:
     with bench.full("translated") as full:
         loads = {"bare": (bench.bare, reference), "full": (full, replace(reference, model="bench-claude"))}
         samples = bench.in_turns(loads)
-    yield _compared("translated SSE, 50 chunks, 32 connections", samples, at_least=0.45)
+    yield compared("translated SSE, 50 chunks, 32 connections", samples, at_least=0.45)
     per_chunk_us = translation.chunk_us()
     yield Row(
         what="time to translate a chunk: decode and write",
@@ -162,7 +163,7 @@ def shipper(bench: Bench) -> Iterator[Row]:
     shape = Shape(connections=64)
     with bench.full("shipped", shipper=True) as full:
         rounds = {"bare": (bench.bare, shape), "full": (full, shape)}
-        yield _compared("JSON, 64 connections, shipper running", bench.in_turns(rounds), at_least=None)
+        yield compared("JSON, 64 connections, shipper running", bench.in_turns(rounds), at_least=None)
 
 
 def redis(bench: Bench) -> Iterator[Row]:
@@ -179,7 +180,7 @@ def redis(bench: Bench) -> Iterator[Row]:
         shape = Shape(connections=64)
         rounds = {"bare": (bench.bare, shape), "full": (one, shape), "two": (two, shape)}
         samples = bench.in_turns(rounds)
-        yield _compared("Redis store, JSON, 64 connections", samples, at_least=0.45)
+        yield compared("Redis store, JSON, 64 connections", samples, at_least=0.45)
         yield _two_workers(samples["full"], samples["two"])
 
 
@@ -248,22 +249,10 @@ def idle_streams(bench: Bench) -> Iterator[Row]:
     )
 
 
-QUICK = ("limits", "throughput", "translated", "redis", "memory", "streams")
-ALL = {
-    "limits": limits,
-    "client": client,
-    "throughput": throughput,
-    "translated": translated,
-    "redis": redis,
-    "shipper": shipper,
-    "memory": memory,
-    "streams": idle_streams,
-}
-
-
-def _compared(
+def compared(
     what: str, samples: Mapping[str, list[Sample]], *, at_least: float | None, paced: bool = False
 ) -> Row:
+    """Return how the rounds of "full" compare with those of "bare"; `at_least`: the share to reach."""
     pairs = list(zip(samples["bare"], samples["full"], strict=True))
     ratio = median(full.per_s / bare.per_s for bare, full in pairs)
     by_cpu = _least(samples["bare"]) / _least(samples["full"])

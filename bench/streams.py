@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import time
 from dataclasses import dataclass
 
 import uvloop
@@ -10,6 +12,7 @@ from bench.processes import HEADERS, CannotMeasure, Server
 
 OPENED_AT_ONCE = 100
 SETTLE_S = 2.0
+_numbers = itertools.count(time.time_ns())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,9 @@ class _Client(asyncio.Protocol):
 async def _hold(server: Server, count: int) -> Held:
     before_mb = server.rss_mb()
     clients: list[_Client] = []
-    request = _request()
     try:
         while len(clients) < count:
-            some = await _open(server.port, request, min(OPENED_AT_ONCE, count - len(clients)))
-            clients += some
+            clients += await _open(server.port, min(OPENED_AT_ONCE, count - len(clients)))
         await asyncio.sleep(SETTLE_S)
         with_streams_mb = server.rss_mb()
     finally:
@@ -77,9 +78,12 @@ async def _hold(server: Server, count: int) -> Held:
     return Held(len(clients), before_mb, with_streams_mb, server.rss_mb())
 
 
-async def _open(port: int, request: bytes, count: int) -> list[_Client]:
+async def _open(port: int, count: int) -> list[_Client]:
     loop = asyncio.get_running_loop()
-    opening = [loop.create_connection(lambda: _Client(request), "127.0.0.1", port) for _ in range(count)]
+    opening = [
+        loop.create_connection(lambda: _Client(request("bench-idle")), "127.0.0.1", port)
+        for _ in range(count)
+    ]
     clients = [protocol for _, protocol in await asyncio.gather(*opening)]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(60):
@@ -88,8 +92,12 @@ async def _open(port: int, request: bytes, count: int) -> list[_Client]:
     raise CannotMeasure("a stream had no content within 60 s")
 
 
-def _request() -> bytes:
-    body = b'{"model":"bench-idle","stream":true,"messages":[{"role":"user","content":"Stay with me."}]}'
+def request(model: str) -> bytes:
+    """Return a streaming request with a body of its own: those of one body would share one call."""
+    body = b'{"model":"%b","stream":true,"messages":[{"role":"user","content":"Stay with me (%d)."}]}' % (
+        model.encode(),
+        next(_numbers),
+    )
     headers = {**HEADERS, "host": "bench", "content-length": str(len(body))}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return b"POST /v1/chat/completions HTTP/1.1\r\n" + head.encode() + b"\r\n" + body

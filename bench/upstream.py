@@ -7,6 +7,7 @@ bodies, pipelining, no header is looked at but the length. What is answered foll
   "stream":true               SSE, `--chunks` chunks (50), one write each, `--gap-ms` apart (0)
   "model":"bench-paced"       the same with PACED_GAP_S between chunks
   "model":"bench-idle"        one chunk, then one every IDLE_GAP_S: a stream that stays open
+  "model":"bench-slow"        the same with SLOW_GAP_S
   "model":"bench-claude"      Anthropic's stream of as many text deltas instead of OpenAI's
 """
 
@@ -21,6 +22,7 @@ import uvloop
 
 PACED_GAP_S = 0.005
 IDLE_GAP_S = 20.0
+SLOW_GAP_S = 2.0
 CHUNKS = 50
 _IDLE_CHUNKS = 1000
 
@@ -141,6 +143,8 @@ class Upstream(asyncio.Protocol):
             self._transport.write(JSON_RESPONSE)
         elif b"bench-idle" in body:
             self._stream(_IDLE_CHUNKS, IDLE_GAP_S)
+        elif b"bench-slow" in body:
+            self._stream(_IDLE_CHUNKS, SLOW_GAP_S)
         elif b"bench-paced" in body:
             self._stream(self._chunks, PACED_GAP_S)
         elif b"bench-claude" in body:

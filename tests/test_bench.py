@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import load, processes, table
+from bench import load, processes, streams, table
 from bench.__main__ import TINY, measure
 from bench.load import Sample, Shape, middle
+from bench.open_streams import Round
 from bench.processes import CannotMeasure
 from bench.soak.probe import Seen, between, largest_ms, middle_ms, until
 from bench.table import Row
@@ -77,6 +78,47 @@ def test_it_measures_the_gateway_against_the_bare_lane(
         assert row.figures["full"]["errors"] == 0
         assert row.figures["full"]["requests"] > 0
     assert compared[-1].figures["full"]["opened"] == TINY.streams
+
+
+@needs_wrk
+def test_it_measures_open_streams_and_routes_that_balance(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = measure(TINY, ["balancing", "open"])
+    printed = capsys.readouterr().out
+    assert "could not be measured" not in printed
+    assert "ERRORS" not in printed
+    balanced, sticky, memory, *_, left = rows
+    for row in (balanced, sticky):
+        assert row.figures["full"]["requests"] > 0
+    (held,) = memory.figures["rounds"]
+    assert held["opened"] == TINY.streams
+    assert held["chunks"]["min"] >= 1
+    assert left.measured.startswith("0, ")
+
+
+def test_it_knows_a_fair_share_from_an_unfair_one() -> None:
+    def shared(*chunks: int) -> Round:
+        return Round(
+            opened=len(chunks),
+            held_s=20,
+            before_mb=100,
+            open_mb=101,
+            after_mb=100,
+            in_flight_after=0,
+            chunks=chunks,
+            longest_pause_s=2,
+            first_byte_ms=(1,),
+            worker=0.1,
+            clients=0.1,
+        )
+
+    assert shared(10, 10, 10, 10).fairness == 1
+    assert shared(40, 0, 0, 0).fairness == 0.25
+    assert shared(0, 0).fairness == 0
+    assert shared(10, 10).kb_per_stream == 512
+
+
+def test_it_opens_streams_that_share_no_call() -> None:
+    assert streams.request("bench-idle") != streams.request("bench-idle")
 
 
 def test_it_says_how_to_get_wrk_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ end
 function init(args)
   local key, model, kind, body, salt = args[1], args[2], args[3], args[4], args[5]
   local stream = kind == "stream" and '"stream":true,' or ""
-  before = '{"model":"' .. model .. '",' .. stream .. '"temperature":0.7,"max_tokens":256,"messages":['
+  local user = model == "bench-sticky" and '"user":"juror-8",' or ""
+  before = '{"model":"' .. model .. '",' .. stream .. user .. '"temperature":0.7,"max_tokens":256,"messages":['
     .. '{"role":"system","content":"You are a helpful assistant that answers briefly and to the point."},'
     .. '{"role":"user","content":"In one sentence, how does a jury reach a verdict? ('
   after = ')"}]}'
