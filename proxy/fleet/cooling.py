@@ -32,11 +32,14 @@ class Cooling:
         return bool(self._down)
 
     def cool(self, credential: str, *, now: float, told_s: float | None) -> None:
-        """Leave a credential alone for as long as the vendor has told, or for a guess."""
-        until = now + (GUESS_S if told_s is None else told_s)
+        """Leave a credential alone for as long as the vendor has told, or for a guess.
+
+        No guess takes the place of a vendor's word, however long it would last.
+        """
+        down = CoolDown(now + (GUESS_S if told_s is None else told_s), told=told_s is not None)
         known = self.of(credential, now)
-        if known is None or until >= known.until:
-            self._down[credential] = CoolDown(until, told=told_s is not None)
+        if known is None or (down.told, down.until) >= (known.told, known.until):
+            self._down[credential] = down
 
     def of(self, credential: str, now: float) -> CoolDown | None:
         """Return the cool-down that a credential is in."""
