@@ -141,8 +141,10 @@ class Services:
         )
 
     def _publish(self, snapshot: Snapshot) -> None:
+        """Put a configuration in force. Called from the watcher's thread."""
         self.oversight.follow(snapshot)
         self.snapshot = snapshot
+        self.fleet.loop.call_soon_threadsafe(self.fleet.configure, snapshot.accounts)
 
     def _each_poll(self) -> None:
         self.meter.publish()

@@ -100,6 +100,11 @@ class Gate:
         """How many calls could enter at once; none while calls wait or the gate is held."""
         return max(self._admits - self.in_flight, 0)
 
+    @property
+    def bounds(self) -> tuple[int | None, int]:
+        """How many calls it lets in and how many may wait, as `configure` was told."""
+        return (None if self._limit == UNLIMITED else self._limit, self._max_waiting)
+
     def configure(self, limit: int | None, max_waiting: int) -> None:
         """Take over new bounds. Those inside and in the queue stay, even where there are now too many."""
         self._limit = UNLIMITED if limit is None else limit

@@ -37,6 +37,9 @@ class Fleet:
         self._breaker = {"threshold": threshold, "window_s": window_s, "half_open_after_s": half_open_after_s}
         self._standings: dict[str, Standing] = {}
         self._gates: dict[str, Gate] = {}
+        self._accounts: Mapping[
+            str, Account
+        ] = {}  # of the configuration in force, once there has been a new one
         self._refused: dict[str, Cooling] = {}
         self._rotations: dict[str, SmoothWeighted] = {}
 
@@ -67,19 +70,29 @@ class Fleet:
 
     def gate(self, account: Account) -> Gate | None:
         """Return the gate of a provider that takes a limited number of calls at a time."""
-        gate = self._gates.get(account.name)
         if account.max_concurrency is None:
-            if gate is not None:
-                gate.configure(None, account.max_queue)  # it was limited: whoever waits may go in
-                del self._gates[account.name]
             return None
+        gate = self._gates.get(account.name)
         if gate is None:
+            account = self._accounts.get(account.name, account)
+            if account.max_concurrency is None:
+                return None
             gate = self._gates[account.name] = Gate(
                 limit=account.max_concurrency, max_waiting=account.max_queue, loop=self.loop
             )
-        else:
-            gate.configure(account.max_concurrency, account.max_queue)
         return gate
+
+    def configure(self, accounts: Mapping[str, Account]) -> None:
+        """Take over the bounds of a new configuration. Requests go by the one that they began with."""
+        self._accounts = accounts
+        for name, gate in list(self._gates.items()):
+            account = accounts.get(name)
+            limit = None if account is None else account.max_concurrency
+            max_waiting = 0 if account is None else account.max_queue
+            if limit is None:  # it is limited no more: whoever waits may go in
+                del self._gates[name]
+            if (limit, max_waiting) != gate.bounds:
+                gate.configure(limit, max_waiting)
 
     def depths(self) -> Mapping[str, int]:
         """Return how many calls wait for each provider that has a gate. For any thread."""
@@ -99,7 +112,7 @@ class Fleet:
             return upstreams
         now = self.loop.time()
         standings = [self.standing(each) for each in upstreams]
-        usable = [each.usable(now) for each in standings]
+        usable = [each.ready(upstream, now) for each, upstream in zip(standings, upstreams, strict=True)]
         indices = self._order(resolved, standings, usable=usable, affinity=affinity)
         if any(resolved.canaries):
             draw = strategies.draw_of(affinity) if affinity else self._rng.uniform(0, 100)
@@ -137,7 +150,5 @@ class Fleet:
     def _forget_healthy(self) -> None:
         now = self.loop.time()
         self._standings = {
-            name: each
-            for name, each in self._standings.items()
-            if each.busy or each.breaker.failures(now) or each.breaker.held or not each.usable(now)
+            name: each for name, each in self._standings.items() if each.busy or each.troubled(now)
         }

@@ -73,9 +73,16 @@ class Standing:
             quota = self.quotas[credential] = Quota()
         return quota
 
-    def usable(self, now: float) -> bool:
-        """Would a strategy send a request here?"""
-        return self.breaker.allows(now) and not self.cooling.until(now) > now
+    def ready(self, upstream: Upstream, now: float) -> bool:
+        """Would a strategy send a request here? One good credential is enough."""
+        pick = self.pick(upstream, now, tokens=0)
+        return pick.upstream is not None and not pick.last_resort
+
+    def troubled(self, now: float) -> bool:
+        """Does something speak against it that must not be forgotten?"""
+        breaker = self.breaker
+        down = breaker.held or not breaker.allows(now) or breaker.failures(now) > 0
+        return down or self.cooling.until(now) > now
 
     def reset(self) -> None:
         """Forget what speaks against it."""
