@@ -94,6 +94,7 @@ class Answering:
     weight: int
     affinity: bytes
     _continues: bool = False
+    _deadline: float = 0.0  # loop time; of all attempts, from the first one on
 
     async def answer(self) -> HttpResponseBase:
         """Fail over along the targets. Raises GatewayError when none answers."""
@@ -139,12 +140,13 @@ class Answering:
 
     def _attempting(self, call: Call) -> Attempting:
         services, watching = self.services, self.exchange.watching
+        self._deadline = self._deadline or services.deadlines.loop.time() + self.resolved.total_s
         return Attempting(
             call=call,
             exchange=self.exchange,
             transport=services.transport,
             deadlines=services.deadlines,
-            deadline=services.deadlines.loop.time() + self.resolved.total_s,
+            deadline=self._deadline,
             filtered=self.resolved.on_content_filter,
             tell_s=self.services.env.stream_keep_alive_s or None,
             plain=self._continues or bool(watching is not None and watching.changes_events),
@@ -191,7 +193,13 @@ class Answering:
         if self.policy.write:
             recording = Recording(self.services.env.cache_max_bytes // 4, exchange.completion)
         if self._continues:
-            continuation = Continuation(self.call, self._in_order(), open=self._reopen, exchange=exchange)
+            continuation = Continuation(
+                self.call,
+                self._in_order(),
+                open=self._reopen,
+                exchange=exchange,
+                max_attempts=self.services.env.max_retries,
+            )
 
         def whole(last: OpenStream) -> None:
             last.visit.ended()
@@ -218,9 +226,9 @@ class Answering:
         )
 
     async def _reopen(self, call: Call, upstream: Upstream) -> OpenStream:
-        """Make one attempt at an upstream that is to continue a stream."""
-        attempting = self._attempting(call)
-        terms = Terms(max_attempts=1, deadline=attempting.deadline, tokens=self.exchange.prompt_tokens())
+        """Make one attempt at an upstream that is to continue a stream, at once or not at all."""
+        attempting, now = self._attempting(call), self.services.deadlines.loop.time()
+        terms = Terms(max_attempts=1, deadline=now, tokens=self.exchange.prompt_tokens())
         return await Course([upstream], attempting.stream, fleet=self.services.fleet, terms=terms).run()
 
     async def _first_success(

@@ -51,7 +51,7 @@ class OpenStream:
 
     def counted(self) -> Usage | None:
         """Return the vendor's counts so far."""
-        return None if self.decoder is None else self.decoder.so_far()
+        return counted(self.first, self.decoder)
 
     def feed(self, arrived: bytes) -> Sequence[Event]:
         """Return the events that some bytes complete; none are the end."""
@@ -113,6 +113,7 @@ class Attempting:
                 raise dialect.error(response.status, response.headers, body)
             answer = dialect.decode(body, call)
             if self._moves_on(visit) and _is_filtered(answer):
+                self.exchange.spend(attempt, upstream, answer.usage)
                 raise filtered_out()
         except UpstreamError as error:
             self.exchange.close_attempt(attempt, status=None, error=error)
@@ -156,7 +157,9 @@ class Attempting:
 
     def lose(self, visit: Visit, usage: Usage | None) -> None:
         """Note that another attempt was faster. `usage`: what this one has cost, where its vendor told."""
-        self.exchange.lose(self._try(visit).attempt, visit.upstream, usage)
+        for each in self.tries:
+            if each.visit is visit:  # who cannot be asked this has no try, nor who was given up before it
+                self.exchange.lose(each.attempt, visit.upstream, usage)
 
     def _moves_on(self, visit: Visit) -> bool:
         """Is there somebody else to be asked, should the content filter stop this one's answer?"""
@@ -229,6 +232,8 @@ class Attempting:
             seen += decoder.feed(piece)
             if _has_content(seen):
                 if self._moves_on(visit) and _begins_filtered(seen):
+                    usage = counted(seen, decoder)
+                    self.exchange.spend(self._try(visit).attempt, visit.upstream, usage)
                     raise filtered_out()
                 return OpenStream(seen, response, decoder, visit)
         seen += decoder.close()
@@ -252,6 +257,12 @@ class Bound(NamedTuple):
     def first_content(cls, at: float, total: float) -> "Bound":
         """Return the bound of a stream's first content, or the total one where that comes before."""
         return cls(at, "first content") if at <= total else cls(total, "total")
+
+
+def counted(events: Sequence[Event], decoder: StreamDecoder | None) -> Usage | None:
+    """Return the vendor's counts of a stream so far: what its decoder knows, or what `events` say."""
+    told = None if decoder is None else decoder.so_far()
+    return told or next((each.usage for each in reversed(events) if each.usage is not None), None)
 
 
 def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:

@@ -11,13 +11,13 @@ from typing import Any
 
 from providers.call import Call
 from providers.dialects import DIALECTS
-from providers.errors import UpstreamError
+from providers.errors import Owner, UpstreamError
 from providers.events import Event, Kind, TextEvent
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage
 from providers.wires import CHAT
 from proxy.attempt import OpenStream
-from proxy.errors import GatewayError
+from proxy.errors import GatewayError, Inexpressible
 from proxy.exchange import Exchange
 
 GO_ON = (
@@ -39,10 +39,22 @@ def continuable(call: Call) -> bool:
 class Continuation:
     """What one stream has said, and who may go on. Its events are canonical, without raw bytes."""
 
-    def __init__(self, call: Call, upstreams: Sequence[Upstream], *, open: Open, exchange: Exchange) -> None:  # noqa: A002 - what it does
-        """`open` makes one attempt: it returns a stream at its first content or raises."""
+    def __init__(
+        self,
+        call: Call,
+        upstreams: Sequence[Upstream],
+        *,
+        open: Open,  # noqa: A002 - what it does
+        exchange: Exchange,
+        max_attempts: int,
+    ) -> None:
+        """`open` makes one attempt: it returns a stream at its first content or raises.
+
+        `max_attempts` are those of the request, from its first one on.
+        """
         self.happened = False
         self._call, self._upstreams, self._open, self._exchange = call, upstreams, open, exchange
+        self._max_attempts = max_attempts
         self._text: list[str] = []
         self._possible = True
         self._finished = False
@@ -51,8 +63,8 @@ class Continuation:
 
     def see(self, events: Sequence[Event]) -> Sequence[Event]:
         """Take a stream's events, and return them as the client is to see them."""
-        if self._trims:
-            events = [self._trimmed(event) for event in events]
+        if self.happened:
+            events = [seen for event in events if (seen := self._going_on(event)) is not None]
         for event in events:
             if event.__class__ is TextEvent:
                 self._text.append(event.text)
@@ -67,27 +79,45 @@ class Continuation:
         text = "".join(self._text)
         if not self._possible or self._finished or not text.strip():
             return None
-        self._exchange.so_far(broken.counted())
-        self._exchange.break_off(error)
-        self._before = self._exchange.set_aside()
-        for upstream, call, trims in self._ways(broken.visit.target, text):
+        exchange = self._exchange
+        exchange.so_far(broken.counted())
+        answering, used = exchange.answering(), exchange.break_off(error)
+        broken.first, broken.decoder = (), None  # its counts have been taken
+        self._before = used if self._before is None else self._before.plus(used)
+        for upstream in self._in_turn(broken.visit.target, error):
+            stream = await self._resumed_by(upstream, text)
+            if stream is not None:
+                self.happened = True
+                return stream
+        exchange.choose(*answering)  # what the client has is this one's
+        return None
+
+    def _in_turn(self, failed: Upstream, error: UpstreamError) -> Sequence[Upstream]:
+        """Return who may go on, the others first; who fell silent is not asked again."""
+        others = [each for each in self._upstreams if each.id != failed.id]
+        return others if error.timeout else [*others, failed]
+
+    async def _resumed_by(self, upstream: Upstream, text: str) -> OpenStream | None:
+        """Ask one upstream, in each of its ways as long as it only refuses the way."""
+        for call, trims in self._ways(upstream, text):
+            if len(self._exchange.completion.attempts) >= self._max_attempts:
+                return None
             try:
                 stream = await self._open(call, upstream)
-            except (UpstreamError, GatewayError):
-                continue
-            self.happened, self._trims = True, trims
+            except (UpstreamError, GatewayError) as problem:
+                if isinstance(problem, Inexpressible) or _is_refusal(problem):
+                    continue
+                return None
+            self._trims = trims
             return stream
         return None
 
-    def _ways(self, failed: Upstream, text: str) -> Iterator[tuple[Upstream, Call, bool]]:
+    def _ways(self, upstream: Upstream, text: str) -> Iterator[tuple[Call, bool]]:
         # A beginning that ends in blanks is refused, or continued with more of them.
         beginning, instruction = _said(text.rstrip()), {"role": "user", "content": GO_ON}
-        trims = text != text.rstrip()
-        others = [each for each in self._upstreams if each.id != failed.id]
-        for upstream in [*others, failed]:
-            if DIALECTS[upstream.account.dialect].prefills:
-                yield upstream, self._call_with([beginning], text), trims
-            yield upstream, self._call_with([_said(text), instruction], text), False
+        if DIALECTS[upstream.account.dialect].prefills:
+            yield self._call_with([beginning], text), text != text.rstrip()
+        yield self._call_with([_said(text), instruction], text), False
 
     def _call_with(self, turns: Sequence[Mapping[str, Any]], text: str) -> Call:
         body = {**self._call.body, "messages": [*self._call.body.get("messages", ()), *turns]}
@@ -107,20 +137,29 @@ class Continuation:
             if isinstance(content, str):
                 self._text.append(content)
 
-    def _trimmed(self, event: Event) -> Event:
-        """Return the event without blanks at its beginning, until there has been something else."""
-        if not self._trims or event.kind is not Kind.CONTENT:
+    def _going_on(self, event: Event) -> Event | None:
+        """Return a later stream's event as it follows what the client has; None if it tells nothing new.
+
+        Who speaks has been said, and the blanks that it might begin with have been too.
+        """
+        if event.kind not in (Kind.META, Kind.CONTENT) or (event.__class__ is TextEvent and not self._trims):
             return event
-        choices = []
-        for choice in event.choices:
-            delta = choice.get("delta") or {}
-            content = delta.get("content")
-            if isinstance(content, str) and content and self._trims:
+        choices = [self._following(choice) for choice in event.choices]
+        if event.usage is None and not any(choice["delta"] for choice in choices):
+            return None
+        return Event(event.kind, choices=choices, usage=event.usage, finish_reasons=event.finish_reasons)
+
+    def _following(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        delta = {name: value for name, value in (choice.get("delta") or {}).items() if name != "role"}
+        content = delta.get("content")
+        if isinstance(content, str):
+            if self._trims:
                 content = content.lstrip()
                 self._trims = not content
-                choice = {**choice, "delta": {**delta, "content": content}}  # noqa: PLW2901 - as the client sees it
-            choices.append(choice)
-        return Event(event.kind, choices=choices, usage=event.usage, finish_reasons=event.finish_reasons)
+            delta["content"] = content
+            if not content:
+                del delta["content"]
+        return {**choice, "delta": delta}
 
     def _in_all(self, event: Event) -> Event:
         if event.usage is None or self._before is None:
@@ -131,6 +170,10 @@ class Continuation:
             usage=event.usage.plus(self._before),
             finish_reasons=event.finish_reasons,
         )
+
+
+def _is_refusal(problem: UpstreamError | GatewayError) -> bool:
+    return isinstance(problem, UpstreamError) and problem.owner is Owner.CALLER
 
 
 def _said(text: str) -> Mapping[str, Any]:

@@ -51,6 +51,7 @@ class Exchange:
         "_observers",
         "_prompt_bytes",
         "_raw",
+        "_rivals",
         "_segments",
         "_settled",
         "_spool",
@@ -87,6 +88,7 @@ class Exchange:
         self.upstream: Upstream | None = None
         self._attempt: Attempt | None = None  # the one whose answer it is, as far as one knows
         self._segments: list[Attempt] = []  # others that have cost something
+        self._rivals: list[tuple[Attempt, Upstream]] = []  # were under way when another was started
         self.usage: Usage | None = None
         self.finish_reasons: list[str] = []
         self.waited_ms = 0.0
@@ -125,6 +127,8 @@ class Exchange:
         """An upstream call starts: spool it, so that a crash does not lose it."""
         completion = self.completion
         self.target(upstream)
+        if self._attempt is not None and self.upstream is not None and not self._attempt.outcome:
+            self._rivals.append((self._attempt, self.upstream))
         self.upstream = upstream
         attempt = self._attempt = Attempt(
             provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms()
@@ -150,6 +154,12 @@ class Exchange:
         else:
             attempt.fail(error)
 
+    def answering(self) -> tuple[Attempt, Upstream]:
+        """Return the attempt whose answer it is, as `choose` takes it."""
+        assert self._attempt is not None
+        assert self.upstream is not None
+        return self._attempt, self.upstream
+
     def choose(self, attempt: Attempt, upstream: Upstream) -> None:
         """Of several attempts at a time, this one answers."""
         self.target(upstream)
@@ -160,29 +170,31 @@ class Exchange:
         if not attempt.latency_ms:
             attempt.latency_ms = self.elapsed_ms() - attempt.started_ms
         attempt.outcome = HEDGED
+        self.spend(attempt, upstream, usage)
+
+    def spend(self, attempt: Attempt, upstream: Upstream, usage: Usage | None) -> None:
+        """An attempt that does not answer has cost `usage`, or its prompt at least."""
         usage = usage or Usage(prompt=tokens_in(self._prompt_size()), estimated=True)
         attempt.charge(usage, upstream.prices.at(self.completion.at))
         self._segments.append(attempt)
 
-    def break_off(self, error: UpstreamError) -> None:
-        """The stream has ended early, and another attempt goes on from there: what it cost is set aside."""
-        attempt, upstream = self._attempt, self.upstream
-        assert attempt is not None
-        assert upstream is not None
+    def break_off(self, error: UpstreamError) -> Usage:
+        """The stream has ended early, and another attempt may go on from there. Returns what it has used."""
+        attempt, upstream = self.answering()
         attempt.fail(error)
-        attempt.charge(self._estimated(self.usage or self._begun), upstream.prices.at(self.completion.at))
-        self._segments.append(attempt)
+        usage = self._estimated(self.usage or self._begun)
+        self.spend(attempt, upstream, usage)
+        self._meter.truncated(upstream.account.name)
+        self._prompt_bytes = self._prompt_size() + self._content_bytes  # whoever goes on reads it too
         self.usage = self._begun = None
         self._content_bytes = 0
-
-    def set_aside(self) -> Usage | None:
-        """Return what the other attempts have used."""
-        usages = [each.usage for each in self._segments if each.usage is not None]
-        return reduce(Usage.plus, usages) if usages else None
+        self.finish_reasons = []
+        return usage
 
     def broke_off(self, error: UpstreamError) -> None:
         """The stream has ended early, and with it the answer."""
-        self._meter.truncated(self.completion.provider)
+        if not self._charged():  # nobody has tried to go on
+            self._meter.truncated(self.completion.provider)
         if self.flight is not None:
             self.flight.error = error
         if self._attempt is not None:
@@ -239,6 +251,9 @@ class Exchange:
         if self.ended:
             return
         self.ended = True
+        for attempt, upstream in self._rivals:
+            if not attempt.outcome:
+                self.spend(attempt, upstream, None)
         if self.flight is not None:
             self.flight.end()
         completion = self.completion
@@ -271,9 +286,9 @@ class Exchange:
         if completion.cache == "hit":
             completion.usage, completion.cost_nanousd = self.usage, 0
             return
-        usage = self.usage
+        usage, charged = self.usage, self._charged()
         broke_off = completion.outcome in _BROKEN and not (usage is not None and self.finish_reasons)
-        if self._produced() and (usage is None or (broke_off and self._content_bytes)):
+        if not charged and self._produced() and (usage is None or (broke_off and self._content_bytes)):
             usage = self._estimated(usage or self._begun)
         completion.usage = usage
         if usage is not None and self.upstream is not None:
@@ -291,10 +306,16 @@ class Exchange:
             attempt.usage, attempt.price_id = completion.usage, completion.price_id
             attempt.cost_nanousd = completion.cost_nanousd
             self._segments.append(attempt)
-        costs = [each.cost_nanousd for each in self._segments]
-        completion.usage = self.set_aside()
-        # One whose price nobody knows makes the whole unknown.
+        segments = self._segments
+        completion.usage = reduce(Usage.plus, [each.usage for each in segments if each.usage is not None])
+        # One whose price nobody knows makes the whole unknown; no one price makes up a sum of several.
+        costs, prices = [each.cost_nanousd for each in segments], {each.price_id for each in segments}
         completion.cost_nanousd = None if None in costs else sum(cost for cost in costs if cost is not None)
+        completion.price_id = prices.pop() if len(prices) == 1 else None
+
+    def _charged(self) -> bool:
+        """Has the attempt that answers been charged already? Then it did not answer to the end."""
+        return bool(self._segments) and any(each is self._attempt for each in self._segments)
 
     def _estimated(self, told: Usage | None) -> Usage:
         """Return a guess; what was `told` is true of the prompt, and the least of what was said since."""
@@ -313,8 +334,8 @@ class Exchange:
         return self._prompt_bytes
 
     def _produced(self) -> bool:
-        attempts = self.completion.attempts
-        return bool(attempts) and (self._content_bytes > 0 or attempts[-1].outcome in ("ok", "cancelled"))
+        attempt = self._attempt
+        return attempt is not None and (self._content_bytes > 0 or attempt.outcome in ("ok", "cancelled"))
 
     def _observe(self, observe: Observer) -> None:
         try:

@@ -9,6 +9,7 @@ has told us to wait, are passed over; those that are full come after those that 
 refused or limited gives way to the provider's next one before the next target is tried. After the last target
 the round begins again, after a backoff with full jitter and not before a vendor's Retry-After, with those
 that may do better a second time: not the silent (a timeout fired), nor those that refused our credential.
+Those whose breaker was open are looked at again.
 Whoever waits does so inside the deadline or not at all, and nobody waits for a breaker. What no model of this
 size takes goes on to the route's targets for that, and what was filtered to those for that.
 Nothing here knows a vendor.
@@ -69,9 +70,11 @@ class Course(Generic[Result]):
         "_attempt",
         "_fleet",
         "_full",
+        "_inexpressible",
         "_last",
         "_later",
         "_not_before",
+        "_out",
         "_postponed",
         "_problem",
         "_race",
@@ -95,51 +98,63 @@ class Course(Generic[Result]):
         """Stand before the first round. `race`: slow attempts are hedged."""
         self.attempts = 0
         self._attempt, self._fleet, self._terms, self._race = attempt, fleet, terms, race
-        self._last: Visit | None = None  # that has failed
+        self._last: Visit | None = None  # whose attempt was the last to end
         self._waiting = deque(upstreams)  # of this round
         self._full: deque[Upstream] = deque()  # of this round, with others before us
         self._later: list[Upstream] = []  # of the next round
+        self._out: set[str] = set()  # upstreams that are asked no more
         self._not_before: dict[str, float] = {}  # loop time, by upstream; of those that have failed
         self._postponed: set[str] = set()
         self._rounds = 0
         self._taken: set[str | None] = set()  # chains, by their codes
-        self._problem: UpstreamError | Inexpressible | None = None
+        self._problem: UpstreamError | None = None
+        self._inexpressible: Inexpressible | None = None
         self._refusal: GatewayError | None = None  # of the line that we could not stand in
 
     async def run(self) -> Result:
-        """Return the first success. Raises the last failure, the first Inexpressible if there is none.
+        """Return the first success. Raises the last failure.
 
-        Raises Unavailable or RateLimited where nobody could be asked.
+        Where there was none: Unavailable or RateLimited if somebody might have been asked at another time,
+        else the first Inexpressible.
         """
         while True:
-            visit = self._next_visit() or await self._turn()
+            visit = self._last = self._next_visit() or await self._turn()
             try:
                 return await (self._visited(visit) if self._race is None else self._hedged(visit, self._race))
             except Inexpressible as refusal:
-                self._problem = self._problem or refusal
-                self.attempts -= 1  # nobody has been asked
+                self._not_asked(refusal)
             except UpstreamError as error:
-                self._failed((self._last or visit).target, error)
+                self._failed(self._last.target, error)
 
     async def _visited(self, visit: Visit) -> Result:
         """Return the result of one attempt; whatever else comes of it ends its visit."""
         try:
             return await self._attempt(visit)
         except UpstreamError as error:
-            self._last = visit
             visit.failed(error)
             raise
         except BaseException:
             visit.left()
             raise
 
-    def _hedged(self, visit: Visit, race: Race[Result]) -> Coroutine[Any, Any, Result]:
-        return Hedged(race, visited=self._visited, second=self._second_visit, failed=self._try_later).run(
-            visit
-        )
+    async def _hedged(self, visit: Visit, race: Race[Result]) -> Result:
+        hedged = Hedged(race, visited=self._visited, second=self._second_visit, failed=self._one_failed)
+        try:
+            return await hedged.run(visit)
+        finally:
+            self._last = hedged.last
 
     def _second_visit(self) -> Visit | None:
-        return self._next_visit() if self.attempts < self._terms.max_attempts else None
+        terms = self._terms
+        may = self.attempts < terms.max_attempts and self._fleet.loop.time() < terms.deadline
+        return self._next_visit() if may else None
+
+    def _one_failed(self, visit: Visit, problem: UpstreamError | Inexpressible) -> None:
+        """Of two attempts at a time one has failed, and the other has not ended."""
+        if isinstance(problem, Inexpressible):
+            self._not_asked(problem)
+        else:
+            self._put_back(visit.target, problem)
 
     def _next_visit(self) -> Visit | None:
         """Start an attempt at the next upstream that can be asked at once; None: in this round none can."""
@@ -161,10 +176,18 @@ class Course(Generic[Result]):
                 self._full.append(target)
         return None
 
-    def _try_later(self, target: Upstream, error: UpstreamError) -> None:
-        """Have a target tried again in the next round if it may do better then."""
+    def _not_asked(self, refusal: Inexpressible) -> None:
+        self._inexpressible = self._inexpressible or refusal
+        self.attempts -= 1
+
+    def _put_back(self, target: Upstream, error: UpstreamError) -> None:
+        """Have a target tried again by another credential, or in the next round if it may do better then."""
         self._problem = error
+        if error.owner in (Owner.CREDENTIAL, Owner.CAPACITY) and self._has_spare(target):
+            self._waiting.appendleft(target)
+            return
         if _silent(error) or error.owner is Owner.CREDENTIAL:
+            self._out.add(target.id)
             return
         now = self._fleet.loop.time()
         told_s = error.retry_after_s
@@ -180,21 +203,21 @@ class Course(Generic[Result]):
         self._problem = error
         if self.attempts >= self._terms.max_attempts or self._fleet.loop.time() >= self._terms.deadline:
             raise error
-        if not error.retryable:
-            self._take_chain(error)
-        elif error.owner in (Owner.CREDENTIAL, Owner.CAPACITY) and self._has_spare(target):
-            self._waiting.appendleft(target)
+        if error.retryable:
+            self._put_back(target, error)
         else:
-            self._try_later(target, error)
+            self._out.add(target.id)
+            self._take_chain(error)
 
     def _take_chain(self, error: UpstreamError) -> None:
-        chain = self._terms.chain(error.code)
+        chain = [each for each in self._terms.chain(error.code) if each.id not in self._out]
         if not chain or error.code in self._taken:
             raise error
         self._taken.add(error.code)
-        self._waiting = deque(chain)
+        now, not_before = self._fleet.loop.time(), self._not_before
+        self._waiting = deque(each for each in chain if not_before.get(each.id, now) <= now)
+        self._later = [each for each in chain if not_before.get(each.id, now) > now]
         self._full.clear()
-        self._later.clear()
 
     def _has_spare(self, target: Upstream) -> bool:
         """Is there a credential that is neither refused nor limited?"""
@@ -208,7 +231,7 @@ class Course(Generic[Result]):
     async def _turn(self) -> Visit:
         """Wait until somebody can be asked, and start there. Raises when nobody can in time."""
         while True:
-            while self._full:
+            while self._full and self._fleet.loop.time() < self._terms.deadline:
                 visit = await self._in_line(self._full.popleft())
                 if visit is not None:
                     return visit
@@ -247,16 +270,16 @@ class Course(Generic[Result]):
         """Return when the next round begins (loop time), with whom is then ready. Raises if there is none."""
         fleet, terms, now = self._fleet, self._terms, self._fleet.loop.time()
         self._rounds += 1
-        later, opens_at, ready = self._later, math.inf, list[tuple[float, Upstream]]()
+        later, opens_at, ready = self._later, list[float](), list[tuple[float, Upstream]]()
         for target in later:
             pick = fleet.standing(target).pick(target, now, tokens=terms.tokens)
             if pick.open:
-                opens_at = min(opens_at, pick.at)
+                opens_at.append(pick.at - now)
                 continue
             told = pick.at + random.uniform(0, SPREAD) * (pick.at - now)  # noqa: S311 - jitter
             ready.append((max(told, self._not_before.get(target.id, now)), target))
         if not ready:
-            raise self._problem or self._refusal or _all_open(max(opens_at - now, 0.0))
+            raise self._problem or self._refusal or self._nobody(opens_at)
         at = min(at for at, _ in ready)
         if at >= terms.deadline:
             raise self._problem or self._refusal or _limited(at - now)
@@ -264,6 +287,12 @@ class Course(Generic[Result]):
         self._waiting = deque(target for target in later if target.id in first)
         self._later = [target for target in later if target.id not in first]
         return at
+
+    def _nobody(self, open_for_s: Sequence[float]) -> GatewayError:
+        """Return why nobody was asked, nor failed to take us in."""
+        if open_for_s or self._inexpressible is None:
+            return _all_open(min(open_for_s, default=0.0))
+        return self._inexpressible
 
 
 def _silent(error: UpstreamError) -> bool:

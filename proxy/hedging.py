@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
 from providers.errors import UpstreamError
-from providers.upstream import Upstream
 from proxy.errors import Inexpressible
 from proxy.fleet.visit import Visit
 
@@ -31,9 +30,12 @@ class Race(Protocol[Lost_contra]):
     def lost(self, visit: Visit, result: Lost_contra | None) -> None:
         """It does not, for another was faster. `result`: it had one in the very same moment."""
 
+    def left(self, result: Lost_contra) -> None:
+        """The client left in the very moment of this result."""
+
 
 class Hedged(Generic[Result]):
-    """One attempt, and a second one where the first is slow."""
+    """One attempt, and a second one where the first is slow. `last`: whose end `run` told of."""
 
     def __init__(
         self,
@@ -41,14 +43,19 @@ class Hedged(Generic[Result]):
         *,
         visited: Callable[[Visit], Coroutine[Any, Any, Result]],
         second: Callable[[], Visit | None],
-        failed: Callable[[Upstream, UpstreamError], None],
+        failed: Callable[[Visit, UpstreamError | Inexpressible], None],
     ) -> None:
         """`visited` makes an attempt, `second` starts another; `failed` hears of one that fails first."""
+        self.last: Visit | None = None
         self._race, self._visited, self._second, self._failed = race, visited, second, failed
         self._running: dict[asyncio.Task[Result], Visit] = {}
 
     async def run(self, visit: Visit) -> Result:
-        """Return the first result. Raises what the last attempt raised, if none has one."""
+        """Return the first result. Raises what the last attempt raised, if none has one.
+
+        Who has not ended by then is given up, and not waited for.
+        """
+        self.last = visit
         delay_s = self._race.delay_s(visit)
         if delay_s is None:
             return await self._visited(visit)
@@ -59,16 +66,16 @@ class Hedged(Generic[Result]):
             if not done:
                 self._start_second()
             while True:
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in [each for each in running if each.done()]:  # of two at once the first
                     result = self._result(task)
                     if result is not None:
-                        await self._settle()
                         return result
+        except asyncio.CancelledError:
+            self._give_up(lambda _, result: None if result is None else self._race.left(result))
+            raise
         finally:
-            for task, other in running.items():  # nobody waits for them: their ends do not wait either
-                task.cancel()
-                other.left()
+            self._give_up(self._race.lost)
 
     def _start(self, visit: Visit) -> None:
         self._running[asyncio.create_task(self._visited(visit))] = visit
@@ -80,30 +87,25 @@ class Hedged(Generic[Result]):
 
     def _result(self, task: "asyncio.Task[Result]") -> Result | None:
         """Return the winner's result; None while another may have one. Raises when no other may."""
-        visit = self._running.pop(task)
+        visit = self.last = self._running.pop(task)
         try:
             result = task.result()
-        except UpstreamError as error:
-            if not self._running or not error.retryable:
+        except (UpstreamError, Inexpressible) as problem:
+            final = isinstance(problem, UpstreamError) and not problem.retryable
+            if final or not self._running:
                 raise
-            self._failed(visit.target, error)
-            return None
-        except Inexpressible:
-            if not self._running:
-                raise
+            self._failed(visit, problem)
             return None
         self._race.won(visit)
         return result
 
-    async def _settle(self) -> None:
-        """End the attempt that was slower, and note it."""
-        losers = dict(self._running)
-        self._running.clear()
-        for task in losers:
-            task.cancel()
-        if losers:
-            await asyncio.wait(losers)
-        for task, visit in losers.items():
-            ended = not task.cancelled() and task.exception() is None
-            self._race.lost(visit, task.result() if ended else None)
-            visit.left()  # a task that has not begun has not ended its visit
+    def _give_up(self, told: Callable[[Visit, Result | None], None]) -> None:
+        """End what still runs, and tell of it; what has failed by itself has been told of."""
+        while self._running:
+            task, visit = self._running.popitem()
+            if not task.done():
+                task.cancel()
+                told(visit, None)
+            elif not task.cancelled() and task.exception() is None:
+                told(visit, task.result())
+            visit.left()  # a task that has not begun will not end its visit

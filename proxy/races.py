@@ -27,6 +27,9 @@ class AnswerRace:
         """Charge it: its vendor has worked."""
         self._attempting.lose(visit, None if result is None else result.usage)
 
+    def left(self, result: Answer) -> None:
+        """Nothing of it is left open."""
+
 
 class StreamRace:
     """For streams, up to their first content."""
@@ -48,3 +51,7 @@ class StreamRace:
         if result is not None:
             result.response.close()
         self._attempting.lose(visit, None if result is None else result.counted())
+
+    def left(self, result: OpenStream) -> None:
+        """Hang up."""
+        result.leave()
