@@ -232,6 +232,11 @@ class Exchange:
         """Take the counts that the vendor has told of a stream which breaks off."""
         self._begun = usage
 
+    def detain(self, give_up: Callable[[], object]) -> bool:
+        """The client has gone: is the answer to be made all the same, for those who follow the flight?"""
+        self.abandoned = self.flight is not None and self.flight.detain(give_up)
+        return self.abandoned
+
     def end_ok(self) -> None:
         """The whole answer is in hand."""
         if self.abandoned:
@@ -241,7 +246,10 @@ class Exchange:
 
     def end_error(self, error: GatewayError) -> None:
         """The client gets `error` (as a status, or as an event in a stream that began with 200)."""
-        self._end(error.status, "error", error.code or error.type)
+        if self.abandoned:
+            self.end_cancelled()
+        else:
+            self._end(error.status, "error", error.code or error.type)
 
     def end_cancelled(self) -> None:
         """The client left."""

@@ -97,6 +97,7 @@ class Flight:
         """Follow no more."""
         self._followers -= 1
         if not self._followers and self._give_up is not None and not self.over:
+            self._of.close_to_others(self._key, self)  # who came now would see it end
             self._give_up()
 
     async def more(self) -> None:

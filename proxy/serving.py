@@ -179,8 +179,8 @@ class Serving:
                 return reply
         else:
             return None  # nobody's failure is shared for long
-        flight = exchange.flight = services.flights.start(policy.key)
-        self.request.detain_by(flight.detain)
+        exchange.flight = services.flights.start(policy.key)
+        self.request.detain_by(exchange.detain)
         return None
 
     def _answering(self, snapshot: Snapshot, prepared: Prepared, renderer: Renderer) -> Answering:

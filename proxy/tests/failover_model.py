@@ -25,12 +25,12 @@ def problem_of(outcome):
         return UpstreamError(outcome, owner=Owner.CALLER, status=400, code=code)
     owner = {"401": Owner.CREDENTIAL, "402": Owner.CREDENTIAL, "429": Owner.CAPACITY, "400": Owner.CALLER}
     timeout = "first content" if what == "timeout" else ""
-    code = AUTH_FAILED if what == "401" else None
+    refused = AUTH_FAILED if what == "401" else None
     return UpstreamError(
         outcome,
         owner=owner.get(what, Owner.HEALTH),
         status=status,
-        code=code,
+        code=refused,
         timeout=timeout,
         retry_after_s=told_s,
     )

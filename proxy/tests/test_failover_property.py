@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -168,7 +169,7 @@ def test_it_does_as_the_model_says(patched):
         clock = Clock()
         threshold, window_s, half_open_after_s = breaker
         fleet = Fleet(threshold=threshold, window_s=window_s, half_open_after_s=half_open_after_s)
-        fleet.loop = clock
+        fleet.loop = cast("Any", clock)
         vendors, model = Vendors(fleet, clock), Model(threshold, window_s, half_open_after_s, share)
         patched.sleep, patched.share = vendors.sleep, share
         targets, chains = route
@@ -191,9 +192,8 @@ def test_it_does_as_the_model_says(patched):
 
 
 def test_its_two_chains_are_those_of_these_codes():
-    terms = Terms(
-        max_attempts=1, deadline=0.0, on_context_overflow=("larger",), on_content_filter=("milder",)
-    )
-    assert terms.chain(CONTEXT_EXCEEDED) == ("larger",)
-    assert terms.chain(CONTENT_FILTERED) == ("milder",)
+    larger, milder = (make_upstream("larger"),), (make_upstream("milder"),)
+    terms = Terms(max_attempts=1, deadline=0.0, on_context_overflow=larger, on_content_filter=milder)
+    assert terms.chain(CONTEXT_EXCEEDED) is larger
+    assert terms.chain(CONTENT_FILTERED) is milder
     assert terms.chain("other") == terms.chain(None) == ()
