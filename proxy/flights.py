@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from providers.errors import UpstreamError
-from providers.events import Event
+from providers.events import Event, Kind
 from proxy.cache import Entry
 
 # A stream that has said more takes nobody on: what has passed is not kept for latecomers.
@@ -30,7 +30,6 @@ class Flight:
         "entry",
         "error",
         "kept",
-        "left",
         "over",
         "provider",
         "size",
@@ -42,7 +41,6 @@ class Flight:
         self.entry: Entry | None = None
         self.error: UpstreamError | None = None  # of a stream that has broken off
         self.over = False
-        self.left = False  # the leader's client has gone
         self.provider = ("", "")
         self.size = 0
         self._key, self._of = key, of
@@ -56,6 +54,11 @@ class Flight:
     def followed(self) -> bool:
         """Does somebody follow?"""
         return self._followers > 0
+
+    @property
+    def whole(self) -> bool:
+        """Has all of a stream passed?"""
+        return bool(self.batches) and self.batches[-1][-1].kind is Kind.DONE
 
     def add(self, events: Sequence[Event]) -> None:
         """Some events of the stream have passed."""
@@ -84,7 +87,7 @@ class Flight:
         """The leader's client has gone: must the leader fly on? `give_up` is called when nobody follows."""
         if self.over or not self._followers:
             return False
-        self.left, self._give_up = True, give_up
+        self._give_up = give_up
         return True
 
     # ------------------------------------------------------------ the followers' side

@@ -44,7 +44,7 @@ class Following:
         except BaseException:
             flight.leave()
             raise
-        if flight.over:
+        if flight.over and (flight.entry is not None or not (self.call.stream and flight.whole)):
             flight.leave()
             return None if flight.entry is None else self._replayed(flight.entry)
         completion = self.exchange.completion
