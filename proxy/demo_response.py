@@ -108,7 +108,7 @@ class DemoResponse:
         """Wait for a piece that is due in `pause_s`. Raises UpstreamError when a limit comes before it."""
         now = self._loop.time()
         left_s, name = self._at - now, self._name
-        if self._since + self._idle_s < now + left_s:
+        if pause_s > 0 and self._since + self._idle_s < now + left_s:
             left_s, name = self._since + self._idle_s - now, "idle"
         if pause_s > 0 and left_s > 0:
             wait_s = min(pause_s, left_s)

@@ -58,6 +58,7 @@ class HttpResponse:
         "_loop",
         "_name",
         "_reply",
+        "_silent_s",
         "_tell_s",
         "_timed_out",
         "_timer",
@@ -77,6 +78,7 @@ class HttpResponse:
         self._timed_out = ""
         self._waiting_since = 0.0
         self._told_at = 0.0  # of the silence that is being waited through
+        self._silent_s = 0.0  # how long that had lasted when it was told
 
     @property
     def over(self) -> bool:
@@ -94,16 +96,16 @@ class HttpResponse:
 
     async def piece(self) -> bytes:
         """Return what has arrived since the last piece; b"" at the end. Raises UpstreamError."""
-        if not self._told_at:
-            self._waiting_since = self._loop.time()
+        self._waiting_since = self._loop.time() - self._silent_s
         try:
             piece = await self._reply.piece()
         except wire.WireError as problem:
             self._stop_timer()
             raise self._failure(problem) from None
-        if piece is None:
+        if piece is None:  # until the next call it is the client who takes its time
+            self._silent_s, self._waiting_since = self._loop.time() - self._waiting_since, 0.0
             return SILENCE
-        self._waiting_since = self._told_at = 0.0
+        self._waiting_since = self._told_at = self._silent_s = 0.0
         if not piece:
             self._stop_timer()
         return piece

@@ -98,8 +98,9 @@ class Reply:
         if self.whole and self._problem is None:
             return self._taken()
         pieces = []
-        while piece := await self.piece():
-            pieces.append(piece)
+        while (piece := await self.piece()) != b"":
+            if piece is not None:  # a nudge is not the end
+                pieces.append(piece)
         return b"".join(pieces)
 
     def nudge(self) -> None:
@@ -118,6 +119,7 @@ class Reply:
         taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._buffered = 0
+        self._nudged = False
         if self._paused:
             self._paused = False
             self._source.resume()
