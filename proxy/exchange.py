@@ -234,8 +234,9 @@ class Exchange:
 
     def detain(self, give_up: Callable[[], object]) -> bool:
         """The client has gone: is the answer to be made all the same, for those who follow the flight?"""
-        self.abandoned = self.flight is not None and self.flight.detain(give_up)
-        return self.abandoned
+        detained = self.flight is not None and self.flight.detain(give_up)
+        self.abandoned = self.abandoned or detained
+        return detained
 
     def end_ok(self) -> None:
         """The whole answer is in hand."""
@@ -259,19 +260,12 @@ class Exchange:
         if self.ended:
             return
         self.ended = True
-        for attempt, upstream in self._rivals:
-            if not attempt.outcome:
-                self.spend(attempt, upstream, None)
         if self.flight is not None:
             self.flight.end()
         completion = self.completion
         completion.status, completion.outcome, completion.error_code = status, outcome, error_code
         completion.latency_ms = self.elapsed_ms()
-        for attempt in completion.attempts:
-            if not attempt.outcome:  # the client left, or we failed, while it was waiting
-                attempt.latency_ms = completion.latency_ms - attempt.started_ms
-                attempt.outcome = outcome
-                self.waited_ms += attempt.latency_ms
+        self._close_open(outcome)
         until_ms = completion.latency_ms if completion.ttft_ms is None else completion.ttft_ms
         completion.overhead_ms = max(until_ms - self.waited_ms, 0.0)
         if not self._settled:
@@ -286,6 +280,18 @@ class Exchange:
             self._observe(observe)
         if self.watching is not None:
             self.watching.finished(completion)
+
+    def _close_open(self, outcome: str) -> None:
+        """End the attempts that were waiting when the client left, or we failed."""
+        for attempt, upstream in self._rivals:
+            if not attempt.outcome:
+                self.spend(attempt, upstream, None)
+        completion = self.completion
+        for attempt in completion.attempts:
+            if not attempt.outcome:
+                attempt.latency_ms = completion.latency_ms - attempt.started_ms
+                attempt.outcome = outcome
+                self.waited_ms += attempt.latency_ms
 
     def settle(self) -> None:
         """Set usage and cost from what was seen. What the vendor did not count is estimated."""

@@ -248,14 +248,6 @@ async def test_it_says_try_later_rather_than_what_another_cannot_be_asked(monkey
     assert raised.value.code == "circuit_open"
 
 
-async def test_it_names_no_time_for_what_an_operator_holds_open(monkeypatch):
-    vendors = Vendors(monkeypatch)
-    vendors.fleet.standing(A).breaker.hold_open()
-    with pytest.raises(Unavailable) as raised:
-        await vendors.run(A)
-    assert (raised.value.code, raised.value.headers) == ("circuit_open", {})
-
-
 async def test_it_says_when_the_first_breaker_lets_a_probe_through(monkeypatch):
     vendors = Vendors(monkeypatch)
     for target, seconds in ((A, 20.0), (B, 10.0)):

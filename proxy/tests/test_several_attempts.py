@@ -186,7 +186,7 @@ async def test_a_winner_that_breaks_off_is_told_as_ever(serving):
 
 def filtered(*, stream):
     if stream:
-        return streams(sse(chunk(finish="on_content_filter")) + sse(usage_chunk(7, 0)) + DONE)
+        return streams(sse(chunk(finish="content_filter")) + sse(usage_chunk(7, 0)) + DONE)
     choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"}
     usage = {"prompt_tokens": 7, "completion_tokens": 0, "total_tokens": 7}
     return FakeResponse(orjson.dumps(answer("", choices=[choice], usage=usage)))
