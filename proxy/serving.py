@@ -88,7 +88,7 @@ class Serving:
         if watching is not None and watching.changes_events:
             prepared = prepared._replace(call=changeable(prepared.call))
         if policy.read and policy.write:
-            reply = await self._followed(prepared, renderer)
+            reply = await self._followed(snapshot, prepared, renderer)
             if reply is not None:
                 return reply
         return await self._answering(snapshot, prepared, renderer).answer()
@@ -159,7 +159,9 @@ class Serving:
             )
         return reply
 
-    async def _followed(self, prepared: Prepared, renderer: Renderer) -> HttpResponseBase | None:
+    async def _followed(
+        self, snapshot: Snapshot, prepared: Prepared, renderer: Renderer
+    ) -> HttpResponseBase | None:
         """Answer from the same call that is in the air; None where there is none, and this one takes off."""
         services, exchange = self.services, self.exchange
         call, _, policy = prepared
@@ -173,6 +175,7 @@ class Serving:
                 call=call,
                 renderer=renderer,
                 keep_alive_s=services.env.stream_keep_alive_s,
+                alone=partial(self._made, snapshot, prepared, renderer),
             )
             reply = await following.answer()
             if reply is not None:

@@ -355,3 +355,75 @@ async def test_it_follows_anthropics_own_format(serving):
     kinds = [[line for line in client.body.split(b"\n") if line.startswith(b"event: ")] for client in clients]
     assert kinds[0] == kinds[1]
     assert kinds[0][-1] == b"event: message_stop"
+
+
+async def waits_with_comments(flying):
+    """Start a leader and a follower whose first comments have gone out."""
+    leader = await flying.start(stream=True)
+    follower = await flying.start(stream=True)
+    await until(lambda: follower.body.count(KEEP_ALIVE) >= 2)
+    return leader, follower
+
+
+@pytest.mark.parametrize("answer", [lambda: streams(text("Hi."), END), lambda: says("Hi.")])
+async def test_a_follower_gets_comments_before_there_is_anything(serving, answer):
+    flying = Flying(serving, answer(), stream_keep_alive_s=0.01)
+    _, follower = await waits_with_comments(flying)
+    flying.going[0].set()
+    records = await flying.over()
+    assert said(follower) == "Hi."
+    assert follower.body.endswith(DONE)
+    assert [each["cache"] for each in records] == ["miss", "hit"]
+    assert (records[1]["provider"], records[1]["cost_nanousd"], flying.asked) == ("openai", 0, 1)
+
+
+async def test_a_follower_gets_comments_while_a_whole_answer_is_made(serving):
+    flying = Flying(serving, says("Hi."), stream_keep_alive_s=0.01)
+    await flying.start()
+    follower = await flying.start(stream=True)
+    await until(lambda: follower.body.count(KEEP_ALIVE) >= 2)
+    flying.going[0].set()
+    records = await flying.over()
+    assert said(follower) == "Hi."
+    assert [each["cache"] for each in records] == ["miss", "hit"]
+
+
+async def test_a_follower_goes_its_own_way_even_after_its_first_comments(serving):
+    flying = Flying(serving, refuses(503), streams(text("Hi."), END), stream_keep_alive_s=0.01)
+    leader, follower = await waits_with_comments(flying)
+    third = await flying.start(stream=True)
+    await until(lambda: third.body.count(KEEP_ALIVE) >= 2)
+    flying.going[0].set()
+    flying.going[1].set()
+    records = await flying.over()
+    assert leader.events[-1]["error"]["code"] == "upstream_error"
+    assert said(follower) == said(third) == "Hi."
+    assert follower.body.endswith(DONE)
+    assert [each["outcome"] for each in records] == ["error", "ok", "ok"]
+    assert flying.asked == 2
+
+
+async def test_a_followers_own_failure_is_an_event_after_its_first_comments(serving):
+    flying = Flying(serving, refuses(503), refuses(500), stream_keep_alive_s=0.01)
+    _, follower = await waits_with_comments(flying)
+    flying.going[0].set()
+    flying.going[1].set()
+    records = await flying.over()
+    assert follower.status == 200
+    assert follower.events[-1]["error"]["code"] == "upstream_error"
+    assert b"[DONE]" not in follower.body
+    assert [each["outcome"] for each in records] == ["error", "error"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_follower_may_leave_after_its_first_comments(serving, fails):
+    flying = Flying(serving, refuses(503), says("never"), stream_keep_alive_s=0.01)
+    leader, follower = await waits_with_comments(flying)
+    if fails:
+        flying.going[0].set()
+        await until(lambda: flying.asked == 2)
+    follower.left.set()
+    await flying.turns()
+    leader.left.set()
+    records = await flying.over()
+    assert [each["outcome"] for each in records] == ["error" if fails else "cancelled", "cancelled"]
