@@ -12,7 +12,7 @@ from providers.errors import Owner, UpstreamError
 from providers.events import Event, Kind
 from proxy.answering import replay
 from proxy.cache import BrokenEntry, Entry
-from proxy.errors import upstream_failed
+from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
 from proxy.flights import Flight
 from proxy.http import StreamReply
