@@ -69,7 +69,8 @@ class Flight:
                 self.batches.clear()
                 return
         self.batches.append(events)
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def land(self, entry: Entry | None) -> None:
         """The answer is whole."""
@@ -81,7 +82,8 @@ class Flight:
         if not self.over:
             self.over = True
             self._of.close_to_others(self._key, self)
-            self._wake()
+            if self._waiting:
+                self._wake()
 
     def detain(self, give_up: Callable[[], object]) -> bool:
         """The leader's client has gone: must the leader fly on? `give_up` is called when nobody follows."""
@@ -110,11 +112,10 @@ class Flight:
         await waiting
 
     def _wake(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                if not each.done():
-                    each.set_result(None)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
 
 class Flights:

@@ -19,17 +19,20 @@ class CoolDown(NamedTuple):
 
 
 class Cooling:
-    """Those of one upstream's credentials, by the credential's name; or of an account's."""
+    """Those of one upstream's credentials, or of an account's.
 
-    __slots__ = ("_down",)
+    `down`: by the credential's name; some may be over.
+    """
+
+    __slots__ = ("down",)
 
     def __init__(self) -> None:
         """Nobody cools."""
-        self._down: dict[str, CoolDown] = {}
+        self.down: dict[str, CoolDown] = {}
 
     def __bool__(self) -> bool:
         """Is there anything to look at?"""
-        return bool(self._down)
+        return bool(self.down)
 
     def cool(self, credential: str, *, now: float, told_s: float | None) -> None:
         """Leave a credential alone for as long as the vendor has told, or for a guess.
@@ -39,19 +42,19 @@ class Cooling:
         down = CoolDown(now + (GUESS_S if told_s is None else told_s), told=told_s is not None)
         known = self.of(credential, now)
         if known is None or (down.told, down.until) >= (known.told, known.until):
-            self._down[credential] = down
+            self.down[credential] = down
 
     def of(self, credential: str, now: float) -> CoolDown | None:
         """Return the cool-down that a credential is in."""
-        down = self._down.get(credential)
+        down = self.down.get(credential)
         if down is None or down.until > now:
             return down
-        del self._down[credential]
+        del self.down[credential]
         return None
 
     def ends(self, now: float) -> Mapping[str, CoolDown]:
         """Return all of them, by credential."""
-        found = ((name, self.of(name, now)) for name in list(self._down))
+        found = ((name, self.of(name, now)) for name in list(self.down))
         return {name: down for name, down in found if down is not None}
 
     def until(self, now: float) -> float:
@@ -60,4 +63,4 @@ class Cooling:
 
     def clear(self) -> None:
         """Forget all."""
-        self._down.clear()
+        self.down.clear()

@@ -16,7 +16,10 @@ def fitting(
     With nobody larger either all are returned: the vendor knows best, and says so.
     """
     sure = tokens // DOUBT
-    if all(each.context_window is None or sure <= each.context_window for each in upstreams):
+    for each in upstreams:  # a plain loop, as every request comes by
+        if each.context_window is not None and sure > each.context_window:
+            break
+    else:
         return upstreams
     return (
         [each for each in upstreams if _fits(each, sure)]

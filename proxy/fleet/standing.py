@@ -50,12 +50,17 @@ class Standing:
         self.refused = refused
         self.quotas: dict[str, Quota] = {}  # by credential
 
+    def is_clear(self, now: float) -> bool:
+        """Can it be asked by any of its credentials, with nothing to weigh?"""
+        # Asked for each request: a dict tells its truth faster than the Cooling around it.
+        return self.breaker.allows(now) and not (self.cooling.down or self.refused.down or self.quotas)
+
     def pick(self, upstream: Upstream, now: float, *, tokens: int) -> Pick:
         """Return by which credential the upstream may be asked for a call of about `tokens`, or when."""
+        if self.is_clear(now):
+            return Pick(upstream, now)
         if not self.breaker.allows(now):
             return Pick(None, self.breaker.retry_at(now), open=True)
-        if not (self.cooling or self.refused or self.quotas):
-            return Pick(upstream, now)
         best: Pick | None = None
         for each in (upstream, *upstream.spares):
             pick = self._by(each, now, tokens)

@@ -60,18 +60,18 @@ class Visit:
 
     def content(self) -> None:
         """The first content of a stream is here."""
-        now = self._loop.time()
-        self._succeeded()
-        self._standing.ttft.observe(now - self._began)
-        self._standing.cost.observe(now - self._began, now)
+        self._judged, standing, now = True, self._standing, self._loop.time()
+        standing.breaker.succeeded(self._ticket)
+        standing.ttft.observe(now - self._began)
+        standing.cost.observe(now - self._began, now)
 
     def ended(self) -> None:
         """The answer is whole."""
         if not self._judged:
-            now = self._loop.time()
-            self._succeeded()
-            self._standing.total.observe(now - self._began)
-            self._standing.cost.observe(now - self._began, now)
+            self._judged, standing, now = True, self._standing, self._loop.time()
+            standing.breaker.succeeded(self._ticket)
+            standing.total.observe(now - self._began)
+            standing.cost.observe(now - self._began, now)
         self._end()
 
     def failed(self, error: UpstreamError) -> None:
@@ -100,10 +100,6 @@ class Visit:
             self._judged = True
             self._standing.breaker.released(self._ticket)
         self._end()
-
-    def _succeeded(self) -> None:
-        self._judged = True
-        self._standing.breaker.succeeded(self._ticket)
 
     def _end(self) -> None:
         if self._over:
