@@ -25,7 +25,7 @@ from proxy.cache import BrokenEntry, Entry, Policy
 from proxy.continuation import Continuation, continuable
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
-from proxy.failover import Attempt, Course, Terms
+from proxy.failover import Attempt, Course, Terms, first_success
 from proxy.fleet.fitting import fitting
 from proxy.flights import Flight
 from proxy.hedging import Race
@@ -195,7 +195,7 @@ class Answering:
         if self._continues:
             continuation = Continuation(
                 self.call,
-                self._in_order(),
+                self._in_order(exchange.prompt_tokens()),
                 open=self._reopen,
                 exchange=exchange,
                 max_attempts=self.services.env.max_retries,
@@ -234,35 +234,36 @@ class Answering:
     async def _first_success(
         self, attempting: Attempting, attempt: Attempt[Result], race: Callable[..., Race[Result]]
     ) -> Result:
-        resolved = self.resolved
-        terms = Terms(
-            max_attempts=self.services.env.max_retries,
-            deadline=attempting.deadline,
-            tokens=self.exchange.prompt_tokens(),
-            tenant=self.exchange.completion.tenant_id,
-            weight=self.weight,
-            on_context_overflow=resolved.on_context_overflow,
-            on_content_filter=resolved.on_content_filter,
-        )
-        course = Course(
-            self._in_order(),
-            attempt,
-            fleet=self.services.fleet,
-            terms=terms,
-            race=race(attempting, self.services.fleet) if resolved.hedges else None,
-        )
+        resolved, fleet, tokens = self.resolved, self.services.fleet, self.exchange.prompt_tokens()
+        upstreams = self._in_order(tokens)
+
+        def course() -> Course[Result]:
+            terms = Terms(
+                max_attempts=self.services.env.max_retries,
+                deadline=attempting.deadline,
+                tokens=tokens,
+                tenant=self.exchange.completion.tenant_id,
+                weight=self.weight,
+                on_context_overflow=resolved.on_context_overflow,
+                on_content_filter=resolved.on_content_filter,
+            )
+            hedges = race(attempting, fleet) if resolved.hedges else None
+            return Course(upstreams, attempt, fleet=fleet, terms=terms, race=hedges)
+
         try:
-            return await course.run()
+            if resolved.hedges:
+                return await course().run()
+            return await first_success(upstreams, attempt, fleet=fleet, tokens=tokens, course=course)
         except UpstreamError as error:
             failure = upstream_failed(error, provider=self.exchange.completion.provider)
             failure.headers |= attempting.headers
             raise failure from None
 
-    def _in_order(self) -> Sequence[Upstream]:
-        """Return the upstreams to be tried, the first choice first."""
+    def _in_order(self, tokens: int) -> Sequence[Upstream]:
+        """Return the upstreams to be tried with a prompt of about `tokens`, the first choice first."""
         resolved = self.resolved
         upstreams = self.services.fleet.order(resolved, self.affinity)
-        return fitting(upstreams, self.exchange.prompt_tokens(), resolved.on_context_overflow)
+        return fitting(upstreams, tokens, resolved.on_context_overflow)
 
     @staticmethod
     def _shared(recording: Recording, flight: Flight) -> Callable[[Sequence[Event]], None]:

@@ -20,8 +20,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from providers.errors import CONTENT_FILTERED, CONTEXT_EXCEEDED, Owner, UpstreamError
 from providers.upstream import Upstream
@@ -41,8 +40,7 @@ HELD_S = 60.0  # until an operator may have let go of what is held open
 SPREAD = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(NamedTuple):
     """What bounds a request's way. `deadline` is loop time; `tokens`: about those of the prompt.
 
     `tenant` and `weight` are its place in a line. `chains`: who is tried after a failure of that code.
@@ -61,6 +59,31 @@ class Terms:
         if code == CONTEXT_EXCEEDED:
             return self.on_context_overflow
         return self.on_content_filter if code == CONTENT_FILTERED else ()
+
+
+async def first_success(
+    upstreams: Sequence[Upstream],
+    attempt: Attempt[Result],
+    *,
+    fleet: Fleet,
+    tokens: int,
+    course: Callable[[], "Course[Result]"],
+) -> Result:
+    """Do as `course().run()` does. It is made when the first upstream cannot be asked at once, or has failed.
+
+    Hardly any request comes to that, and a way that needs no turn costs a third.
+    """
+    visit = fleet.begin_now(upstreams[0], tokens=tokens)
+    if visit is None:
+        return await course().run()
+    try:
+        return await attempt(visit)
+    except (Inexpressible, UpstreamError) as failure:
+        problem = failure
+    except BaseException:
+        visit.left()
+        raise
+    return await course().run_on(visit, problem)
 
 
 class Course(Generic[Result]):
@@ -126,6 +149,18 @@ class Course(Generic[Result]):
             except UpstreamError as error:
                 self._failed(self._last.target, error)
 
+    async def run_on(self, visit: Visit, problem: UpstreamError | Inexpressible) -> Result:
+        """Return the first success after the first upstream has been asked, and has failed with `problem`."""
+        self._waiting.popleft()
+        self._last, self.attempts = visit, 1
+        if isinstance(problem, Inexpressible):
+            visit.left()
+            self._not_asked(problem)
+        else:
+            visit.failed(problem)
+            self._failed(visit.target, problem)
+        return await self.run()
+
     async def _visited(self, visit: Visit) -> Result:
         """Return the result of one attempt; whatever else comes of it ends its visit."""
         try:
@@ -161,7 +196,8 @@ class Course(Generic[Result]):
         fleet, waiting = self._fleet, self._waiting
         while waiting:
             target = waiting.popleft()
-            pick = fleet.standing(target).pick(target, fleet.loop.time(), tokens=self._terms.tokens)
+            standing = fleet.standing(target)
+            pick = standing.pick(target, fleet.loop.time(), tokens=self._terms.tokens)
             if pick.upstream is None:
                 self._later.append(target)
             elif pick.last_resort and waiting and target.id not in self._postponed:

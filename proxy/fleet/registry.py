@@ -105,6 +105,19 @@ class Fleet:
         standing = self.standing(target)
         return Visit(target, upstream, standing=standing, gate=gate, tokens=tokens, loop=self.loop)
 
+    def begin_now(self, target: Upstream, *, tokens: int) -> Visit | None:
+        """Start an attempt at a target that nothing at all speaks against; None where something does."""
+        standing, upstream, now = self.standing(target), target, self.loop.time()
+        if not standing.is_clear(now):
+            pick = standing.pick(target, now, tokens=tokens)
+            if pick.upstream is None or pick.last_resort:
+                return None
+            upstream = pick.upstream
+        gate = None if target.account.max_concurrency is None else self.gate(target.account)
+        if gate is not None and not gate.enter_now():
+            return None
+        return Visit(target, upstream, standing=standing, gate=gate, tokens=tokens, loop=self.loop)
+
     def order(self, resolved: Resolved, affinity: bytes) -> Sequence[Upstream]:
         """Return a route's upstreams, the first choice first. `affinity`: what keeps a session together."""
         upstreams = resolved.upstreams

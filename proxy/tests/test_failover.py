@@ -46,6 +46,7 @@ class Vendors:
         self.now = 1000.0
         self.asked = []
         self.pauses = []
+        self.in_short = False  # by `first_success`, which comes to the same
         self._failures = list(failures)
         self._takes_s = takes_s
         self.fleet = Fleet(threshold=0, window_s=60.0, half_open_after_s=30.0)
@@ -72,12 +73,25 @@ class Vendors:
 
     async def run(self, *upstreams, max_attempts=3, within_s=600.0):
         terms = failover.Terms(max_attempts=max_attempts, deadline=self.now + within_s)
-        return await failover.Course(upstreams, self.attempt, fleet=self.fleet, terms=terms).run()
+
+        def course():
+            return failover.Course(upstreams, self.attempt, fleet=self.fleet, terms=terms)
+
+        if not self.in_short:
+            return await course().run()
+        return await failover.first_success(
+            upstreams, self.attempt, fleet=self.fleet, tokens=terms.tokens, course=course
+        )
 
 
-@pytest.fixture
-def vendors(monkeypatch):
-    return lambda *failures, **options: Vendors(monkeypatch, *failures, **options)
+@pytest.fixture(params=[False, True], ids=["course", "in-short"])
+def vendors(monkeypatch, request):
+    def made(*failures, **options):
+        running = Vendors(monkeypatch, *failures, **options)
+        running.in_short = request.param
+        return running
+
+    return made
 
 
 async def test_it_returns_the_first_success(vendors):
