@@ -59,7 +59,7 @@ templates: setup-dev ## Every template compiles.
 bench: setup-dev ## Measure speed and memory; results in bench/results/.
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-soak: setup-dev ## Run the full-size kill, stream and row-count runs.
+soak: setup-dev ## Run the full-size kill, departure, shutdown, outage, fault and row-count runs.
 	@GATEWAY_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600 $(TEST_ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m bench.soak $(SOAK_ARGS)
 

@@ -3,13 +3,23 @@
 from collections.abc import Iterator
 
 import pytest
+from _pytest.terminal import TerminalReporter
 from anthropic import Anthropic
 from openai import OpenAI
 
+from tests import sizes
 from tests.dialects import all_dialects, dropping_at, providers_at
 from tests.gateway import Gateway, running_gateway
 from tests.rawhttp import RawConnection, connection
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, fake_vendor, wired
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """At full size, tell the counts that were run."""
+    if sizes.SOAK and sizes.sizes:
+        terminalreporter.section("counts")
+        for line in sizes.table():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,8 @@ class Steady:
     def go_on(self, more: int = 50) -> None:
         """Wait for as many more answers."""
         wanted = len(self.answered) + more
-        eventually(lambda: len(self.answered) >= wanted, within_s=60, what=f"{more} more answers")
+        within_s = 60 + more / 10
+        eventually(lambda: len(self.answered) >= wanted, within_s=within_s, what=f"{more} more answers")
 
     def _ask(self, kept: RawConnection, request_id: str) -> Reply:
         stream = request_id.endswith(("0", "3", "6"))

@@ -22,17 +22,17 @@ import pytest
 from tests.gateway import Gateway, running_gateway
 from tests.records import logged, rows
 from tests.servers import celery_worker, eventually, postgres, redis
+from tests.sizes import SOAK, at_full_size, sized
 from tests.traffic import PAUSE_S, clients_running
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
 
-SOAK = os.environ.get("GATEWAY_SOAK") == "1"
-KILLS = 30 if SOAK else 3
-CALM = 300 if SOAK else 40  # answers between two kills
+KILLS = sized("kills of each process under load", 3, full=30)
+CALM = sized("answers between two kills", 40, full=300)
 # What a killed Celery worker had in hand is published again after a minute without a receipt.
 PATIENCE_S = 240 if SOAK else 60
 CHAT = "/v1/chat/completions"
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.soak] if SOAK else [pytest.mark.timeout(180)]
+pytestmark = at_full_size(180)
 
 
 @dataclass

@@ -8,7 +8,6 @@ GATEWAY_SOAK=1 runs it at full size.
 
 import asyncio
 import json
-import os
 import random
 import re
 from collections import defaultdict
@@ -23,16 +22,16 @@ import pytest
 from tests.gateway import Gateway, running_gateway
 from tests.records import rows
 from tests.servers import eventually
+from tests.sizes import at_full_size, sized
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, fake_vendor, wired
 
 PATHS = ("/v1/chat/completions", "/v1/messages")
-SOAK = os.environ.get("GATEWAY_SOAK") == "1"
-EACH = 60 if SOAK else 20  # clients of each scene and path
+EACH = sized("clients that leave, of each scene and path", 20, full=60)
 AT_RANDOM_S = 0.4
 CONTENT = (b'"content":"', b'"text_delta"')
 CONNECTED = frozenset({"01", "08"})  # /proc/net/tcp: established, closed by the other side
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.soak] if SOAK else [pytest.mark.timeout(180)]
+pytestmark = at_full_size(180)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,11 @@ from tests.fault_matrix import (
 from tests.gateway import Gateway, running_gateway
 from tests.records import rows
 from tests.servers import eventually
+from tests.sizes import at_full_size, sized
 from tests.upstream import TEAM_KEY, FakeVendor, bearer, fake_vendor
 
 AT_ONCE = 32
+ROUNDS = sized("rounds of the fault matrix", 1, full=5)
 REWRITE = "GATEWAY_WRITE_DOCS"
 # A breaker that counts and never opens: the failures of one cell are seen, and hinder none of its attempts.
 ENVIRONMENT: Mapping[str, str] = {
@@ -48,7 +50,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "MAX_RESPONSE_BYTES": RESPONSE_LIMIT,
 }
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.conformance, *at_full_size(240)]
 each_fault = pytest.mark.parametrize("fault", FAULTS, ids=[fault.slug for fault in FAULTS])
 
 
@@ -97,7 +99,7 @@ class Measured:
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=range(1, ROUNDS + 1))
 def matrix() -> list[Measured]:
     cells = all_cells()
     with fake_vendor() as vendor, socket.socket() as refusing:

@@ -8,10 +8,12 @@ import pytest
 
 from tests.gateway import Gateway, running_gateway
 from tests.servers import Postgres, RedisServer, eventually, postgres, redis
+from tests.sizes import at_full_size, sized, times
 from tests.steady import Steady, assert_booked_once, steady
 from tests.upstream import QUIET, FakeVendor, wired
 
-pytestmark = [pytest.mark.postgres, pytest.mark.broker, pytest.mark.timeout(300)]
+MORE = sized("answers at each stage of an outage", 50, full=500)
+pytestmark = [pytest.mark.postgres, pytest.mark.broker, *at_full_size(300)]
 
 
 @dataclass
@@ -54,34 +56,36 @@ def assert_unharmed(running: Steady) -> None:
     assert set(running.statuses) == {200}
 
 
-def test_redis_stops_and_starts_while_it_counts(installed: Installation) -> None:
+@times("outages of Redis", full=5)
+def test_redis_stops_and_starts_while_it_counts(installed: Installation, time: int) -> None:
     with steady(installed.gateway, "replay/synthetic") as running:
-        running.go_on()
+        running.go_on(MORE)
         assert counted(installed.store)
         installed.store.stop()
-        running.go_on(200)
+        running.go_on(4 * MORE)
         installed.wait_for(database=True, store=False)
         assert httpx.get(f"{installed.gateway.url}/ready", timeout=30).status_code == 200
         installed.store.start()
         eventually(lambda: counted(installed.store), what="counters in a Redis that has forgotten all")
         installed.wait_for(database=True, store=True)
-        running.go_on()
+        running.go_on(MORE)
     assert_unharmed(running)
     assert_booked_once(installed.gateway, running)
 
 
-def test_both_stop_and_start(installed: Installation) -> None:
+@times("outages of the database and Redis", full=5)
+def test_both_stop_and_start(installed: Installation, time: int) -> None:
     with steady(installed.gateway, "replay/synthetic") as running:
-        running.go_on()
+        running.go_on(MORE)
         installed.database.stop()
-        running.go_on()
+        running.go_on(MORE)
         installed.store.stop()
         installed.wait_for(database=False, store=False)
-        running.go_on(200)
+        running.go_on(4 * MORE)
         installed.database.start()
-        running.go_on()
+        running.go_on(MORE)
         installed.store.start()
         installed.wait_for(database=True, store=True)
-        running.go_on()
+        running.go_on(MORE)
     assert_unharmed(running)
     assert_booked_once(installed.gateway, running)

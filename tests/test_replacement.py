@@ -17,11 +17,15 @@ from tests.gateway import SERVES, Gateway, is_running, running_gateway
 from tests.rawhttp import RawConnection, Reply, errors_in
 from tests.records import logged
 from tests.servers import CHECKOUT, eventually, redis
+from tests.sizes import at_full_size, sized, times
 from tests.steady import Client, assert_booked_once, steady
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, data_lines, unique, wired
 
 STUB = ("--app", "tests.stub_app:application", "--no-migrate", "--no-shipper")
 PATHS = {"PYTHONPATH": str(CHECKOUT), "GRACE_PERIOD": "20s"}
+STREAMS = sized("streams that run through a replacement", 8, full=40)
+
+pytestmark = at_full_size(120)
 
 
 @pytest.fixture
@@ -151,10 +155,11 @@ def connections_to(gateway: Gateway) -> list[RawConnection]:
 
 @pytest.mark.broker
 @pytest.mark.timeout(300)
-def test_a_replacement_under_load_cuts_nobody_off(pair: Gateway, vendor: FakeVendor) -> None:
+@times("replacements of two web processes under load", full=8)
+def test_a_replacement_under_load_cuts_nobody_off(pair: Gateway, vendor: FakeVendor, time: int) -> None:
     before, (shipper,) = set(pair.children("web")), pair.children("ship")
     idle = connections_to(pair)
-    streams = [Client(pair, f"replay/{unique('synthetic~tokens=60~delay=100')}") for _ in range(8)]
+    streams = [Client(pair, f"replay/{unique('synthetic~tokens=60~delay=100')}") for _ in range(STREAMS)]
     threads = [client.start(f"stream-{number}") for number, client in enumerate(streams)]
     eventually(lambda: all(len(client.lines) > 4 for client in streams), what="streams that run")
     with steady(pair, "replay/synthetic") as running:

@@ -9,8 +9,13 @@ from tests.gateway import Gateway, running_gateway
 from tests.rawhttp import connection, errors_in
 from tests.records import logged
 from tests.servers import eventually
+from tests.sizes import at_full_size, sized, times
 from tests.steady import Client, assert_booked_once, steady
 from tests.upstream import QUIET, FakeVendor, data_lines, unique, wired
+
+STREAMS = sized("streams that run through a SIGTERM", 10, full=40)
+
+pytestmark = at_full_size(120)
 
 
 def test_it_drains_streams_and_answers(vendor: FakeVendor) -> None:
@@ -42,9 +47,12 @@ def test_it_drains_streams_and_answers(vendor: FakeVendor) -> None:
         assert errors_in(gateway.log()) == []
 
 
-def test_it_ends_under_load_and_cuts_nobody_off(vendor: FakeVendor) -> None:
+@times("SIGTERMs under load", full=15)
+def test_it_ends_under_load_and_cuts_nobody_off(vendor: FakeVendor, time: int) -> None:
     with running_gateway({**QUIET, "GRACE_PERIOD": "30s"}, files=wired(vendor)) as gateway:
-        streams = [Client(gateway, f"replay/{unique('synthetic~tokens=30~delay=100')}") for _ in range(10)]
+        streams = [
+            Client(gateway, f"replay/{unique('synthetic~tokens=30~delay=100')}") for _ in range(STREAMS)
+        ]
         threads = [client.start(f"stream-{number}") for number, client in enumerate(streams)]
         with connection(gateway) as idle, steady(gateway, "replay/synthetic") as running:
             first = idle.ask("GET", "/ready", {})
