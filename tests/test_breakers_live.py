@@ -86,6 +86,10 @@ def soon(condition: Callable[[], Any], what: str) -> None:
     eventually(condition, within_s=PROMISED_S, what=what)
 
 
+def metrics(gateway: Gateway) -> str:
+    return httpx.get(f"{gateway.url}/metrics", timeout=30).text
+
+
 def failing(times: int = 999) -> str:
     return unique(f"replay/synthetic~fail={times}x503")
 
@@ -126,9 +130,8 @@ def test_it_opens_refuses_probes_and_closes(alone: Gateway, vendor: FakeVendor) 
         assert len(vendor.asked(model)) == THRESHOLD + 1, "more than one probe"
         assert worker.state(model) == "closed"
         assert worker.ask(model).status_code == 200
-        metrics = httpx.get(f"{alone.url}/metrics").text
-    assert 'gateway_breaker_opened_total{provider="replay"} 1.0' in metrics
-    assert 'gateway_breaker_state{provider="replay"} 0.0' in metrics
+    assert 'gateway_breaker_opened_total{provider="replay"} 1.0' in metrics(alone)
+    assert 'gateway_breaker_state{provider="replay"} 0.0' in metrics(alone)
 
 
 def test_it_opens_again_when_the_probe_fails(alone: Gateway, vendor: FakeVendor) -> None:
@@ -190,7 +193,7 @@ def wait_for_row(gateway: Gateway, model: str, state: str) -> dict[str, Any]:
 
 
 def test_a_worker_learns_within_a_second_what_another_has_opened(
-    workers: tuple[Worker, Worker], vendor: FakeVendor
+    shared: Gateway, workers: tuple[Worker, Worker], vendor: FakeVendor
 ) -> None:
     one, other = workers
     model = failing()
@@ -200,6 +203,10 @@ def test_a_worker_learns_within_a_second_what_another_has_opened(
     assert refused.json()["error"]["code"] == "circuit_open"
     assert 590 < int(refused.headers["retry-after"]) <= 600
     assert len(vendor.asked(model)) == THRESHOLD
+    opened = 'gateway_breaker_opened_total{provider="replay"}'
+    eventually(lambda: opened in metrics(shared), what="the opening in the metrics")
+    assert f"{opened} 1.0" in metrics(shared), "who was told has not opened it"
+    assert 'gateway_breaker_state{provider="replay"} 2.0' in metrics(shared)
 
 
 def test_a_worker_learns_what_a_vendor_has_told_another(

@@ -1,6 +1,8 @@
 import asyncio
 import time
 
+import pytest
+
 from providers.errors import Owner, UpstreamError
 from providers.tests.samples import make_upstream
 from proxy.fleet import lookout
@@ -151,6 +153,24 @@ def test_it_is_closed_with_its_process():
         watched.lookout.close()
         await asyncio.sleep(2 * WINDOW_S)
         assert watched.seen, "it has looked once more"
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"code": "upstream_reset", "status": 502}, "upstream_reset"),
+        ({"code": None, "status": 529}, "http_529"),
+        ({"code": None}, "failed"),
+        ({"code": "x" * 1000}, "x" * 100),
+    ],
+)
+def test_it_names_the_last_failure_by_a_code(fields, reason):
+    async def story():
+        watched = Watched()
+        watched.fail(**fields)
+        assert watched.seen[A.id].reason == reason
 
     run(story())
 
