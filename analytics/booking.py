@@ -46,7 +46,7 @@ def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[s
     spends = {
         completion_id: _spend(entry, logs[completion_id])
         for completion_id, entry in entries.items()
-        if entry["cost_nanousd"]
+        if entry["cost_nanousd"] and not records.is_shadow(logs[completion_id])
     }
     ceilings = budgets.Ceilings(list(spends.values()))
     ceilings.ensure(ceilings.sums(spends.values()))
@@ -110,7 +110,7 @@ def _retract(logs: Mapping[str, Row]) -> dict[str, budgets.Spend]:
             tenant_id=entry.tenant_ref,
             at=entry.at,
             names=(ended[entry.completion_id]["requested_model"], f"{entry.provider}/{entry.model}"),
-            cost_nanousd=entry.cost_nanousd or 0,
+            cost_nanousd=0 if records.is_shadow(ended[entry.completion_id]) else entry.cost_nanousd or 0,
         )
         for entry in entries
     }

@@ -157,7 +157,7 @@ def _rows(windows: Collection[Window]) -> QuerySet[BudgetWindow]:
 
 def _ledger_sum(ceiling: Ceiling, starts_at: datetime) -> int:
     start, end = bounds(ceiling.window, starts_at, ceiling.zone)
-    rows = LedgerEntry.objects.filter(at__gte=start, at__lt=end)
+    rows = LedgerEntry.objects.filter(at__gte=start, at__lt=end).exclude(kind=LedgerEntry.Kind.SHADOW)
     if ceiling.key_id is not None:
         rows = rows.filter(key_ref=ceiling.key_id)
     if ceiling.tenant_id is not None:

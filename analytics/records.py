@@ -19,6 +19,7 @@ from analytics.prices import PriceBook
 from keys.models import LedgerEntry
 from providers.pricing import Rates, cost_nanousd
 from providers.usage import Usage
+from proxy.completion import SHADOW_ROUTE
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -93,7 +94,7 @@ def spent_entry(record: Record) -> Row | None:
     return {
         **_whose_tokens(record, usage),
         "attempt": _answering(record.get("attempts")),
-        "kind": LedgerEntry.Kind.SPENT.value,
+        "kind": (LedgerEntry.Kind.SHADOW if is_shadow(record) else LedgerEntry.Kind.SPENT).value,
         "estimated": usage.get("estimated") is True,
         "price_ref": count(record.get("price_id")),
         "cost_nanousd": count(record.get("cost_nanousd")),
@@ -139,6 +140,11 @@ def interrupted_log_row(record: Record, entry: Row) -> Row:
         "ttft_ms": None,
         "overhead_ms": None,
     }
+
+
+def is_shadow(record: Mapping[str, Any]) -> bool:
+    """Is it the record, or the log row, of what nobody asked for? It is in nobody's budget."""
+    return text(record.get("route"), 210).startswith(SHADOW_ROUTE)
 
 
 def price(entry: Row, rates: Rates | None) -> None:

@@ -85,7 +85,7 @@ class LedgerEntryAdmin(EndlessScreen):
         """Show when it was spent."""
         return moment(obj.at)
 
-    @display(description="Kind", label={"spent": "success", "interrupted": "warning"})
+    @display(description="Kind", label={"spent": "success", "interrupted": "warning", "shadow": "info"})
     def kind_label(self, obj: LedgerEntry) -> tuple[str, str]:
         """Say how the row came to be."""
         return obj.kind, obj.get_kind_display()

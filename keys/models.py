@@ -246,6 +246,7 @@ class LedgerEntry(models.Model):
 
         SPENT = "spent", "Spent"
         INTERRUPTED = "interrupted", "Interrupted (estimated)"
+        SHADOW = "shadow", "Shadow (in no budget)"
 
     completion_id = models.CharField(max_length=60)
     attempt = models.PositiveSmallIntegerField(default=0)

@@ -38,6 +38,7 @@ from proxy.replay import Recording, answer_of, events_of
 from proxy.reply_headers import gateway_headers, wire_headers
 from proxy.routing import Resolved
 from proxy.services import Services
+from proxy.shadowing import mirrored
 from proxy.watched import replay_watched, reply_watched, show_head
 
 log = structlog.get_logger()
@@ -236,6 +237,8 @@ class Answering:
     ) -> Result:
         resolved, fleet, tokens = self.resolved, self.services.fleet, self.exchange.prompt_tokens()
         upstreams = self._in_order(tokens)
+        if resolved.shadows:
+            attempt = mirrored(attempt, self.services, self.exchange, call=attempting.call, to=resolved)
 
         def course() -> Course[Result]:
             terms = Terms(

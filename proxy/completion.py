@@ -16,6 +16,9 @@ from providers.errors import Owner, UpstreamError
 from providers.pricing import Rates, cost_nanousd
 from providers.usage import Usage
 
+# Begins the route of a completion that is no request's own: what it cost is in no budget of a key or tenant.
+SHADOW_ROUTE = "shadow:"
+
 
 @dataclass(slots=True)
 class Attempt:

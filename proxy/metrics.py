@@ -81,6 +81,11 @@ QUEUE_REFUSED = Counter(
 TRUNCATED = Counter(
     "gateway_streams_truncated", "Streams that a provider broke off after their first content.", ["provider"]
 )
+SHADOWS = Counter(
+    "gateway_shadow",
+    "Requests mirrored to a shadow target, by how they ended, or why they were not.",
+    ["provider", "outcome"],
+)
 UNAUTHENTICATED = Counter("gateway_unauthenticated", "Requests refused for want of a valid key.")
 BACKLOG_SEGMENTS = Gauge(
     "gateway_spool_backlog_segments", "Spool segments waiting.", multiprocess_mode="livemostrecent"
@@ -215,6 +220,7 @@ class Meter:
         self._waits: dict[str, _Spread] = {}
         self._refused: dict[str, _Count] = {}
         self._truncated: dict[str, _Count] = {}
+        self._shadows: dict[tuple[str, str], _Count] = {}
         self._publishing = threading.Lock()
 
     def publish(self) -> None:
@@ -223,8 +229,9 @@ class Meter:
             IN_FLIGHT.set(self.in_flight)
             for bound in list(self._bound.values()):
                 bound.publish()
-            for count in [*self._attempts.values(), *self._refused.values(), *self._truncated.values()]:
-                count.publish()
+            for counted in (self._attempts, self._refused, self._truncated, self._shadows):
+                for count in list(counted.values()):
+                    count.publish()
             for wait in list(self._waits.values()):
                 wait.publish()
             self._publish_depths()
@@ -242,17 +249,28 @@ class Meter:
         bound = self.counts(completion)
         if completion.ttft_ms is not None:
             bound.ttft.add(completion.ttft_ms / 1000)
-        for attempt in completion.attempts:
-            counted = self._attempts.get((attempt.provider, attempt.model, attempt.outcome))
-            if counted is None:
-                counted = self._attempt(attempt)
-            counted.n += 1
+        self.attempted(completion.attempts)
         if completion.error_code:
             pair = self._pair(provider, completion.model)
             ERRORS.labels(completion.endpoint, pair[0], self._code(completion.error_code)).inc()
         if usage is not None and cache != "hit":
             bound.count_tokens(usage)
         bound.add(completion.latency_ms, overhead_ms=completion.overhead_ms)
+
+    def attempted(self, attempts: Sequence[Attempt]) -> None:
+        """Count attempts."""
+        for attempt in attempts:
+            counted = self._attempts.get((attempt.provider, attempt.model, attempt.outcome))
+            if counted is None:
+                counted = self._attempt(attempt)
+            counted.n += 1
+
+    def shadow(self, provider: str, outcome: str) -> None:
+        """Count a shadow that has ended, or that was not asked, and why."""
+        count = self._shadows.get((provider, outcome))
+        if count is None:
+            count = self._shadows[provider, outcome] = _Count(SHADOWS.labels(provider, outcome))
+        count.n += 1
 
     def queued(self, provider: str, wait_s: float) -> None:
         """Count a call that waited in a provider's queue, however its wait ended."""

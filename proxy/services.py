@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -26,6 +26,7 @@ from proxy.metrics import Meter
 from proxy.middleware.chain import configured
 from proxy.oversight import Oversight
 from proxy.prepared import Prepared, Repeats
+from proxy.shadow_budgets import ShadowBudgets
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
 from proxy.store import make_store
@@ -33,6 +34,7 @@ from proxy.store.base import Limit
 from proxy.transport import Transport
 from proxy.watcher import Watcher
 
+Started = TypeVar("Started", bound=Exchange)
 START_WAIT_S = 10.0
 CLOSE_WAIT_S = 2.0
 
@@ -69,6 +71,7 @@ class Services:
         self.cache_namespace = env.gateway_version + self.middleware.response.namespace
         # Whoever is to see each request is not passed by.
         self.plays_encores = not (self.middleware.request or self.middleware.response)
+        self.shadows = ShadowBudgets()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
@@ -103,6 +106,7 @@ class Services:
 
     async def close(self) -> None:
         """Let go of everything; what is recorded is on disk."""
+        self.shadows.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_WAIT_S)
         for _ in range(int(CLOSE_WAIT_S / 0.02)):
@@ -164,6 +168,20 @@ class Services:
             completion,
             spool=self.spool,
             meter=self.meter,
+            observers=self._observers,
+            log_request=self._log_request,
+        )
+
+    def begin_beside(self, exchange: Exchange, kind: type[Started], meter: Any) -> Started:
+        """Start the record of another call for the same request: nobody's, and counted by `meter`."""
+        first = exchange.completion
+        completion = Completion(
+            id=self._next_id(), request_id=first.request_id, at=time.time(), endpoint=first.endpoint
+        )
+        return kind(
+            completion,
+            spool=self.spool,
+            meter=meter,
             observers=self._observers,
             log_request=self._log_request,
         )

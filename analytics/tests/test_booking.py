@@ -83,6 +83,41 @@ def test_a_second_delivery_does_nothing(key):
     assert list(windows().values()) == [42_000]
 
 
+def test_a_shadow_is_in_the_log_and_the_ledger_and_in_no_budget(key):
+    Budget.objects.create(amount_nanousd=1)
+    shadow = {"route": "shadow:exact:gpt-4o", "key_id": None, "tenant_id": None}
+    write("s1", done("a", key_id=key.pk), done("b", **shadow))
+    entry = LedgerEntry.objects.get(completion_id="b")
+    assert (entry.kind, entry.key_ref, entry.tenant_ref) == ("shadow", None, None)
+    assert entry.cost_nanousd == 42_000
+    assert RequestLog.objects.get(completion_id="b").route == "shadow:exact:gpt-4o"
+    assert list(windows().values()) == [42_000]
+    BudgetWindow.objects.all().delete()  # as for a new budget: summed from the ledger
+    write("s2", done("c"))
+    assert list(windows().values()) == [84_000]
+
+
+def test_an_interrupted_shadow_that_ended_after_all_changes_no_budget():
+    Budget.objects.create(amount_nanousd=1)
+    write("s1", done("a"))
+    shadow = {"route": "shadow:exact:gpt-4o", "key_id": None, "tenant_id": None}
+    provider = Provider.objects.create(name="openai", dialect="openai", base_url="http://openai.test")
+    Price.objects.create(
+        provider=provider,
+        model="gpt-4o",
+        input_nanousd_per_mtok=10**9,
+        output_nanousd_per_mtok=10**9,
+        effective_from=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    write("s2", interrupted=(opened("b", **shadow),))
+    assert LedgerEntry.objects.get(completion_id="b").cost_nanousd
+    assert list(windows().values()) == [42_000]
+    write("s3", done("b", **shadow))
+    assert LedgerEntry.objects.get(completion_id="b").kind == "shadow"
+    assert RequestLog.objects.get(completion_id="b").outcome == "ok"
+    assert list(windows().values()) == [42_000]
+
+
 def test_a_completion_that_comes_in_two_segments_counts_once():
     Budget.objects.create(amount_nanousd=1)
     write("s1", done("a"), done("a"))
