@@ -191,9 +191,7 @@ class Attempting:
             request = dialect.encode(self.call, upstream)
         except UnsupportedParameter as problem:
             raise refused(problem, self.call) from None
-        dropped = [client_name(self.call, name) for name in request.dropped_params]
-        if request.wire != self.call.wire:
-            dropped += extras_of(self.call)
+        dropped = dropped_by(self.call, request)
         if dropped:
             headers["x-gateway-dropped-params"] = _listed(dropped)
         attempt = self.exchange.open_attempt(upstream)
@@ -270,6 +268,12 @@ def upstream_ratelimits(headers: Mapping[str, str]) -> dict[str, str]:
     # OpenAI: x-ratelimit-*, Anthropic: anthropic-ratelimit-*, Mistral: ratelimitbysize-*.
     told = [name for name in headers if "ratelimit" in name]
     return {"x-upstream-" + name[name.find("ratelimit") :]: headers[name] for name in told}
+
+
+def dropped_by(call: Call, request: UpstreamRequest) -> list[str]:
+    """Return the parameters that the vendor gets nothing of, in the caller's own words."""
+    dropped = [client_name(call, name) for name in request.dropped_params]
+    return [*dropped, *extras_of(call)] if request.wire != call.wire else dropped
 
 
 def _listed(names: Sequence[str]) -> str:

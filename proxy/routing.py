@@ -110,7 +110,7 @@ def _resolve(snapshot: Snapshot, model: str) -> Resolved:
     prefix, slash, rest = model.partition("/")
     if slash and rest and prefix in snapshot.accounts:
         return _single(snapshot, f"provider:{prefix}", prefix, rest)
-    builtin = _builtin(model)
+    builtin = builtin_provider(model)
     if builtin in snapshot.accounts:
         return _single(snapshot, f"builtin:{builtin}", builtin, model)
     if snapshot.default_provider in snapshot.accounts:
@@ -130,7 +130,27 @@ def _searched(snapshot: Snapshot, model: str) -> RouteSpec | None:
     return None
 
 
-def _builtin(model: str) -> str:
+def rules(snapshot: Snapshot, model: str) -> Sequence[str]:
+    """Return the ids of all rules that match `model`, by precedence: the first one counts."""
+    exact = snapshot.exact_routes.get(model)
+    found = [] if exact is None else [exact.id]
+    found += [
+        route.id
+        for route in snapshot.searched_routes
+        if (route.search(model) if route.search is not None else model.startswith(route.match))
+    ]
+    prefix, slash, rest = model.partition("/")
+    if slash and rest and prefix in snapshot.accounts:
+        found.append(f"provider:{prefix}")
+    if builtin_provider(model) in snapshot.accounts:
+        found.append(f"builtin:{builtin_provider(model)}")
+    if snapshot.default_provider in snapshot.accounts:
+        found.append(f"default:{snapshot.default_provider}")
+    return found
+
+
+def builtin_provider(model: str) -> str:
+    """Return the vendor whose models are called so, "" if there is none."""
     if model in _BUILTIN_EXACT:
         return _BUILTIN_EXACT[model]
     for prefix, provider in BUILTIN_PREFIXES:

@@ -64,6 +64,10 @@ class Fleet:
         """Return what is known of an upstream, None if that is nothing."""
         return self._standings.get(id)
 
+    def look_at_gate(self, account: str) -> Gate | None:
+        """Return the gate of a provider whose calls have met one."""
+        return self._gates.get(account)
+
     def known(self) -> Sequence[Standing]:
         """Return all of them. For any thread."""
         return list(self._standings.values())
