@@ -16,6 +16,15 @@ def _screen(title: str, icon: str, model: str) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": link, "permission": allowed}
 
 
+EXPLAIN = reverse_lazy("admin:proxy_route_explain")
+
+
+def _at_routes(request: HttpRequest) -> bool:
+    """Is it a page of routes? The one that explains stands below their path, and has an entry of its own."""
+    routes = str(reverse_lazy("admin:proxy_route_changelist"))
+    return request.path.startswith(routes) and request.path != str(EXPLAIN)
+
+
 SIDEBAR: dict[str, Any] = {
     "show_search": True,
     "navigation": [
@@ -27,7 +36,13 @@ SIDEBAR: dict[str, Any] = {
             "separator": True,
             "items": [
                 _screen("Request log", "receipt_long", "analytics.requestlog"),
-                _screen("Routes", "alt_route", "proxy.route"),
+                _screen("Routes", "alt_route", "proxy.route") | {"active": _at_routes},
+                {
+                    "title": "Explain",
+                    "icon": "help",
+                    "link": EXPLAIN,
+                    "permission": lambda request: request.user.has_perm("proxy.view_route"),
+                },
                 _screen("Cache exclusions", "block", "proxy.cacheexclusion"),
                 _screen("Gateway settings", "tune", "proxy.gatewaysettings"),
             ],

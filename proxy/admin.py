@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import path, reverse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
@@ -15,6 +15,7 @@ from config.audit import audited
 from config.form_fields import ChoicesOnce
 from config.screens import OnOffActions, Rows, Screen, action, display, goto
 from proxy import admin_upstreams  # noqa: F401 - Django looks for screens in admin.py alone
+from proxy.admin_explain import explain_view
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 audited(Route)
@@ -112,6 +113,8 @@ class RouteAdmin(OnOffActions, Screen):
     search_help_text = "Pattern, note, or a target's provider or model"
     ordering = ("-priority", "match")
     actions = ("enable_selected", "disable_selected")
+    actions_list = ("explain_any",)
+    actions_detail = ("explain_this",)
     inlines = (TargetRows,)
     fieldsets = (
         (None, {"fields": (("match", "kind"), ("priority", "enabled"), "note")}),
@@ -133,6 +136,25 @@ class RouteAdmin(OnOffActions, Screen):
         """Read the targets of a page's routes at once."""
         found: QuerySet[Route] = super().get_queryset(request)
         return found.prefetch_related("targets__provider")
+
+    def get_urls(self) -> list[Any]:
+        """Add the page that explains a request."""
+        view = self.admin_site.admin_view(self.explain)
+        return [path("explain/", view, name="proxy_route_explain"), *super().get_urls()]
+
+    def explain(self, request: HttpRequest) -> HttpResponse:
+        """Show where a request would go, and why."""
+        return explain_view(request, self.admin_site.each_context(request))
+
+    @action(description="Explain a request", icon="help", permissions=("view",))
+    def explain_any(self, request: HttpRequest) -> HttpResponse:
+        """Open the page."""
+        return HttpResponseRedirect(reverse("admin:proxy_route_explain"))
+
+    @action(description="Explain a request", icon="help", permissions=("view",))
+    def explain_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Open the page with a request for this route."""
+        return HttpResponseRedirect(f"{reverse('admin:proxy_route_explain')}?route={object_id}")
 
     @display(description="Goes to")
     def goes_to(self, obj: Route) -> str:

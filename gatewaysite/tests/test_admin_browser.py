@@ -14,7 +14,7 @@ from keys import secret as secrets
 from keys.models import ApiKey, Tenant
 from providers.models import Provider
 from providers.tests.test_probe import vendor_server
-from proxy.models import GatewaySettings
+from proxy.models import GatewaySettings, Route, Target
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -97,3 +97,26 @@ def test_it_shows_the_secret_of_a_new_key(browser_page):
     assert secret not in browser_page.content()
     with pytest.raises(Error, match="ERR_CACHE_MISS"):
         browser_page.go_back()  # nor does the browser keep it
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_it_explains_a_request(browser_page, width):
+    provider = Provider.objects.create(name="acme", dialect="openai", base_url="https://acme.example/v1")
+    route = Route.objects.create(match="house-*", kind="prefix")
+    Target.objects.create(route=route, provider=provider, model="small")
+    key = ApiKey(tenant=Tenant.objects.create(name="team"), name="team-ci", allowed_models=["house-*"])
+    key.set_secret("a-secret-of-the-browser-test")
+    key.save()
+    browser_page.set_viewport_size({"width": width, "height": 900})
+    browser_page.goto(f"/admin/proxy/route/explain/?route={route.pk}")
+    assert '"house-"' in browser_page.input_value("[name=body]")
+    browser_page.click(".select2-selection")
+    browser_page.click(".select2-results__option >> text=team-ci")
+    browser_page.click("button.gw-button")
+    expect(browser_page.locator("#verdict")).to_have_text("A provider is asked.")
+    table = browser_page.locator("section[aria-labelledby=targets]")
+    expect(table).to_contain_text("acme / small")
+    expect(table).to_contain_text("Asked first")
+    expect(browser_page.locator("section[aria-labelledby=routing]")).to_contain_text("pattern house-*")
+    wide = browser_page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert wide <= 0
