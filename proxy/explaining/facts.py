@@ -98,7 +98,7 @@ def _everyone(resolved: Resolved) -> Iterable[Upstream]:
 
 def _prospect(fleet: Fleet, upstream: Upstream, tokens: int) -> Prospect:
     standing, gate, now = (
-        fleet.look(upstream.id),
+        fleet.found(upstream.id),
         fleet.look_at_gate(upstream.account.name),
         fleet.loop.time(),
     )
