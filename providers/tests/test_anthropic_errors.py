@@ -45,6 +45,11 @@ def body(kind, message="no"):
             CONTEXT_EXCEEDED,
         ),
         (
+            (400, "invalid_request_error", "Output blocked by content filtering policy"),
+            CALLER,
+            "content_filter",
+        ),
+        (
             (
                 400,
                 "invalid_request_error",

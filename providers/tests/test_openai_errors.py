@@ -59,6 +59,8 @@ def body(message="no", **fields):
         (403, body("Content violates usage guidelines."), CALLER, "content_filter"),
         (403, body("no access to model", code="model_not_found"), CALLER, "model_not_found"),
         (400, body(code="content_filter"), CALLER, "content_filter"),
+        (400, body(code="content_policy_violation"), CALLER, "content_filter"),
+        (400, body(code="data_inspection_failed"), CALLER, "content_filter"),
         (498, body(), CAPACITY, None),
     ],
 )

@@ -7,7 +7,15 @@ from typing import Any
 import orjson
 
 from providers.dialects.openai import errors as openai_errors
-from providers.errors import AUTH_FAILED, CONTEXT_EXCEEDED, QUOTA_EXHAUSTED, Owner, UpstreamError, text_of
+from providers.errors import (
+    AUTH_FAILED,
+    CONTENT_FILTERED,
+    CONTEXT_EXCEEDED,
+    QUOTA_EXHAUSTED,
+    Owner,
+    UpstreamError,
+    text_of,
+)
 
 # What an error inside an answer or a stream would have had as its status.
 _STATUS: Mapping[str, int] = {
@@ -36,6 +44,7 @@ _BY_WORDS = (
         Owner.CREDENTIAL,
         QUOTA_EXHAUSTED,
     ),
+    (re.compile(r"blocked by content filtering policy", re.IGNORECASE), Owner.CALLER, CONTENT_FILTERED),
     (re.compile(r"organization has been disabled", re.IGNORECASE), Owner.CREDENTIAL, AUTH_FAILED),
 )
 

@@ -51,8 +51,16 @@ _CONTEXT_WORDS = re.compile(
     r"|prompt exceeds max length",  # Z.AI
     re.IGNORECASE,
 )
-# OpenAI; Azure: https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter
-_FILTER_CODES = frozenset({CONTENT_FILTERED, "content_policy_violation", "ResponsibleAIPolicyViolation"})
+# OpenAI; Azure: https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter; Alibaba:
+# https://www.alibabacloud.com/help/en/model-studio/error-code
+_FILTER_CODES = frozenset(
+    {
+        CONTENT_FILTERED,
+        "content_policy_violation",
+        "ResponsibleAIPolicyViolation",
+        "data_inspection_failed",
+    }
+)
 _FIRST_SERVER_ERROR = 500
 _NO_FLEX_CAPACITY = 498  # https://console.groq.com/docs/errors
 MODEL_NOT_FOUND = "model_not_found"
