@@ -108,7 +108,10 @@ def test_the_healthy_demo_answers_where_the_other_fails(
     client: httpx.Client, name: str, stream: bool
 ) -> None:
     answer = ask(client, name, stream=stream)
-    assert told(answer) == (200, "demo", "2")
+    if name == "limited":  # who was told to wait a second ago is not asked again
+        assert told(answer)[:2] == (200, "demo")
+    else:
+        assert told(answer) == (200, "demo", "2")
     if stream:
         *chunks, done = data_lines(answer.text.splitlines())
         assert done == "[DONE]"

@@ -202,7 +202,7 @@ def providers_asked(vendor: FakeVendor, model: str) -> list[str]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("fault", ["503", "500", "529", "401", "429", "429~retry_after=60"])
+@pytest.mark.parametrize("fault", ["503", "500", "529", "429", "429~retry_after=60"])
 def test_it_fails_over_along_the_targets_of_a_route(
     client: httpx.Client, vendor: FakeVendor, fault: str, stream: bool
 ) -> None:
