@@ -73,11 +73,23 @@ class FakeVendor:
         return found
 
     def learn(
-        self, case: str, *, provider: str, status: int, body: str, content_type: str = "application/json"
+        self,
+        case: str,
+        *,
+        provider: str,
+        status: int,
+        body: str,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Have it give one more answer, for the model `case`; `provider` is the vendor that it plays."""
-        answer = {"status": status, "headers": {"content-type": content_type}, "body": body}
+        told = {"content-type": content_type, **(headers or {})}
+        answer = {"status": status, "headers": told, "body": body}
         self._running.state.cases[case] = {"id": case, "provider": provider, "kind": "", "response": answer}
+
+    def rule(self, **rule: Any) -> None:
+        """Have it treat some requests in a way of their own: see Rules in the kit's README."""
+        self._running.rules(rule)
 
     def wait_for_outcome(self, model: str, outcome: str, *, within_s: float = 10) -> dict[str, Any]:
         """Wait until the last request for `model` has ended with `outcome`."""
