@@ -17,6 +17,7 @@ from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage
 from providers.wires import CHAT
 from proxy.attempt import OpenStream
+from proxy.echoes import NOTHING_KNOWN, Known
 from proxy.errors import GatewayError, Inexpressible
 from proxy.exchange import Exchange
 
@@ -58,7 +59,7 @@ class Continuation:
         self._text: list[str] = []
         self._possible = True
         self._finished = False
-        self._trims = False  # the next word begins after blanks that the client has already
+        self._known = NOTHING_KNOWN  # what the next words may repeat
         self._before: Usage | None = None  # of the streams that broke off
 
     def see(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -99,7 +100,7 @@ class Continuation:
 
     async def _resumed_by(self, upstream: Upstream, text: str) -> OpenStream | None:
         """Ask one upstream, in each of its ways as long as it only refuses the way."""
-        for call, trims in self._ways(upstream, text):
+        for call, known in self._ways(upstream, text):
             if len(self._exchange.completion.attempts) >= self._max_attempts:
                 return None
             try:
@@ -108,16 +109,18 @@ class Continuation:
                 if isinstance(problem, Inexpressible) or _is_refusal(problem):
                     continue
                 return None
-            self._trims = trims
+            self._known = known
             return stream
         return None
 
-    def _ways(self, upstream: Upstream, text: str) -> Iterator[tuple[Call, bool]]:
+    def _ways(self, upstream: Upstream, text: str) -> Iterator[tuple[Call, Known]]:
         # A beginning that ends in blanks is refused, or continued with more of them.
-        beginning, instruction = _said(text.rstrip()), {"role": "user", "content": GO_ON}
-        if DIALECTS[upstream.account.dialect].prefills:
-            yield self._call_with([beginning], text), text != text.rstrip()
-        yield self._call_with([_said(text), instruction], text), False
+        beginning, instruction = text.rstrip(), {"role": "user", "content": GO_ON}
+        dialect = DIALECTS[upstream.account.dialect]
+        if dialect.prefills:
+            repeated = beginning if dialect.repeats_prefill else ""
+            yield self._call_with([_said(beginning)], text), Known(repeated, blanks=text != beginning)
+        yield self._call_with([_said(text), instruction], text), NOTHING_KNOWN
 
     def _call_with(self, turns: Sequence[Mapping[str, Any]], text: str) -> Call:
         body = {**self._call.body, "messages": [*self._call.body.get("messages", ()), *turns]}
@@ -142,7 +145,7 @@ class Continuation:
 
         Who speaks has been said, and the blanks that it might begin with have been too.
         """
-        if event.kind not in (Kind.META, Kind.CONTENT) or (event.__class__ is TextEvent and not self._trims):
+        if event.kind not in (Kind.META, Kind.CONTENT) or (event.__class__ is TextEvent and not self._known):
             return event
         choices = [self._following(choice) for choice in event.choices]
         if event.usage is None and not any(choice["delta"] for choice in choices):
@@ -153,9 +156,8 @@ class Continuation:
         delta = {name: value for name, value in (choice.get("delta") or {}).items() if name != "role"}
         content = delta.get("content")
         if isinstance(content, str):
-            if self._trims:
-                content = content.lstrip()
-                self._trims = not content
+            if self._known:
+                content, self._known = self._known.left_out_of(content)
             delta["content"] = content
             if not content:
                 del delta["content"]

@@ -9,6 +9,7 @@ Each provider shows a key that bears its name, so that the vendor's log tells wh
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,21 @@ def configuration(
         **more,
     }
     return {"config.yaml": yaml.safe_dump(document)}
+
+
+def treat(vendor: FakeVendor, model: str, shown: str = "", *, case: str = "", **options: Any) -> None:
+    """Have the vendor treat the requests for a model its own way, or those that show one credential.
+
+    `case` answers instead of what the model's name says, `options` are added to it: see the kit's README.
+    """
+    match: dict[str, Any] = {"model": f"^{re.escape(model)}$"}
+    if shown:
+        # Anthropic's requests show it in a header of their own: the pattern holds for whichever is there.
+        match["header"] = {
+            "authorization": f"^(Bearer {_SHOWN}{shown})?$",
+            "x-api-key": f"^({_SHOWN}{shown})?$",
+        }
+    vendor.rule(match=match, case=case, opts=options)
 
 
 def client_of(gateway: Gateway, key: str = KEY) -> httpx.Client:

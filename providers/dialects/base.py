@@ -44,6 +44,8 @@ class Dialect(Protocol):
     counts_tokens: bool
     # Does a model go on with its own answer where the last message is the beginning of it?
     prefills: bool
+    # Does its answer then begin with that beginning once more?
+    repeats_prefill: bool
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return the headers that show `credential`; `header` overrides the dialect's own one."""

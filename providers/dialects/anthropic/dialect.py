@@ -38,6 +38,7 @@ class Anthropic:
     label = "Anthropic"
     counts_tokens = True
     prefills = True
+    repeats_prefill = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return the key in its own header, or as a Bearer token where that is asked for."""

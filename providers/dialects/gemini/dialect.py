@@ -38,6 +38,7 @@ class Gemini:
     label = "Gemini"
     counts_tokens = False
     prefills = False
+    repeats_prefill = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return Google's header of API keys; a Bearer token where `header` is "authorization"."""

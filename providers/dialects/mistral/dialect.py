@@ -30,6 +30,8 @@ class Mistral:
     label = "Mistral"
     counts_tokens = False
     prefills = True
+    # In pieces of its own, blanks at the end moved to the next one: https://github.com/vercel/ai/pull/3256
+    repeats_prefill = True
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return a Bearer token, or the bare key in the provider's own header."""

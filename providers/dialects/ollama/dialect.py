@@ -35,6 +35,7 @@ class Ollama:
     label = "Ollama"
     counts_tokens = False
     prefills = True
+    repeats_prefill = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return nothing for a local server; a Bearer token for ollama.com or a proxy that wants one."""

@@ -42,6 +42,7 @@ class OpenAI:
     label = "OpenAI and compatible"
     counts_tokens = False
     prefills = False
+    repeats_prefill = False
 
     def auth_headers(self, credential: str, header: str) -> Mapping[str, str]:
         """Return a Bearer token, or the bare key in the provider's own header (Azure: api-key)."""
