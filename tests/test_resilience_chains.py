@@ -21,6 +21,7 @@ from tests.resilience import (
     shown,
     text_of,
     told,
+    treat,
 )
 from tests.upstream import FakeVendor, unique
 
@@ -64,9 +65,7 @@ def refuse(vendor: FakeVendor, case: str, code: str) -> None:
 
 def answers_only(vendor: FakeVendor, model: str, provider: str) -> None:
     """Have one provider's model answer, where the case named by the model is a refusal."""
-    vendor.rule(
-        match={"model": model, "header": {"authorization": f"-{provider}$"}}, case="synthetic~text=taken"
-    )
+    treat(vendor, model, provider, case="synthetic~text=taken")
 
 
 @STREAMED
@@ -97,7 +96,7 @@ def test_it_tells_of_the_length_when_the_larger_model_cannot_take_it_either(
 @STREAMED
 def test_it_asks_nobody_else_without_a_chain(client: httpx.Client, vendor: FakeVendor, stream: bool) -> None:
     model = unique("unchained")
-    vendor.rule(match={"model": model}, case="overflowing")
+    treat(vendor, model, case="overflowing")
     answer = ask(client, model, stream=stream)
     assert (answer.status_code, error_of(answer)["code"]) == (400, "context_length_exceeded")
     assert shown(vendor, model) == ["small"]
@@ -120,10 +119,7 @@ def test_it_asks_another_model_where_a_filter_has_left_nothing_of_the_answer(
     client: httpx.Client, vendor: FakeVendor, stream: bool
 ) -> None:
     model = unique("filtered")
-    vendor.rule(
-        match={"model": model, "header": {"authorization": "-small$"}},
-        opts={"tokens": 0, "finish": "content_filter"},
-    )
+    treat(vendor, model, "small", tokens=0, finish="content_filter")
     answer = ask(client, model, stream=stream)
     assert told(answer) == (200, "freer", "2")
     assert len(text_of(answer).split()) == 20
@@ -132,10 +128,7 @@ def test_it_asks_another_model_where_a_filter_has_left_nothing_of_the_answer(
 
 def test_anthropics_clients_get_the_chain_too(served: Gateway, vendor: FakeVendor) -> None:
     model = unique("filtered")
-    vendor.rule(
-        match={"model": model, "header": {"authorization": "-small$"}},
-        opts={"tokens": 0, "finish": "content_filter"},
-    )
+    treat(vendor, model, "small", tokens=0, finish="content_filter")
     question: Any = [{"role": "user", "content": "Hello there"}]
     with (
         anthropic_of(served) as sdk,
@@ -162,7 +155,7 @@ def test_it_tells_of_the_filter_where_the_last_model_has_one_too(
 ) -> None:
     """An empty answer that is filtered is an answer, when nobody has a better one."""
     model = unique("filtered")
-    vendor.rule(match={"model": model}, opts={"tokens": 0, "finish": "content_filter"})
+    treat(vendor, model, tokens=0, finish="content_filter")
     answer = ask(client, model, stream=stream)
     assert told(answer) == (200, "freer", "2")
     assert text_of(answer) == ""

@@ -13,12 +13,12 @@ from tests.resilience import (
     client_of,
     configuration,
     error_of,
-    key_of,
     provider,
     route,
     shown,
     text_of,
     told,
+    treat,
 )
 from tests.upstream import FakeVendor, unique
 
@@ -55,11 +55,6 @@ def client(served: Gateway) -> Iterator[httpx.Client]:
         yield made
 
 
-def fails_for(vendor: FakeVendor, model: str, credential: str, **fault: str) -> None:
-    """Have the vendor answer one credential with a fault."""
-    vendor.rule(match={"model": model, "header": {"authorization": f" {key_of(credential)}$"}}, opts=fault)
-
-
 @pytest.mark.parametrize("kind", ANSWERED)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_it_shows_the_second_key_before_it_goes_to_the_next_provider(
@@ -68,7 +63,7 @@ def test_it_shows_the_second_key_before_it_goes_to_the_next_provider(
     """While the first one cools, later requests begin with the second."""
     name, stream = f"{fault}-{kind}", kind == "stream"
     model = unique(f"{name}-model")
-    fails_for(vendor, model, name, **FAULTS[fault])
+    treat(vendor, model, name, **FAULTS[fault])
     answer = ask(client, model, stream=stream)
     assert told(answer) == (200, name, "2")
     assert len(text_of(answer).split()) == 20
@@ -82,7 +77,7 @@ def test_it_goes_to_the_next_provider_when_all_keys_are_refused(
 ) -> None:
     model = unique("hopeless-model")
     for each in ("hopeless", "hopeless-second"):
-        fails_for(vendor, model, each, fail="99x401")
+        treat(vendor, model, each, fail="99x401")
     answer = ask(client, model)
     assert told(answer) == (200, "after", "3")
     assert shown(vendor, model) == ["hopeless", "hopeless-second", "after"]
@@ -95,7 +90,7 @@ def test_one_models_limit_says_nothing_of_the_next_model(client: httpx.Client, v
     """Vendors limit models, but refuse accounts."""
     limited, other = unique("exhausted-model"), unique("exhausted-model")
     for each in ("exhausted", "exhausted-second"):
-        fails_for(vendor, limited, each, fail="99x429", retry_after="60")
+        treat(vendor, limited, each, fail="99x429", retry_after="60")
     assert told(ask(client, limited)) == (200, "after", "3")
     assert told(ask(client, limited)) == (200, "after", "1")
     assert told(ask(client, other)) == (200, "exhausted", "1")

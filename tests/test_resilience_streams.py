@@ -34,6 +34,7 @@ from tests.resilience import (
     shown,
     text_of,
     told,
+    treat,
 )
 from tests.servers import eventually
 from tests.upstream import FakeVendor, chat, unique
@@ -117,7 +118,7 @@ def test_it_fails_over_until_there_is_content(
 ) -> None:
     """The role alone, or the head of a message, is nothing that a client could use."""
     model = unique("pair")
-    vendor.rule(match={"model": model, "header": {"authorization": "-first$"}}, case=f"{case}~delay=50")
+    treat(vendor, model, "first", case=f"{case}~delay=50")
     assert len(text_by(sdk, served, model).split()) == 20
     assert shown(vendor, model) == ["first", "spare"]
 
@@ -129,7 +130,7 @@ def test_a_stream_that_breaks_after_content_ends_in_an_error(
 ) -> None:
     """Both SDKs raise it, it is counted, and nobody else is asked."""
     model, seen = unique(f"broken-{name}"), list[str]()
-    vendor.rule(match={"model": model}, case=BREAKS[name])
+    treat(vendor, model, case=BREAKS[name])
     sample = f'gateway_streams_truncated_total{{provider="breaks-{name}"}}'
     before = metric(served, sample)
     kind = openai.APIError if sdk == "openai" else anthropic.APIStatusError
@@ -169,7 +170,7 @@ def test_sdks_notice_nothing_of_comments(served: Gateway, sdk: str) -> None:
 @SDKS
 def test_it_fails_over_after_the_first_comment_too(served: Gateway, vendor: FakeVendor, sdk: str) -> None:
     model = unique("late")
-    vendor.rule(match={"model": model, "header": {"authorization": "-brief$"}}, opts={"hang": "head"})
+    treat(vendor, model, "brief", hang="head")
     assert len(text_by(sdk, served, model).split()) == 20
     assert shown(vendor, model) == ["brief", "spare"]
 

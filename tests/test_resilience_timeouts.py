@@ -3,7 +3,6 @@
 import json
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +19,7 @@ from tests.resilience import (
     route,
     shown,
     told,
+    treat,
 )
 from tests.upstream import FakeVendor, unique
 
@@ -83,11 +83,6 @@ def client(served: Gateway) -> Iterator[httpx.Client]:
         yield made
 
 
-def only_first(vendor: FakeVendor, model: str, name: str, **fault: Any) -> None:
-    """Have the vendor do something to the requests of one provider."""
-    vendor.rule(match={"model": model, "header": {"authorization": f" upstream-key-of-{name}$"}}, opts=fault)
-
-
 def timed_out(answer: httpx.Response, name: str) -> None:
     error = error_of(answer)
     assert (error["type"], error["code"]) == ("timeout_error", "upstream_timeout")
@@ -128,7 +123,7 @@ def test_the_first_content_timeout_fires_until_there_is_content(
         "first content",
     )
     for model in (alone, pair):
-        only_first(vendor, model, f"first-content-{by}", **silence)
+        treat(vendor, model, f"first-content-{by}", **silence)
     answer = ask(client, alone, stream=True)
     assert told(answer) == (504, f"first-content-{by}", "1")
     timed_out(answer, name)
@@ -149,10 +144,7 @@ def test_comments_and_roles_are_no_content(client: httpx.Client, vendor: FakeVen
         content_type="text/event-stream",
     )
     name = f"first-content-{by}"
-    vendor.rule(
-        match={"model": model, "header": {"authorization": f" upstream-key-of-{name}$"}},
-        case=f"roles-{by}~delay=50",
-    )
+    treat(vendor, model, name, case=f"roles-{by}~delay=50")
     assert told(ask(client, model, stream=True)) == (200, "spare", "2")
     assert shown(vendor, model) == [name, "spare"]
 
@@ -195,14 +187,14 @@ def test_a_provider_that_times_out_in_all_leaves_time_for_the_next(
 ) -> None:
     """The request has as long as the longest of its targets."""
     model = unique("total-provider-pair")
-    only_first(vendor, model, "total-provider", hang="head")
+    treat(vendor, model, "total-provider", hang="head")
     assert told(ask(client, model)) == (200, "spare", "2")
     assert shown(vendor, model) == ["total-provider", "spare"]
 
 
 def test_a_route_that_times_out_in_all_leaves_none(client: httpx.Client, vendor: FakeVendor) -> None:
     model = unique("total-route-pair")
-    only_first(vendor, model, "total-route", hang="head")
+    treat(vendor, model, "total-route", hang="head")
     answer = ask(client, model)
     assert told(answer) == (504, "total-route", "1")
     timed_out(answer, "total")
