@@ -9,6 +9,7 @@ from providers.wires import CHAT, COUNT_TOKENS
 from proxy import exchange as module
 from proxy.errors import BadRequest, RateLimited
 from proxy.exchange import Exchange
+from proxy.flights import Flights
 from proxy.tests.fakes import FakeMeter, FakeSpool, Log, make_completion
 
 # One and two dollars per million tokens.
@@ -318,6 +319,18 @@ def test_it_keeps_the_whole_count_when_the_client_leaves_at_the_end():
     running.see([content(), Event(Kind.FINISH, usage=Usage(10, 5), finish_reasons=["stop"])])
     running.end_cancelled()
     assert running.completion.usage == Usage(10, 5)
+
+
+def test_it_records_the_departure_of_a_client_whose_answer_was_made_for_others():
+    running = Running()
+    running.flight = Flights().start(b"key")
+    running.flight.join()
+    answered(running)
+    running.take_answer(Answer(usage=Usage(prompt=10, completion=3), finish_reasons=["stop"], message={}))
+    assert running.flight.detain(lambda: None)
+    running.end_ok()
+    assert (running.completion.status, running.completion.outcome) == (499, "cancelled")
+    assert running.completion.usage == Usage(prompt=10, completion=3)
 
 
 def test_it_bills_the_prompt_of_a_call_whose_client_left_while_the_vendor_thought():
