@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -44,6 +45,10 @@ def served(vendor: FakeVendor) -> Iterator[Gateway]:
         provider(vendor, "spare"),
     ]
     routes = [route("relieved*", "grown", "spare"), route("metered*", "metered")]
+    routes += [
+        route("helped*", "metered", "spare"),
+        route("pressed*", "metered", timeouts={"total": 5}),
+    ]
     tenants = [{"name": "team", "queue_weight": 1}, {"name": "other", "queue_weight": 3}]
     files = configuration(providers, routes, tenants=tenants)
     with running_gateway(CALM, files=files) as gateway:
@@ -158,37 +163,66 @@ def test_it_waits_for_a_vendors_quota_instead_of_collecting_a_refusal(
 ) -> None:
     """Nothing is left for a second, says the answer: the next call goes out when there is."""
     model = unique("metered")
-    case = "spent-stream" if stream else "spent-json"
-    learn_spent(vendor, case, stream=stream)
-    treat(vendor, model, case=case)
+    spent_after(vendor, model, reset="1s", stream=stream)
     assert told(ask(client, model, stream=stream)) == (200, "metered", "1")
     assert told(ask(client, model, stream=stream)) == (200, "metered", "1")
     first, second = vendor.asked(model)
     assert second["t"] - first["t"] >= 1
-    assert shown(vendor, model) == ["metered", "metered"]
 
 
-def learn_spent(vendor: FakeVendor, case: str, *, stream: bool) -> None:
-    """Teach the vendor an answer after which its quota is used up for a second."""
+def test_those_who_wait_for_a_quota_do_not_all_go_at_once(client: httpx.Client, vendor: FakeVendor) -> None:
+    """One a second is the vendor's limit, and none of them is refused."""
+    model = unique("metered")
+    spent_after(vendor, model, reset="1s")
+    assert told(ask(client, model)) == (200, "metered", "1")
+    assert {told(each) for each in at_once(client, model, 3)} == {(200, "metered", "1")}
+    times = sorted(each["t"] for each in vendor.asked(model))
+    assert min(after - before for before, after in pairwise(times)) >= 0.9
+
+
+@STREAMED
+def test_a_spent_quota_sends_calls_to_the_next_target(
+    client: httpx.Client, vendor: FakeVendor, stream: bool
+) -> None:
+    model = unique("helped")
+    spent_after(vendor, model, reset="50s", stream=stream)
+    assert told(ask(client, model, stream=stream)) == (200, "metered", "1")
+    assert told(ask(client, model, stream=stream)) == (200, "spare", "1")
+    assert shown(vendor, model) == ["metered", "spare"]
+
+
+def test_a_spent_quota_beyond_the_deadline_is_told(client: httpx.Client, vendor: FakeVendor) -> None:
+    """The vendor would have said the same, one call later."""
+    model = unique("pressed")
+    spent_after(vendor, model, reset="50s")
+    assert told(ask(client, model)) == (200, "metered", "1")
+    answer = ask(client, model)
+    assert (answer.status_code, error_of(answer)["code"]) == (429, "upstream_rate_limited")
+    assert 40 <= int(answer.headers["retry-after"]) <= 55
+    assert len(vendor.asked(model)) == 1
+
+
+def spent_after(vendor: FakeVendor, model: str, *, reset: str, stream: bool = False) -> None:
+    """Have an answer of the provider say that its quota of one call is used up until its reset."""
     headers = {
         "x-ratelimit-limit-requests": "1",
         "x-ratelimit-remaining-requests": "0",
-        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-reset-requests": reset,
     }
-    choice = {"index": 0, "delta": {"role": "assistant", "content": "spent"}, "finish_reason": None}
-    chunk = {"id": "chatcmpl-spent", "object": "chat.completion.chunk", "created": 1, "model": "spent"}
+    head = {"id": "chatcmpl-spent", "object": "chat.completion.chunk", "created": 1, "model": "spent"}
     if stream:
+        said = {"index": 0, "delta": {"role": "assistant", "content": "spent"}, "finish_reason": None}
         last = {"index": 0, "delta": {}, "finish_reason": "stop"}
-        events = [{**chunk, "choices": [each]} for each in (choice, last)]
-        body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-        kind = "text/event-stream"
+        events = [f"data: {json.dumps({**head, 'choices': [each]})}\n\n" for each in (said, last)]
+        body, kind = "".join([*events, "data: [DONE]\n\n"]), "text/event-stream"
     else:
         message = {"role": "assistant", "content": "spent"}
         answer = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        body = json.dumps({**chunk, "object": "chat.completion", "choices": [answer], "usage": usage})
+        body = json.dumps({**head, "object": "chat.completion", "choices": [answer]})
         kind = "application/json"
+    case = f"spent-{reset}-{'stream' if stream else 'json'}"
     vendor.learn(case, provider="openai", status=200, body=body, content_type=kind, headers=headers)
+    treat(vendor, model, "metered", case=case)
 
 
 # ---------------------------------------------------------------- operators
