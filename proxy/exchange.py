@@ -240,7 +240,7 @@ class Exchange:
 
     def end_ok(self) -> None:
         """The whole answer is in hand."""
-        if self.abandoned or (self.flight is not None and self.flight.left):
+        if self.abandoned:
             self.end_cancelled()
         else:
             self._end(200, "ok")

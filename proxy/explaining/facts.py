@@ -109,7 +109,7 @@ def _prospect(fleet: Fleet, upstream: Upstream, tokens: int) -> Prospect:
     pick = standing.pick(upstream, now, tokens=tokens)
     return Prospect(
         askable=pick.upstream is not None,
-        usable=standing.usable(now),
+        usable=standing.ready(upstream, now),
         why=_why(standing, now, at=pick.at, open=pick.open, last_resort=pick.last_resort),
         credential=(pick.upstream or upstream).account.credential,
         cost=standing.cost.cost(now, standing.busy),
