@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from django.http import HttpResponseBase
@@ -30,6 +30,7 @@ from proxy.fleet.fitting import fitting
 from proxy.flights import Flight
 from proxy.hedging import Race
 from proxy.http import JsonReply, StreamReply, WireHeader
+from proxy.opening import ended_or_due, give_up
 from proxy.plain import canonical_form
 from proxy.races import AnswerRace, StreamRace
 from proxy.relay import relay, replayed
@@ -123,20 +124,20 @@ class Answering:
             self._first_success(attempting, attempting.stream, StreamRace)
         )
         try:
-            await _ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
+            await ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
         except asyncio.CancelledError:
-            _give_up(opening)
+            give_up(opening)
             raise
         body = self._relayed(opening.result()) if opening.done() else self._late(opening)
 
         def abandon() -> None:
             """The client left before the first piece could be asked for."""
-            _give_up(opening)
+            give_up(opening)
             self.exchange.end_cancelled()
 
         reply = StreamReply(body, self._headers(attempting), abandon=abandon)
         if self.exchange.watching is not None:
-            show_head(reply, self.exchange.watching, give_up=partial(_give_up, opening))
+            show_head(reply, self.exchange.watching, give_up=partial(give_up, opening))
         return reply
 
     def _attempting(self, call: Call) -> Attempting:
@@ -164,10 +165,10 @@ class Answering:
         try:
             while not opening.done():
                 yield KEEP_ALIVE
-                await _ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
+                await ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
             stream = opening.result()
         except (asyncio.CancelledError, GeneratorExit):
-            _give_up(opening)
+            give_up(opening)
             self.exchange.end_cancelled()
             raise
         except GatewayError as error:
@@ -200,6 +201,7 @@ class Answering:
                 open=self._reopen,
                 exchange=exchange,
                 max_attempts=self.services.env.max_retries,
+                keep_alive_s=self.services.env.stream_keep_alive_s or NEVER_S,
             )
 
         def whole(last: OpenStream) -> None:
@@ -303,30 +305,6 @@ class Answering:
             self.services.store.put(self.policy.key, entry, ttl_s=self.ttl_s)
         if flight is not None:
             flight.land(entry)
-
-
-async def _ended_or_due(task: "asyncio.Task[Any]", seconds: float) -> None:
-    """Wait until the task has ended or the time is up: asyncio.wait for one task, at a third of its cost."""
-    loop = asyncio.get_running_loop()
-    waiting: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not waiting.done():
-            waiting.set_result(None)
-
-    timer = loop.call_later(seconds, wake)
-    task.add_done_callback(wake)
-    try:
-        await waiting
-    finally:
-        timer.cancel()
-        task.remove_done_callback(wake)
-
-
-def _give_up(opening: "asyncio.Task[OpenStream]") -> None:
-    """Cancel an opening that nobody waits for any more, or close what it has opened."""
-    if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
-        opening.result().leave()
 
 
 def record_failure(exchange: Exchange, problem: BaseException) -> None:

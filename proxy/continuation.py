@@ -48,12 +48,15 @@ class Continuation:
         open: Open,  # noqa: A002 - what it does
         exchange: Exchange,
         max_attempts: int,
+        keep_alive_s: float,
     ) -> None:
         """`open` makes one attempt: it returns a stream at its first content or raises.
 
-        `max_attempts` are those of the request, from its first one on.
+        `max_attempts` are those of the request, from its first one on. While somebody is asked to go on, the
+        client gets a comment each `keep_alive_s`.
         """
         self.happened = False
+        self.keep_alive_s = keep_alive_s
         self._call, self._upstreams, self._open, self._exchange = call, upstreams, open, exchange
         self._max_attempts = max_attempts
         self._text: list[str] = []

@@ -16,13 +16,14 @@ from proxy.attempt import OpenStream
 from proxy.continuation import Continuation
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
+from proxy.opening import GoingOn
 from proxy.renderers import KEEP_ALIVE, Renderer
 from proxy.vendor_response import SILENCE
 
 log = structlog.get_logger()
 
 
-async def relay(
+async def relay(  # noqa: C901 - all that may happen to a stream, in one place
     stream: OpenStream,
     *,
     renderer: Renderer,
@@ -39,7 +40,7 @@ async def relay(
     events = stream.first
     try:
         while True:
-            piece = passing.on(events) if events else b""
+            piece = passing.on(events)
             if passing.whole:
                 whole(stream)
                 exchange.end_ok()
@@ -51,7 +52,10 @@ async def relay(
                 passing.check()
                 arrived = await stream.response.piece()
             except UpstreamError as error:
-                stream = await _resumed(stream, error, continuation)
+                with GoingOn(stream, error, continuation) as going_on:
+                    while comment := await going_on.comment():
+                        yield comment
+                    stream = going_on.stream()
                 events = stream.first
                 yield b": continued by %b\n\n" % stream.visit.upstream.id.encode()
                 continue
@@ -70,15 +74,6 @@ async def relay(
         stream.leave()
         exchange.so_far(stream.counted())
         yield fault(exchange, renderer, problem)
-
-
-async def _resumed(broken: OpenStream, error: UpstreamError, continuation: Continuation | None) -> OpenStream:
-    """Return the stream that goes on where one broke off. Raises `error` if there is none."""
-    broken.hang_up(error)
-    stream = None if continuation is None else await continuation.resume(broken, error)
-    if stream is None:
-        raise error
-    return stream
 
 
 class _Passing:
@@ -100,6 +95,8 @@ class _Passing:
 
     def on(self, events: Sequence[Event]) -> bytes:
         """Return the client's bytes; an ERROR at the end is for `check`."""
+        if not events:
+            return b""
         exchange, last = self._exchange, events[-1]
         if last.error is not None:
             self._error, events = last.error, events[:-1]

@@ -414,3 +414,30 @@ def test_every_column_has_a_value_of_its_own():
     for model, written in rows.items():
         columns = {field.attname for field in model._meta.concrete_fields} - {"id"}
         assert [set(row or {}) for row in written] == [columns, columns]
+
+
+def test_it_books_what_several_attempts_of_one_request_have_cost_together(key):
+    """A hedge and its winner, or the parts of a continued stream: one entry, of no single price."""
+    Budget.objects.create(key=key, amount_nanousd=10**12)
+    lost, won = Usage(prompt=100, estimated=True), Usage(prompt=90, completion=20)
+    attempts = [
+        Attempt("openai", "gpt-4o", 0.2, 30, 200, "ok", usage=won, price_id=7, cost_nanousd=130_000),
+        Attempt("azure", "gpt-4o", 4, 26, None, "hedged", usage=lost, price_id=8, cost_nanousd=200_000),
+    ]
+    together = done(
+        "a",
+        attempts=attempts,
+        key_id=key.pk,
+        tenant_id=key.tenant_id,
+        usage=won.plus(lost),
+        price_id=None,
+        cost_nanousd=330_000,
+    )
+    assert write("s", together)
+    entry = LedgerEntry.objects.get()
+    assert (entry.attempt, entry.price_ref, entry.cost_nanousd) == (0, None, 330_000)
+    assert (entry.prompt_tokens, entry.completion_tokens, entry.estimated) == (190, 20, True)
+    assert list(windows().values()) == [330_000]
+    told = RequestLog.objects.get().attempts
+    assert [each["cost_nanousd"] for each in told] == [130_000, 200_000]
+    assert [each["usage"]["prompt"] for each in told] == [90, 100]

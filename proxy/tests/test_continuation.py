@@ -10,6 +10,7 @@ from providers.tests.samples import DONE, chunk, sse, usage_chunk
 from proxy import exchange
 from proxy.asgi import lane
 from proxy.continuation import GO_ON
+from proxy.renderers import KEEP_ALIVE
 from proxy.tests.fakes import (
     SECRET,
     SSE_HEADERS,
@@ -356,3 +357,21 @@ async def test_it_bills_what_there_was_when_the_client_leaves_meanwhile(serving,
     assert record["cost_nanousd"] == first["cost_nanousd"] + last["cost_nanousd"]
     assert last["usage"]["completion"] == (1 if answered else 0)
     running.idle()
+
+
+async def test_the_client_gets_comments_while_another_is_asked_to_go_on(serving):
+    go = asyncio.Event()
+
+    async def slowly():
+        await go.wait()
+        return goes_on(" is blue.")
+
+    running = Continuing(serving, breaks("The sky"), slowly, stream_keep_alive_s=0.01)
+    client = chat_request(stream=True)
+    task = asyncio.create_task(client.run(lane))
+    await until(lambda: client.body.count(KEEP_ALIVE) >= 2)
+    go.set()
+    await task
+    assert words(client) == "The sky is blue."
+    assert client.body.endswith(DONE)
+    assert running.record["outcome"] == "ok"
