@@ -147,6 +147,7 @@ async def model(request: LaneRequest, name: str) -> HttpResponseBase:
 async def health(request: LaneRequest) -> HttpResponseBase:
     """`GET /health`: the detail for operators, the status for everyone."""
     running = gateway()
+    await running.store.look()
     # It looks into the spool's directory, which may be long after an outage: not on the event loop.
     whole = await asyncio.to_thread(state.health, running, settings.GATEWAY_RELEASE)
     return _json(whole if state.may_see_detail(running, request) else {"status": whole["status"]})
@@ -155,7 +156,9 @@ async def health(request: LaneRequest) -> HttpResponseBase:
 @endpoint("GET")
 async def ready(_: LaneRequest) -> HttpResponseBase:
     """`GET /ready`: 200 while requests can be served."""
-    status, body = state.readiness(gateway())
+    running = gateway()
+    await running.store.look()
+    status, body = state.readiness(running)
     return _json(body, status=status)
 
 

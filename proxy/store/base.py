@@ -64,6 +64,9 @@ class Store(Protocol):
     async def settle(self, completion_id: str) -> bool:
         """Settle what `admit` held for a completion; True when the spool should note it as settled."""
 
+    async def look(self) -> None:
+        """Find out how it is, for whoever asks for its `state`: a quiet process has no news of it."""
+
     def state(self) -> str:
         """Return "up" or what is wrong, for /health."""
 

@@ -57,6 +57,9 @@ class MemoryStore:
         """Nothing outlives this process, so there is nothing to note."""
         return False
 
+    async def look(self) -> None:
+        """There is nothing to find out."""
+
     def state(self) -> str:
         """Always up."""
         return "up"

@@ -134,6 +134,10 @@ class RedisStore:
         """Nothing is held yet."""
         return False
 
+    async def look(self) -> None:
+        """Ask Redis for a sign of life."""
+        await self.ask(("PING",))
+
     def state(self) -> str:
         """Return "up", or why Redis is not used."""
         return self._problem or "up"
