@@ -259,7 +259,7 @@ def test_an_operator_purges_the_cache(client: httpx.Client, operator: AdminSessi
 def test_a_changed_route_has_a_cache_of_its_own(client: httpx.Client, operator: AdminSession) -> None:
     body = chat(unique("pair"))
     assert [cache_of(ask(client, body)) for _ in range(2)] == ["miss", "hit"]
-    operator.save(operator.change_path("proxy/route", "pair*"), **{"targets-0-weight": "2"})
+    operator.save(operator.change_path("proxy/route", "pair*"), strategy="least_busy")
     eventually(lambda: cache_of(ask(client, body)) == "miss", what="the change", within_s=5)
 
 
