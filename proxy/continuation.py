@@ -62,6 +62,7 @@ class Continuation:
         self._text: list[str] = []
         self._possible = True
         self._finished = False
+        self._broken: set[str] = set()  # by their ids: who has been the cause of a break
         self._known = NOTHING_KNOWN  # what the next words may repeat
         self._before: Usage | None = None  # of the streams that broke off
 
@@ -97,8 +98,10 @@ class Continuation:
         return None
 
     def _in_turn(self, failed: Upstream, error: UpstreamError) -> Sequence[Upstream]:
-        """Return who may go on, the others first; who fell silent is not asked again."""
+        """Return who may go on, first those that have not broken off; who fell silent is not asked again."""
+        self._broken.add(failed.id)
         others = [each for each in self._upstreams if each.id != failed.id]
+        others.sort(key=lambda each: each.id in self._broken)
         return others if error.timeout else [*others, failed]
 
     async def _resumed_by(self, upstream: Upstream, text: str) -> OpenStream | None:
