@@ -242,7 +242,7 @@ class Answering:
         if resolved.shadows:
             attempt = mirrored(attempt, self.services, self.exchange, call=attempting.call, to=resolved)
 
-        def course() -> Course[Result]:
+        def course() -> "Course[Result]":  # quoted: it would be evaluated for each request
             terms = Terms(
                 max_attempts=self.services.env.max_retries,
                 deadline=attempting.deadline,

@@ -112,7 +112,7 @@ class Attempting:
             if response.status >= 300:
                 raise dialect.error(response.status, response.headers, body)
             answer = dialect.decode(body, call)
-            if self._moves_on(visit) and _is_filtered(answer):
+            if self.filtered and _is_filtered(answer) and self._moves_on(visit):
                 self.exchange.spend(attempt, upstream, answer.usage)
                 raise filtered_out()
         except UpstreamError as error:
@@ -163,7 +163,7 @@ class Attempting:
 
     def _moves_on(self, visit: Visit) -> bool:
         """Is there somebody else to be asked, should the content filter stop this one's answer?"""
-        return bool(self.filtered) and all(visit.target is not each for each in self.filtered)
+        return all(visit.target is not each for each in self.filtered)
 
     def _try(self, visit: Visit) -> Try:
         return next(each for each in reversed(self.tries) if each.visit is visit)
@@ -229,7 +229,7 @@ class Attempting:
         while piece := await response.piece():
             seen += decoder.feed(piece)
             if _has_content(seen):
-                if self._moves_on(visit) and _begins_filtered(seen):
+                if self.filtered and _begins_filtered(seen) and self._moves_on(visit):
                     usage = counted(seen, decoder)
                     self.exchange.spend(self._try(visit).attempt, visit.upstream, usage)
                     raise filtered_out()

@@ -75,14 +75,14 @@ class Gateway(Services):
         snapshot = self.snapshot or await self.current()
         caller = recognised(request, snapshot) or await self.caller(request, snapshot)
         self.take_caller(exchange, caller)
-        if self.middleware.request:
+        if self.looks_into_requests:
             target = forwarding.target
             await pass_through(self.middleware.request, request, endpoint=target.name, caller=caller)
             if not target.names_model:
                 require_looked_into(request)
         to = await forwarding.route(snapshot, caller)
         await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
-        if self.middleware.response:
+        if self.watches_answers:
             exchange.watching = self.middleware.response.begin(forwarding.context(caller))
             if exchange.watching is not None:
                 exchange.watching.require_all()

@@ -70,7 +70,9 @@ class Services:
         self.middleware = configured()
         self.cache_namespace = env.gateway_version + self.middleware.response.namespace
         # Whoever is to see each request is not passed by.
-        self.plays_encores = not (self.middleware.request or self.middleware.response)
+        self.looks_into_requests = bool(self.middleware.request)
+        self.watches_answers = bool(self.middleware.response)
+        self.plays_encores = not (self.looks_into_requests or self.watches_answers)
         self.shadows = ShadowBudgets()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
         self.watcher = Watcher(

@@ -57,7 +57,7 @@ class Serving:
         else:
             caller = recognised(self.request, snapshot) or await services.caller(self.request, snapshot)
         services.take_caller(exchange, caller)
-        if services.middleware.request:
+        if services.looks_into_requests:
             await self._pass_through(caller)
         key, known, prepared = self._prepared(snapshot, caller)
         call, resolved, policy = prepared
@@ -68,7 +68,7 @@ class Serving:
         limits = self.limits
         entry = await admitted(services.store, policy, limits=limits, completion=exchange.completion)
         renderer = self.render(exchange.completion, call)
-        if services.middleware.response:
+        if services.watches_answers:
             context = Context(exchange.completion, call, caller)
             exchange.watching = services.middleware.response.begin(context)
             if exchange.watching is not None:
