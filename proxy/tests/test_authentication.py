@@ -86,7 +86,7 @@ def test_it_finds_the_key(headers, secret):
     assert secret_of(request(**headers)) == secret
 
 
-@pytest.mark.parametrize("secret", [OWN, ISSUED])
+@pytest.mark.parametrize("secret", [OWN, ISSUED], ids=["an operator's own", "issued"])
 async def test_it_knows_a_key_without_asking_anybody(secret):
     configuration = Configuration()
     assert await configuration.caller_of(bearer(secret)) is CALLER
