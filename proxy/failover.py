@@ -307,13 +307,19 @@ class Course(Generic[Result]):
         fleet, terms, now = self._fleet, self._terms, self._fleet.loop.time()
         self._rounds += 1
         later, opens_at, ready = self._later, list[float](), list[tuple[float, Upstream]]()
+        limited_s = list[float]()
         for target in later:
             pick = fleet.standing(target).pick(target, now, tokens=terms.tokens)
             if pick.open:
                 opens_at.append(pick.at - now)
                 continue
+            if target.id not in self._not_before and pick.at - now > target.account.queue_timeout_s:
+                limited_s.append(pick.at - now)  # a wait as long as no line's; its own limit was told it
+                continue
             told = pick.at + random.uniform(0, SPREAD) * (pick.at - now)  # noqa: S311 - jitter
             ready.append((max(told, self._not_before.get(target.id, now)), target))
+        if not ready and limited_s:
+            raise self._problem or self._refusal or _limited(min(limited_s))
         if not ready:
             raise self._problem or self._refusal or self._nobody(opens_at)
         at = min(at for at, _ in ready)

@@ -56,7 +56,14 @@ class Fleet:
                 self._forget_healthy()
             refused = self._refused.setdefault(account, Cooling())
             breaker = Breaker(**self._breaker, changed=lambda _: self.changed(found))  # type: ignore[arg-type]
-            found = Standing(id, breaker=breaker, refused=refused, failed=self._tell_failed)
+            found = Standing(
+                id,
+                breaker=breaker,
+                refused=refused,
+                # Who switches breakers off wants each request to be asked, whatever became of the last.
+                remembers=bool(self._breaker["threshold"]),
+                failed=self._tell_failed,
+            )
             self._standings[id] = found
         return found
 

@@ -27,9 +27,22 @@ class Standing:
     """One upstream's. `busy`: attempts under way, streams until their end.
 
     `failed` is called after a failure that tells something of the upstream, its credentials or its limits.
+    `remembers`: whether a limit or refusal puts a lone credential aside; several take turns in any case.
     """
 
-    __slots__ = ("breaker", "busy", "cooling", "cost", "failed", "id", "quotas", "refused", "total", "ttft")
+    __slots__ = (
+        "breaker",
+        "busy",
+        "cooling",
+        "cost",
+        "failed",
+        "id",
+        "quotas",
+        "refused",
+        "remembers",
+        "total",
+        "ttft",
+    )
 
     def __init__(
         self,
@@ -37,11 +50,13 @@ class Standing:
         *,
         breaker: Breaker,
         refused: Cooling,
+        remembers: bool = True,
         failed: "Callable[[Standing], None]" = lambda _: None,
     ) -> None:
         """`refused`: the cool-downs of the account's credentials that the vendor does not take."""
         self.id = id
         self.failed = failed
+        self.remembers = remembers
         self.breaker = breaker
         self.busy = 0
         self.cost = PeakEwma()

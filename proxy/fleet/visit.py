@@ -78,21 +78,26 @@ class Visit:
         """The attempt has failed, or the stream has broken off."""
         if self._over:
             return
-        now, standing, credential = self._loop.time(), self._standing, self.upstream.account.credential
+        now, standing = self._loop.time(), self._standing
         if error.owner is Owner.HEALTH:
             standing.breaker.failed(self._ticket, now, reason=_reason(error))
             if error.timeout:  # a quick failure says nothing about its speed
                 standing.cost.observe(now - self._began, now)
         elif not self._judged:
             standing.breaker.released(self._ticket)
-        if error.owner is Owner.CAPACITY:
-            standing.cooling.cool(credential, now=now, told_s=error.retry_after_s)
-        elif error.owner is Owner.CREDENTIAL:
-            standing.refused.cool(credential, now=now, told_s=None)
+        if standing.remembers or self.target.spares:
+            self._cool(error, now)
         if error.owner is not Owner.CALLER:
             standing.failed(standing)
         self._judged = True
         self._end()
+
+    def _cool(self, error: UpstreamError, now: float) -> None:
+        standing, credential = self._standing, self.upstream.account.credential
+        if error.owner is Owner.CAPACITY:
+            standing.cooling.cool(credential, now=now, told_s=error.retry_after_s)
+        elif error.owner is Owner.CREDENTIAL:
+            standing.refused.cool(credential, now=now, told_s=None)
 
     def left(self) -> None:
         """The attempt is given up, and says nothing about the upstream."""

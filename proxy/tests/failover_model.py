@@ -6,6 +6,7 @@ from providers.errors import AUTH_FAILED, CONTENT_FILTERED, CONTEXT_EXCEEDED, Ow
 from proxy.errors import Inexpressible
 
 GUESS_S, BASE_S, CAP_S = 60.0, 0.25, 8.0
+WAIT_S = 30.0  # for a limit that another request was told
 SPREAD = 0.125  # a power of two, like all times here: sums of them are exact
 CONTEXT, FILTER = "context", "filter"
 # What a vendor may do. A number in the name is its Retry-After in seconds.
@@ -87,6 +88,8 @@ class Model:
             recent = sum(at > self.now - self.window_s for at in failed_at)
             if self.threshold and (target.id in self.open_until or recent >= self.threshold):
                 self.open_until[target.id] = self.now + self.half_open_after_s
+        elif not self.threshold and len(target.credentials) == 1:
+            return  # with breakers switched off a lone credential is asked whatever became of it
         elif what == "429":
             word = (bool(told), self.now + (float(told) if told else GUESS_S))
             known = self.limited.get((target.id, credential), (False, 0.0))
@@ -178,8 +181,11 @@ class Request:
                 at + model.share * SPREAD * (at - model.now), self.not_before.get(target.id, model.now)
             )
             for target, kind, at in looks
-            if kind != "open"
+            if kind != "open" and (target.id in self.not_before or at - model.now <= WAIT_S)
         }
+        if not ready and any(kind == "wait" for _, kind, _ in looks):
+            self.end = self.problem or "upstream_rate_limited"
+            return
         if not ready:
             is_open = any(kind == "open" for _, kind, _ in looks)
             self.end = self.problem or ("circuit_open" if is_open else self.unsaid)

@@ -49,7 +49,7 @@ class Vendors:
         self.in_short = False  # by `first_success`, which comes to the same
         self._failures = list(failures)
         self._takes_s = takes_s
-        self.fleet = Fleet(threshold=0, window_s=60.0, half_open_after_s=30.0)
+        self.fleet = Fleet(threshold=1000, window_s=60.0, half_open_after_s=30.0)
         self.fleet.loop = cast("Any", self)
         monkeypatch.setattr(failover, "asyncio", SimpleNamespace(sleep=self._sleep))
         monkeypatch.setattr(failover, "random", SimpleNamespace(uniform=lambda *ends: ends[1]))
@@ -482,3 +482,33 @@ async def test_it_takes_another_credential_before_it_leaves_the_provider(monkeyp
     # The next request knows: those that cool are the last resort, or are not asked at all.
     shown.clear()
     assert await failover.Course([both, B], attempt, fleet=vendors.fleet, terms=terms).run() == "b"
+
+
+async def test_it_is_told_at_once_of_a_limit_that_outlasts_any_line(vendors):
+    """Another request was told to come back in 31 seconds: nobody stands in a line for so long."""
+    running = vendors(limited(31.0))
+    with pytest.raises(UpstreamError):
+        await running.run(A, max_attempts=1)
+    with pytest.raises(RateLimited) as raised:
+        await running.run(A)
+    assert (raised.value.code, raised.value.retry_after_s) == ("upstream_rate_limited", 31.0)
+    assert (running.asked, running.pauses) == (["a"], [])
+
+
+async def test_it_waits_for_a_limit_as_long_as_it_would_in_a_line(vendors):
+    running = vendors(limited(30.0))
+    with pytest.raises(UpstreamError):
+        await running.run(A, max_attempts=1)
+    assert await running.run(A) == "a"
+    assert running.pauses == [30.0]
+
+
+async def test_it_asks_whatever_became_of_the_last_where_breakers_are_off(vendors):
+    running = vendors(limited(31.0), refused())
+    running.fleet = Fleet(threshold=0, window_s=60.0, half_open_after_s=30.0)
+    running.fleet.loop = cast("Any", running)
+    for _ in range(2):
+        with pytest.raises(UpstreamError):
+            await running.run(A, max_attempts=1)
+    assert await running.run(A, B) == "a"
+    assert running.pauses == []
