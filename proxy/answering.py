@@ -45,7 +45,6 @@ from proxy.watched import replay_watched, reply_watched, show_head
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
-NEVER_S = 86_400.0
 
 
 def replay(
@@ -96,6 +95,7 @@ class Answering:
     weight: int
     affinity: bytes
     _continues: bool = False
+    _upstreams: Sequence[Upstream] = ()  # in the order that they are tried in
     _deadline: float = 0.0  # loop time; of all attempts, from the first one on
 
     async def answer(self) -> HttpResponseBase:
@@ -124,7 +124,7 @@ class Answering:
             self._first_success(attempting, attempting.stream, StreamRace)
         )
         try:
-            await ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
+            await ended_or_due(opening, self.services.keep_alive_s)
         except asyncio.CancelledError:
             give_up(opening)
             raise
@@ -150,7 +150,7 @@ class Answering:
             deadlines=services.deadlines,
             deadline=self._deadline,
             filtered=self.resolved.on_content_filter,
-            tell_s=self.services.env.stream_keep_alive_s or None,
+            tell_s=services.keep_alive_s,
             plain=self._continues or bool(watching is not None and watching.changes_events),
         )
 
@@ -165,7 +165,7 @@ class Answering:
         try:
             while not opening.done():
                 yield KEEP_ALIVE
-                await ended_or_due(opening, self.services.env.stream_keep_alive_s or NEVER_S)
+                await ended_or_due(opening, self.services.keep_alive_s)
             stream = opening.result()
         except (asyncio.CancelledError, GeneratorExit):
             give_up(opening)
@@ -197,11 +197,11 @@ class Answering:
         if self._continues:
             continuation = Continuation(
                 self.call,
-                self._in_order(exchange.prompt_tokens()),
+                self._upstreams,
                 open=self._reopen,
                 exchange=exchange,
                 max_attempts=self.services.env.max_retries,
-                keep_alive_s=self.services.env.stream_keep_alive_s or NEVER_S,
+                keep_alive_s=self.services.keep_alive_s,
             )
 
         def whole(last: OpenStream) -> None:
@@ -238,7 +238,7 @@ class Answering:
         self, attempting: Attempting, attempt: Attempt[Result], race: Callable[..., Race[Result]]
     ) -> Result:
         resolved, fleet, tokens = self.resolved, self.services.fleet, self.exchange.prompt_tokens()
-        upstreams = self._in_order(tokens)
+        upstreams = self._upstreams = self._in_order(tokens)
         if resolved.shadows:
             attempt = mirrored(attempt, self.services, self.exchange, call=attempting.call, to=resolved)
 

@@ -29,7 +29,6 @@ class Flight:
         "batches",
         "entry",
         "error",
-        "kept",
         "over",
         "provider",
         "size",

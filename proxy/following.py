@@ -23,12 +23,10 @@ from proxy.watched import show_head
 
 log = structlog.get_logger()
 
-NEVER_S = 86_400.0
-
 
 @dataclass(slots=True, kw_only=True)
 class Following:
-    """One request that follows. `keep_alive_s`: after so long without a byte a comment is sent, 0: never.
+    """One request that follows. `keep_alive_s`: after so long without a byte a comment is sent.
 
     `alone` answers without this flight, if that fails after the first comment has gone out.
     """
@@ -188,7 +186,7 @@ class Following:
     async def _happens(self) -> bool:
         """Wait until something happens; False: a comment is due."""
         try:
-            async with asyncio.timeout(self.keep_alive_s or NEVER_S):
+            async with asyncio.timeout(self.keep_alive_s):
                 await self.flight.more()
         except TimeoutError:
             return False

@@ -120,7 +120,11 @@ class Forwarding:
         self._deadline = asyncio.get_running_loop().time() + max(totals)
         # What makes something at the vendor's is not made twice: a lost answer may have been a success.
         again = self.target.names_model or self.request.method != "POST"
-        terms = Terms(max_attempts=self.env.max_retries if again else 1, deadline=self._deadline)
+        terms = Terms(
+            max_attempts=self.env.max_retries if again else 1,
+            deadline=self._deadline,
+            tenant=self.exchange.completion.tenant_id,
+        )
         try:
             opened = await Course(to.upstreams, self._attempt, fleet=self.fleet, terms=terms).run()
         except UpstreamError as error:

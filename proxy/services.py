@@ -37,6 +37,7 @@ from proxy.watcher import Watcher
 Started = TypeVar("Started", bound=Exchange)
 START_WAIT_S = 10.0
 CLOSE_WAIT_S = 2.0
+NEVER_S = 86_400.0
 
 
 class Services:
@@ -49,6 +50,7 @@ class Services:
         self.boot = secrets.token_hex(5)
         self.started_at = time.time()
         self.stopping = False
+        self.keep_alive_s = env.stream_keep_alive_s or NEVER_S  # a stream's silence until a comment is due
         self.snapshot: Snapshot | None = None
         self.store = make_store(env)
         self.transport = Transport(max_response_bytes=env.max_response_bytes)

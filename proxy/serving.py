@@ -174,7 +174,7 @@ class Serving:
                 exchange=exchange,
                 call=call,
                 renderer=renderer,
-                keep_alive_s=services.env.stream_keep_alive_s,
+                keep_alive_s=services.keep_alive_s,
                 alone=partial(self._made, snapshot, prepared, renderer),
             )
             reply = await following.answer()

@@ -28,18 +28,16 @@ class Fleet:
         """Know nobody. The breakers' settings are those of the design's section 7."""
         self.loop = asyncio.get_running_loop()
         self.changed: Callable[[Standing], None] = lambda _: None  # is told of each breaker's turn
-        self.failed: Callable[[Standing], None] = lambda _: (
-            None
-        )  # and of what else speaks against an upstream
+        # ... and of what else speaks against an upstream.
+        self.failed: Callable[[Standing], None] = lambda _: None
         self.queued: Callable[[str, float], None] = lambda *_: None  # a provider, and the wait for it (s)
         self.turned_away: Callable[[str], None] = lambda _: None
         self._rng = rng or random.Random()  # noqa: S311 - for balance, not for secrets
         self._breaker = {"threshold": threshold, "window_s": window_s, "half_open_after_s": half_open_after_s}
         self._standings: dict[str, Standing] = {}
         self._gates: dict[str, Gate] = {}
-        self._accounts: Mapping[
-            str, Account
-        ] = {}  # of the configuration in force, once there has been a new one
+        # Of the configuration in force, once there has been a new one.
+        self._accounts: Mapping[str, Account] = {}
         self._refused: dict[str, Cooling] = {}
         self._rotations: dict[str, SmoothWeighted] = {}
 
