@@ -1,3 +1,5 @@
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -86,7 +88,12 @@ VALUES = st.none() | st.booleans() | st.floats() | st.text(max_size=9) | st.list
 FIELDS = ("kind", "upstream", "by", "for_s", "reason", "credential")
 
 
-@given(st.binary(max_size=200) | st.dictionaries(st.sampled_from(FIELDS), VALUES).map(orjson.dumps))
+def written(fields):
+    """Return JSON of any numbers: orjson writes none of more than 64 bits."""
+    return json.dumps(fields).encode()
+
+
+@given(st.binary(max_size=200) | st.dictionaries(st.sampled_from(FIELDS), VALUES).map(written))
 def test_it_never_raises(packed):
     news = unpack(packed)
     assert news is None or isinstance(news.kind, Kind)
