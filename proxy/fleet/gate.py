@@ -5,8 +5,8 @@ slot and nobody waiting pays a comparison and an addition (`enter_now`). A slot 
 to the waiting call, not left to whoever comes first: the call has it before its task runs again, and gives
 it back if the task was cancelled in that very moment.
 
-Nobody waits in vain: who cannot be served before its deadline is refused when it comes (or when the gate
-is held for longer), so that the next target is asked while there is time. How long a turn in the queue takes
+Nobody waits in vain: who cannot be served before its deadline is refused when it comes, so that the next
+target is asked while there is time. How long a turn in the queue takes
 is the mean time between two departures, measured while calls wait and every slot is taken: at such times it
 is how long a call keeps its slot, divided by the slots. Until enough were measured, or when the last was
 long ago, nobody is refused for it.
@@ -21,8 +21,6 @@ UNLIMITED = sys.maxsize
 MIN_RETRY_AFTER_S, MAX_RETRY_AFTER_S = 1.0, 3600.0
 # So many departures make a pace; each newer one weighs a fifth; after a minute without one it is forgotten.
 _ENOUGH, _NEWEST, _FRESH_S = 8, 0.2, 60.0
-# A pace that fell behind (a timer came late) catches up by so much.
-_CATCH_UP_S = 0.05
 
 
 class QueueFull(Exception):
@@ -55,14 +53,13 @@ class _Waiter:
             self.timer.cancel()
 
 
-_INSIDE, _LATE, _IN_VAIN = "inside", "late", "in vain"
+_INSIDE, _LATE = "inside", "late"
 
 
 class Gate:
     """One account's slots. `in_flight` are the calls inside, those included that were just let in."""
 
     __slots__ = (
-        "_admits",
         "_gap_s",
         "_gaps",
         "_last_left_at",
@@ -70,11 +67,7 @@ class Gate:
         "_loop",
         "_max_waiting",
         "_measured_at",
-        "_opens_at",
-        "_pace_s",
         "_queue",
-        "_timer",
-        "_wakes_at",
         "in_flight",
     )
 
@@ -83,9 +76,6 @@ class Gate:
         self.in_flight = 0
         self._loop = loop
         self._queue: FairQueue[_Waiter] = FairQueue()
-        self._opens_at = self._pace_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._wakes_at: float | None = None
         self._gaps, self._gap_s = 0, 0.0  # departures measured, and the mean time between them
         self._last_left_at = self._measured_at = 0.0
         self.configure(limit, max_waiting)
@@ -97,8 +87,8 @@ class Gate:
 
     @property
     def free(self) -> int:
-        """How many calls could enter at once; none while calls wait or the gate is held."""
-        return max(self._admits - self.in_flight, 0)
+        """How many calls could enter at once; none while calls wait."""
+        return max(self._limit - self.in_flight, 0)
 
     @property
     def bounds(self) -> tuple[int | None, int]:
@@ -114,7 +104,8 @@ class Gate:
 
     def enter_now(self) -> bool:
         """Take a slot if one is free and nobody waits. `leave` gives it back."""
-        if self.in_flight < self._admits:
+        # While calls wait every slot is taken: that keeps newcomers from passing them.
+        if self.in_flight < self._limit:
             self.in_flight += 1
             return True
         return False
@@ -125,13 +116,11 @@ class Gate:
         Raises QueueFull at once when there is no place in the queue or no chance of a turn in time, and
         QueueTimeout at the deadline. Whoever is cancelled has no slot.
         """
-        if not self._queue:
-            self._settle()  # a hold may be over whose timer has not fired yet
         if self.enter_now():
             return
         self._refuse_in_vain(tenant, weight=weight, deadline=deadline)
         waiter = _Waiter(self._loop.create_future(), tenant=tenant, deadline=deadline)
-        waiter.timer = self._loop.call_at(deadline, self._expel, waiter, _LATE)
+        waiter.timer = self._loop.call_at(deadline, self._expel, waiter)
         if not self._queue:
             self._last_left_at = 0.0  # nobody waited for the slots that became free before
         self._queue.put(waiter, tenant=tenant, weight=weight)
@@ -143,8 +132,6 @@ class Gate:
             raise
         if word is _LATE:
             raise QueueTimeout
-        if word is _IN_VAIN:
-            raise QueueFull(self._retry_after_s())
 
     def leave(self) -> None:
         """Give a slot back."""
@@ -153,27 +140,9 @@ class Gate:
             self._measure()
             self._settle()
 
-    def hold_until(self, at: float, *, pace_per_s: float | None = None) -> None:
-        """Let nobody in before `at` (loop time), and from then on those who wait at the given pace.
-
-        The last word counts: an earlier moment than the last one shortens the hold, one that is over ends it.
-        Calls whose deadline comes first stop waiting. The pace is kept until nobody waits any more.
-        """
-        now, before = self._loop.time(), self._opens_at
-        if pace_per_s is None and not self._pace_s and max(at, before) <= now:
-            return  # it is open, and was
-        self._opens_at = at
-        self._last_left_at = 0.0
-        self._pace_s = 1 / pace_per_s if pace_per_s else 0.0
-        if at > max(now, before):
-            for waiter in [each for each in self._queue if each.deadline <= at]:
-                self._expel(waiter, _IN_VAIN)
-        self._settle()
-
     def _settle(self) -> None:
-        """Let in whom there is room for; then open or shut the way of `enter_now`."""
-        now = self._loop.time()
-        while self.in_flight < self._limit and self._opens_at <= now:
+        """Let in whom there is room for."""
+        while self.in_flight < self._limit:
             waiter = self._queue.first()
             if waiter is None:
                 break
@@ -183,30 +152,10 @@ class Gate:
             self._queue.take()
             self.in_flight += 1
             waiter.tell(_INSIDE)
-            if self._pace_s:
-                self._opens_at = max(self._opens_at, now - _CATCH_UP_S) + self._pace_s
-        shut = self._opens_at > now
-        if not self._queue and not shut:
-            self._pace_s = 0.0
-        # While calls wait at an open gate every slot is taken: that keeps newcomers from passing them.
-        self._admits = 0 if shut else self._limit
-        self._wake(self._opens_at if shut else None)
 
-    def _wake(self, at: float | None) -> None:
-        if at == self._wakes_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._wakes_at = at
-        self._timer = None if at is None else self._loop.call_at(at, self._opened)
-
-    def _opened(self) -> None:
-        self._timer = self._wakes_at = None
-        self._settle()
-
-    def _expel(self, waiter: _Waiter, word: str) -> None:
+    def _expel(self, waiter: _Waiter) -> None:
         self._queue.remove(waiter, tenant=waiter.tenant)
-        waiter.tell(word)
+        waiter.tell(_LATE)
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """Its task was cancelled: before it had a slot, or in the moment when it got one."""
@@ -224,29 +173,28 @@ class Gate:
             raise QueueTimeout
         if len(self._queue) >= self._max_waiting:
             raise QueueFull(self._retry_after_s())
-        begins_at = max(self._opens_at, now)
         turn_s = self._turn_s(now)
-        if begins_at + len(self._queue) * turn_s >= deadline:  # whoever is last in all lines may be too late
-            begins_at += self._queue.ahead_of(tenant, weight=weight) * turn_s
+        if now + len(self._queue) * turn_s >= deadline:  # whoever is last in all lines may be too late
+            begins_at = now + self._queue.ahead_of(tenant, weight=weight) * turn_s
             if begins_at >= deadline:
                 raise QueueFull(self._retry_after_s())
 
     def _retry_after_s(self) -> float:
         """Guess when those who wait now are through."""
         now = self._loop.time()
-        wait_s = max(self._opens_at - now, 0.0) + len(self._queue) * self._turn_s(now)
+        wait_s = len(self._queue) * self._turn_s(now)
         return min(max(wait_s, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
 
     def _turn_s(self, now: float) -> float:
         """Return how long one turn takes; 0 when it is not known."""
         known = self._gaps >= _ENOUGH and now - self._measured_at < _FRESH_S
-        return max(self._gap_s if known else 0.0, self._pace_s)
+        return self._gap_s if known else 0.0
 
     def _measure(self) -> None:
         """Learn from a departure, just made while calls wait, how often there is one."""
         now = self._loop.time()
         last, self._last_left_at = self._last_left_at, now
-        if self.in_flight + 1 < self._limit or self._opens_at > now:  # it is not slots that are waited for
+        if self.in_flight + 1 < self._limit:  # it is not slots that are waited for
             self._last_left_at = 0.0
         elif last:
             if now - self._measured_at >= _FRESH_S:

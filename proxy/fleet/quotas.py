@@ -125,12 +125,6 @@ class _Limit:
             return now
         return now + (need - left) / self._rate_per_s if self._rate_per_s else self._reset_at
 
-    def pace_per_s(self, tokens: int) -> float | None:
-        self._read()
-        if not self._limit or self._names.counts is _ANSWERS:
-            return None
-        return (self._rate_per_s or self._limit / self._names.window_s) / max(self._need(tokens), 1)
-
     def _need(self, tokens: int) -> int:
         return tokens if self._names.counts is _TOKENS else 1
 
@@ -244,11 +238,6 @@ class Quota:
             limit.spend(tokens, now)
         self._sent = (self._sent[0] + 1, self._sent[1] + tokens)
         return self._sent
-
-    def pace_per_s(self, tokens: int) -> float | None:
-        """Return how many calls of about `tokens` each the limits bear per second; None if unknown."""
-        paces = [limit.pace_per_s(tokens) for limit in self._limits.values()]
-        return min((pace for pace in paces if pace is not None), default=None)
 
 
 def _whole(text: str | None) -> int | None:

@@ -208,41 +208,6 @@ async def test_a_pace_of_long_ago_refuses_nobody():
 
 
 @in_virtual_time
-async def test_a_hold_is_not_taken_for_slow_calls():
-    crowd = Crowd(1)
-    await saturated(crowd, hold_s=0.1, departures=10)
-    crowd.call()
-    crowd.gate.hold_until(crowd.loop.time() + 50)
-    crowd.leave()
-    await asyncio.sleep(50.1)
-    crowd.leave()
-    await crowd.settled()
-    for _ in range(5):
-        crowd.call(within_s=5)
-    await crowd.settled()
-    assert not crowd.ended
-
-
-@in_virtual_time
-async def test_to_say_that_an_open_gate_is_open_changes_nothing():
-    """As whoever reads a vendor's quota does after each answer: the pace goes on being measured."""
-    crowd = Crowd(1)
-    assert crowd.gate.enter_now()
-    for _ in range(30):
-        crowd.call()
-    await crowd.settled()
-    crowd.inside.append(None)
-    for _ in range(10):
-        await asyncio.sleep(2)
-        crowd.gate.hold_until(crowd.loop.time())
-        crowd.leave()
-        await crowd.settled()
-    in_vain = crowd.call(within_s=10)
-    await crowd.settled()
-    assert crowd.ended == {in_vain: (QueueFull, crowd.loop.time())}
-
-
-@in_virtual_time
 async def test_retry_after_says_when_those_who_wait_are_through():
     crowd = Crowd(1, max_waiting=30)
     await saturated(crowd, hold_s=2, departures=10)
@@ -256,93 +221,20 @@ async def test_retry_after_says_when_those_who_wait_are_through():
 
 @in_virtual_time
 async def test_retry_after_has_bounds():
-    crowd = Crowd(None, max_waiting=0)
-    crowd.gate.hold_until(1000.1)
+    crowd = Crowd(1, max_waiting=0)
+    assert crowd.gate.enter_now()
     with pytest.raises(QueueFull) as refused:
         await crowd.gate.enter(tenant=1, weight=1, deadline=1e9)
     assert refused.value.retry_after_s == 1
-    crowd.gate.hold_until(1e8)
+    crowd.gate.leave()
+    crowd.gate.configure(1, 100)
+    await saturated(crowd, hold_s=50, departures=10)
+    while crowd.gate.waiting < 100:
+        crowd.call(within_s=1e8)
+        await crowd.settled()
     with pytest.raises(QueueFull) as refused:
         await crowd.gate.enter(tenant=1, weight=1, deadline=1e9)
     assert refused.value.retry_after_s == MAX_RETRY_AFTER_S
-
-
-@in_virtual_time
-async def test_nobody_enters_while_it_is_held():
-    crowd = Crowd(None)
-    crowd.gate.hold_until(1005)
-    assert (crowd.gate.enter_now(), crowd.gate.free) == (False, 0)
-    crowd.call()
-    crowd.call()
-    await asyncio.sleep(4.9)
-    assert crowd.entered == []
-    await asyncio.sleep(0.2)
-    assert [crowd.wait_s(0), crowd.wait_s(1)] == [5, 5]
-    assert crowd.gate.enter_now()
-
-
-@in_virtual_time
-async def test_it_opens_after_a_hold_though_nobody_waited():
-    crowd = Crowd(3)
-    crowd.gate.hold_until(1005)
-    await asyncio.sleep(5)
-    assert crowd.gate.enter_now()
-
-
-@in_virtual_time
-async def test_a_late_timer_keeps_nobody_out():
-    """A busy process: the hold is over, its timer has not fired."""
-    crowd = Crowd(3, max_waiting=0)
-    crowd.gate.hold_until(1005)
-    crowd.loop.now = 1006
-    await crowd.gate.enter(tenant=1, weight=1, deadline=1010)
-    assert crowd.gate.in_flight == 1
-
-
-@in_virtual_time
-async def test_the_last_word_about_a_hold_counts():
-    crowd = Crowd(None)
-    crowd.gate.hold_until(1500)
-    crowd.call()
-    await crowd.settled()
-    crowd.gate.hold_until(1005)
-    await asyncio.sleep(6)
-    assert crowd.wait_s(0) == 5
-    crowd.gate.hold_until(1500)
-    crowd.call()
-    await crowd.settled()
-    crowd.gate.hold_until(0)
-    await crowd.settled()
-    assert crowd.wait_s(1) == 6
-
-
-@in_virtual_time
-async def test_those_who_wait_for_the_end_of_a_hold_are_let_in_at_its_pace():
-    crowd = Crowd(None)
-    crowd.gate.hold_until(1010, pace_per_s=2)
-    for _ in range(4):
-        crowd.call()
-    await asyncio.sleep(10.6)
-    crowd.call()  # comes while the others go in: it is one of them
-    await asyncio.sleep(10)
-    assert [crowd.wait_s(number) for number in range(5)] == pytest.approx([10, 10.5, 11, 11.5, 12])
-    assert crowd.gate.enter_now()
-    assert crowd.gate.enter_now()
-
-
-@in_virtual_time
-async def test_a_hold_ends_the_wait_of_those_whose_deadline_comes_first():
-    crowd = Crowd(1)
-    assert crowd.gate.enter_now()
-    short, long = crowd.call(within_s=5), crowd.call(within_s=50)
-    await crowd.settled()
-    crowd.gate.hold_until(1010)
-    refused = crowd.call(within_s=5)
-    await crowd.settled()
-    assert crowd.ended == {short: (QueueFull, 1000), refused: (QueueFull, 1000)}
-    crowd.gate.leave()
-    await asyncio.sleep(10)
-    assert crowd.inside == [long]
 
 
 @in_virtual_time
@@ -376,7 +268,6 @@ PARTS = [
     "cancel+leave",
     "pass",
     "configure",
-    "hold",
     "run",
 ]
 STEPS = st.lists(st.tuples(st.sampled_from([*PARTS, "enter", "leave"]), st.integers(0, 40)), max_size=60)
@@ -387,7 +278,6 @@ class Naive:
 
     def __init__(self, crowd, limit):
         self.crowd, self.limit, self.passed = crowd, limit, 0
-        self.held_until = 0.0
 
     @property
     def slots(self):
@@ -406,9 +296,6 @@ class Naive:
         elif name == "configure":
             self.limit = [1, 2, 3, None][choice % 4]
             gate.configure(self.limit, 5 + choice)
-        elif name == "hold":
-            self.held_until = crowd.loop.time() + choice / 5
-            gate.hold_until(self.held_until, pace_per_s=choice or None)
         else:
             for part in name.split("+"):
                 self._part(part, choice)
@@ -429,9 +316,9 @@ class Naive:
         await crowd.settled()
         assert gate.in_flight == self.slots
         assert gate.waiting == sum(not task.done() for task in crowd.tasks)
-        if gate.waiting and crowd.loop.time() > self.held_until + 1 and not gate._pace_s:
+        if gate.waiting:
             assert self.slots >= self.limit  # nobody waits beside a free slot
-        if not gate.waiting and crowd.loop.time() > self.held_until + 1:
+        if not gate.waiting:
             assert gate.free == max((UNLIMITED if self.limit is None else self.limit) - self.slots, 0)
 
 
@@ -447,7 +334,6 @@ def test_it_neither_loses_nor_doubles_a_slot_in_any_order_of_events(limit, steps
                 assert crowd.gate.in_flight <= max(naive.limit, before)
             if name == "run":
                 await naive.check()
-        crowd.gate.hold_until(0)
         await naive.check()
         while naive.slots:
             naive._part("leave", 0)

@@ -171,7 +171,6 @@ def test_azure_tells_no_reset_so_that_a_short_one_is_guessed():
     quota = told(spent)
     assert quota.ready_at(NOW, 10) == NOW + GUESS_S
     assert quota.ready_at(NOW + GUESS_S, 10**9) == NOW + GUESS_S
-    assert quota.pace_per_s(10) is None
 
 
 def test_a_limit_that_does_not_fill_up_is_waited_for_until_its_reset():
@@ -248,15 +247,6 @@ def test_an_hour_after_its_last_word_a_vendor_holds_nobody_up():
     assert quota.ready_at(NOW + MAX_WAIT_S, 1) == NOW + MAX_WAIT_S
 
 
-def test_it_tells_the_pace_that_the_limits_bear():
-    quota = told(openai(requests=(600, 0, "60s"), tokens=(60000, 0, "60s")))
-    assert quota.pace_per_s(10) == pytest.approx(10)
-    assert quota.pace_per_s(1000) == pytest.approx(1)
-    window = {"x-ratelimit-limit-req-minute": "120", "x-ratelimit-remaining-req-minute": "0"}
-    assert told(window).pace_per_s(10) == pytest.approx(2)
-    assert Quota().pace_per_s(10) is None
-
-
 HEADERS = st.sampled_from([name for names in _ALL for name in (names.remaining, names.limit, names.reset)])
 VALUES = st.one_of(
     st.text(max_size=30),
@@ -284,8 +274,6 @@ def test_no_soup_of_headers_ever_raises_or_makes_anyone_wait_beyond_the_cap(step
         quota.learn(headers, now, mark=mark if answered_late else None)
         now += seconds
         assert now <= quota.ready_at(now, tokens) <= now + MAX_WAIT_S
-        pace_per_s = quota.pace_per_s(tokens)
-        assert pace_per_s is None or 0 < pace_per_s < float("inf")
 
 
 @given(
