@@ -73,7 +73,7 @@ class QuestionForm(forms.Form):
     body = forms.CharField(
         label="Request",
         strip=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 9, "spellcheck": "false", "class": "gw-code"}),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 11, "spellcheck": "false", "class": "gw-code"}),
         help_text="The JSON that a client sends. It is read here, sent to nobody and kept nowhere.",
     )
     headers = HeadersField(
