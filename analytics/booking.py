@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
-from analytics import budgets, records
+from analytics import records
 from analytics.insert import insert
 from analytics.models import RequestLog, SpoolReceipt
 from analytics.records import Row
+from keys import spending
 from keys.models import ApiKey, LedgerEntry
 
 LOOKS = 3
@@ -48,7 +49,7 @@ def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[s
         for completion_id, entry in entries.items()
         if entry["cost_nanousd"] and not records.is_shadow(logs[completion_id])
     }
-    ceilings = budgets.Ceilings(list(spends.values()))
+    ceilings = spending.Ceilings(list(spends.values()))
     ceilings.ensure(ceilings.sums(spends.values()))
     with transaction.atomic():
         _, first = SpoolReceipt.objects.get_or_create(segment=segment, defaults={"lines": lines})
@@ -61,14 +62,14 @@ def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[s
         insert(LedgerEntry, [row for completion_id, row in entries.items() if completion_id not in known])
         # Last, because everybody waits for everyone's windows until this transaction ends.
         added = ceilings.sums(spend for completion_id, spend in spends.items() if completion_id not in known)
-        for window, estimated in budgets.Ceilings(list(retracted.values())).sums(retracted.values()).items():
+        for window, estimated in spending.Ceilings(list(retracted.values())).sums(retracted.values()).items():
             added[window] = added.get(window, 0) - estimated
-        budgets.add(added)
+        spending.add(added)
     return True
 
 
-def _spend(entry: Row, logged: Row) -> budgets.Spend:
-    return budgets.Spend(
+def _spend(entry: Row, logged: Row) -> spending.Spend:
+    return spending.Spend(
         key_id=entry["key_ref"],
         tenant_id=entry["tenant_ref"],
         at=entry["at"],
@@ -87,7 +88,7 @@ def _known(completion_ids: Collection[str]) -> set[str]:
     return found
 
 
-def _retract(logs: Mapping[str, Row]) -> dict[str, budgets.Spend]:
+def _retract(logs: Mapping[str, Row]) -> dict[str, spending.Spend]:
     """Delete the estimates of calls that did end, and return what they had added to budgets.
 
     A process that is shut down leaves its last calls as if it had died; one may still end then.
@@ -105,7 +106,7 @@ def _retract(logs: Mapping[str, Row]) -> dict[str, budgets.Spend]:
         completion_id__in=[entry.completion_id for entry in entries], outcome=RequestLog.Outcome.INTERRUPTED
     ).delete()
     return {
-        entry.completion_id: budgets.Spend(
+        entry.completion_id: spending.Spend(
             key_id=entry.key_ref,
             tenant_id=entry.tenant_ref,
             at=entry.at,

@@ -89,7 +89,8 @@ class TrackedQuerySet(models.QuerySet[Row]):
         return self.model  # type: ignore[return-value]  # only tracked models use this class
 
     def _bump_all(self) -> None:
-        bump(self._tracked().snapshot_part)
+        for part in self._tracked().snapshot_parts():
+            bump(part)
 
 
 class TrackedManager(models.Manager[Row]):
@@ -121,11 +122,21 @@ class TrackedModel(models.Model):
         with transaction.atomic():
             super().save(**options)
             if written is None or not set(written) <= set(self.snapshot_ignores):
-                bump(self.snapshot_part, self.snapshot_ref())
+                for part, ref in sorted(self.snapshot_changes()):
+                    bump(part, ref)
 
     def snapshot_ref(self) -> str:
         """Return what names this row inside its part, or "" when the part is rebuilt whole."""
         return ""
+
+    def snapshot_changes(self) -> Collection[tuple[str, str]]:
+        """Return what a change of this row changes: parts, and what names a row inside each (or "")."""
+        return {(self.snapshot_part, self.snapshot_ref())}
+
+    @classmethod
+    def snapshot_parts(cls) -> Collection[str]:
+        """Return the parts that rows of this model may be in."""
+        return (cls.snapshot_part,)
 
 
 def _begin_delete(origin: Any, **_: Any) -> None:
@@ -143,11 +154,11 @@ def _bump_deleted(sender: type[TrackedModel], instance: TrackedModel, origin: An
     prices along, which are one change of their part. What SET_NULL changes is updated below our
     query sets, so it is told here.
     """
-    changes = {(instance.snapshot_part, instance.snapshot_ref())}
+    changes = set(instance.snapshot_changes())
     for relation in sender._meta.related_objects:
         pointing = relation.related_model
         if relation.on_delete is models.SET_NULL and issubclass(pointing, TrackedModel):
-            changes.add((pointing.snapshot_part, ""))
+            changes.update((part, "") for part in pointing.snapshot_parts())
     for part, ref in changes - origin.changes_told:
         bump(part, ref)
     origin.changes_told |= changes
@@ -156,7 +167,8 @@ def _bump_deleted(sender: type[TrackedModel], instance: TrackedModel, origin: An
 def _bump_loaded(instance: TrackedModel, **signal: Any) -> None:
     """Bump for a row of a fixture (`loaddata`), which goes past `save`."""
     if signal["raw"]:
-        bump(instance.snapshot_part, instance.snapshot_ref())
+        for part, ref in sorted(instance.snapshot_changes()):
+            bump(part, ref)
 
 
 def _track(sender: type[models.Model], **_: Any) -> None:

@@ -1,6 +1,33 @@
 """An ApiKey compiled for the hot path."""
 
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from keys.limits import NO_RULES, Rules
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyTerms:
+    """What few keys have: on what terms this one may be used. Keys that have none of it share `USUAL`.
+
+    `denied`: patterns of models that it may never use. `networks`: where it is accepted from, () from
+    everywhere. `max_tokens`: the most of an answer, None: as much as the model gives. `forced_route`: the
+    model name that is asked for instead of any other.
+    """
+
+    denied: Sequence[str] = ()
+    networks: Sequence[Network] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    forced_route: str = ""
+    rules: Rules = NO_RULES
+
+
+USUAL = KeyTerms()
 
 
 class Caller(NamedTuple):
@@ -17,6 +44,7 @@ class Caller(NamedTuple):
     enabled: bool = True
     expires_at: float | None = None
     allowed: tuple[str, ...] = ()
+    terms: KeyTerms = USUAL
 
     def expired(self, now: float) -> bool:
         """Has the key run out at epoch second `now`?"""
@@ -25,6 +53,10 @@ class Caller(NamedTuple):
     def may_use(self, *names: str) -> bool:
         """May the key use a model that goes by any of `names` (as asked, and provider/model)?"""
         return not self.allowed or any(matches(pattern, name) for pattern in self.allowed for name in names)
+
+    def must_not_use(self, *names: str) -> bool:
+        """Is a model that goes by any of `names` denied, whatever is allowed?"""
+        return any(matches(pattern, name) for pattern in self.terms.denied for name in names)
 
 
 def matches(pattern: str, name: str) -> bool:

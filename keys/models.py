@@ -1,19 +1,69 @@
 """Rows about callers: Tenant, ApiKey, what limits them, and what they have spent."""
 
+import ipaddress
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, validate_email
 from django.db import models
 
 from config.models import TrackedModel
 from config.money import UsdField, usd
 from keys import secret as secrets
 
+# A budget's sums are compared in numbers that are exact up to 2^53 nano-dollars, about nine million dollars.
+MAX_BUDGET_NANOUSD = 9_000_000 * 10**9
+MAX_COUNT = 10**12  # of requests or tokens
+MAX_TAGS, MAX_TAG = 20, 100
+
 
 def _check_patterns(value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
         raise ValidationError('must be a list of model patterns, such as ["gpt-4o*", "anthropic/*"]')
+
+
+def _check_networks(value: Any) -> None:
+    if not isinstance(value, list):
+        raise ValidationError('must be a list of addresses and networks, such as ["10.0.0.0/8"]')
+    for each in value:
+        try:
+            ipaddress.ip_network(each, strict=False) if isinstance(each, str) else _no_network()
+        except ValueError:
+            raise ValidationError(
+                f"{each!r} is neither an address nor a network such as 10.0.0.0/8"
+            ) from None
+
+
+def _no_network() -> None:
+    raise ValueError
+
+
+def _check_tags(value: Any) -> None:
+    if not isinstance(value, dict) or not all(
+        isinstance(name, str) and name and isinstance(text, str) for name, text in value.items()
+    ):
+        raise ValidationError('must be names and texts, such as {"team": "search"}')
+    if len(value) > MAX_TAGS or any(len(part) > MAX_TAG for pair in value.items() for part in pair):
+        raise ValidationError(f"at most {MAX_TAGS} tags, of {MAX_TAG} characters each")
+
+
+def _check_percents(value: Any) -> None:
+    if not isinstance(value, list) or not all(type(each) is int and 1 <= each <= 1000 for each in value):
+        raise ValidationError("must be a list of whole percentages from 1 to 1000, such as [80, 100]")
+
+
+def _check_emails(value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValidationError('must be a list of addresses, such as ["ops@example.com"]')
+    for each in value:
+        validate_email(each)
+
+
+def usual_percents() -> list[int]:
+    """Return the percentages of a budget that are told of, unless it says others."""
+    return [80, 100]
 
 
 class Tenant(TrackedModel):
@@ -32,6 +82,16 @@ class Tenant(TrackedModel):
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
         help_text="Its share when calls wait in line for a busy provider: 3 is served three times as often "
         "as 1. From 1 to 1000, default 1.",
+    )
+    alert_emails = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[_check_emails],
+        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one of its "
+        "percentages. Empty: nobody.",
+    )
+    alert_webhook = models.TextField(
+        blank=True, help_text="A URL that is told the same by POST; kept encrypted. Empty: none."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -76,6 +136,46 @@ class ApiKey(TrackedModel):
         validators=[_check_patterns],
         help_text='["gpt-4o*", "anthropic/*"]: exact names, prefixes, whole providers. Empty: every model.',
     )
+    denied_models = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[_check_patterns],
+        help_text="Patterns of the same kind: never these, whatever is allowed. Empty: none.",
+    )
+    allowed_networks = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[_check_networks],
+        help_text='["10.0.0.0/8", "203.0.113.7"]: the key is accepted from these addresses alone. Behind a '
+        "proxy, TRUSTED_PROXIES must name it. Empty: from everywhere.",
+    )
+    tags = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[_check_tags],
+        help_text='{"team": "search"}: kept with everything that the key spends, to group it by.',
+    )
+    max_tokens = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that asks "
+        "for more is refused. Empty: as much as the model gives.",
+    )
+    forced_route = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="A model name: whatever a request of this key asks for, it gets this one, by its route. "
+        "Empty: what it asks for.",
+    )
+    previous_digest = models.CharField(max_length=64, unique=True, null=True, editable=False)
+    previous_prefix = models.CharField(max_length=16, blank=True, editable=False)
+    previous_until = models.DateTimeField(
+        null=True, editable=False, help_text="Until when the secret before the last rotation works as well."
+    )
+    disabled_because = models.CharField(
+        max_length=200, blank=True, editable=False, help_text="Why it was disabled, if not by hand."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -108,6 +208,19 @@ class ApiKey(TrackedModel):
         self.digest = secrets.digest(secret).hex()
         self.prefix = secrets.display_prefix(secret)
 
+    def rotate(self, *, until: datetime | None, secret: str = "") -> str:
+        """Give the key another secret and return it; the one it has works until `until` (None: no longer).
+
+        A secret from before the last rotation works no longer. Raises ValueError as `set_secret` does.
+        """
+        old_digest, old_prefix = self.digest, self.prefix
+        secret = secret or secrets.issue()
+        self.set_secret(secret)
+        self.previous_digest, self.previous_prefix, self.previous_until = None, "", None
+        if until is not None and old_digest != self.digest:
+            self.previous_digest, self.previous_prefix, self.previous_until = old_digest, old_prefix, until
+        return secret
+
     def snapshot_ref(self) -> str:
         """One key = one Caller: patched alone."""
         return str(self.pk)
@@ -116,7 +229,9 @@ class ApiKey(TrackedModel):
 class _Scope(TrackedModel):
     """Whom a limit or budget holds for: a key, a tenant, or (neither) everyone."""
 
+    # A key's own are part of its Caller, and patched with it: see `snapshot_changes`.
     snapshot_part = "limits"
+    _loaded_key_id: int | None = None
 
     tenant = models.ForeignKey(
         Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="%(class)ss"
@@ -138,6 +253,23 @@ class _Scope(TrackedModel):
         """One owner at most."""
         if self.tenant_id and self.key_id:
             raise ValidationError("Choose a key or a tenant, not both.")
+
+    @classmethod
+    def from_db(cls, db: Any, field_names: Collection[str], values: Collection[Any]) -> Self:
+        """Remember whose it is, so that a change of hands is told to both."""
+        row = super().from_db(db, field_names, values)
+        row._loaded_key_id = row.key_id if "key_id" in field_names else None
+        return row
+
+    def snapshot_changes(self) -> Collection[tuple[str, str]]:
+        """A key's own limit changes its Caller, another one those of everyone or of tenants."""
+        owners = {self.key_id, self._loaded_key_id}
+        return {("limits", "") if owner is None else ("keys", str(owner)) for owner in owners}
+
+    @classmethod
+    def snapshot_parts(cls) -> Collection[str]:
+        """Both."""
+        return ("limits", "keys")
 
     @property
     def scope(self) -> str:
@@ -166,12 +298,30 @@ class RateLimit(_Scope):
         HOUR = "hour", "Hour"
         DAY = "day", "Day"
 
+    class Each(models.TextChoices):
+        """Who of those it holds for has a count of their own."""
+
+        TOGETHER = "", "All together"
+        TENANT = "tenant", "Each tenant"
+        KEY = "key", "Each key"
+        MODEL = "model", "Each model"
+        IP = "ip", "Each client address"
+
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.REQUESTS)
     amount = models.PositiveBigIntegerField(
-        validators=[MinValueValidator(1)], help_text="The most that is let through in the window."
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_COUNT)],
+        help_text="The most that is let through in the window.",
     )
     per = models.CharField(
         max_length=10, choices=Per, blank=True, help_text="The window. Empty for requests at once."
+    )
+    each = models.CharField(
+        max_length=10,
+        choices=Each,
+        blank=True,
+        default=Each.TOGETHER,
+        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked for) or "
+        "client address has it for itself.",
     )
 
     class Meta:
@@ -200,7 +350,7 @@ class Budget(_Scope):
     """A spend ceiling with a window."""
 
     class Window(models.TextChoices):
-        """Calendar windows in the tenant's time zone."""
+        """Calendar windows in the tenant's time zone. Weeks begin on Monday."""
 
         DAY = "day", "Day"
         WEEK = "week", "Week"
@@ -213,9 +363,36 @@ class Budget(_Scope):
         STRICT = "strict", "Strict: never overspent"
         SOFT = "soft", "Soft: judged by expected cost"
 
-    amount_nanousd = UsdField("amount", validators=[MinValueValidator(0)], help_text="US dollars per window.")
+    amount_nanousd = UsdField(
+        "amount",
+        validators=[MinValueValidator(0), MaxValueValidator(MAX_BUDGET_NANOUSD)],
+        help_text="US dollars per window, at most nine million.",
+    )
     window = models.CharField(max_length=10, choices=Window, default=Window.MONTH)
     mode = models.CharField(max_length=10, choices=Mode, default=Mode.STRICT)
+    raised_nanousd = UsdField(
+        "raised to",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0), MaxValueValidator(MAX_BUDGET_NANOUSD)],
+        help_text="US dollars that hold instead of the amount until the date beside it. Empty: no raise.",
+    )
+    raised_until = models.DateTimeField(
+        null=True, blank=True, help_text="From then on the amount holds again."
+    )
+    alert_percents = models.JSONField(
+        default=usual_percents,
+        blank=True,
+        validators=[_check_percents],
+        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window when "
+        "so much of it is spent. Empty: nobody is.",
+    )
+    refuse_unpriced = models.BooleanField(
+        "refuse models without a price",
+        default=False,
+        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests are "
+        "refused.",
+    )
 
     class Meta:
         """One owner at most."""
@@ -247,11 +424,16 @@ class LedgerEntry(models.Model):
         SPENT = "spent", "Spent"
         INTERRUPTED = "interrupted", "Interrupted (estimated)"
         SHADOW = "shadow", "Shadow (in no budget)"
+        RETRACTED = "retracted", "Estimate taken back"
+        ADJUSTED = "adjusted", "Adjusted (price corrected)"
 
     completion_id = models.CharField(max_length=60)
     attempt = models.PositiveSmallIntegerField(default=0)
     at = models.DateTimeField(db_index=True)
     kind = models.CharField(max_length=12, choices=Kind, default=Kind.SPENT)
+    revision = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="Counts the corrections of an attempt; 0: none."
+    )
     tenant_ref = models.BigIntegerField(null=True, db_index=True)
     key_ref = models.BigIntegerField(null=True, db_index=True)
     provider = models.CharField(max_length=60)
@@ -262,21 +444,32 @@ class LedgerEntry(models.Model):
     cached_tokens = models.BigIntegerField(default=0)
     cache_write_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
+    cache_write_1h_tokens = models.BigIntegerField(default=0, db_default=0)
+    audio_prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    audio_cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    audio_completion_tokens = models.BigIntegerField(default=0, db_default=0)
+    image_prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    image_cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    image_completion_tokens = models.BigIntegerField(default=0, db_default=0)
     estimated = models.BooleanField(
         default=False, help_text="The vendor sent no usage; these are our counts."
     )
     price_ref = models.BigIntegerField(null=True, help_text="The price row used; empty: no price was known.")
     cost_nanousd = models.BigIntegerField(
-        null=True, help_text="Empty: no price was known. Never 0 for unknown."
+        null=True, help_text="Empty: no price was known. Never 0 for unknown. Corrections may be negative."
+    )
+    tags = models.JSONField(null=True, help_text="The key's, as they were then.")
+    own_credential = models.BooleanField(
+        default=False, db_default=False, help_text="Paid by the caller's own vendor key: in no budget."
     )
 
     class Meta:
-        """Once per attempt."""
+        """Once per attempt and correction."""
 
         verbose_name_plural = "ledger entries"
         constraints = (
             models.UniqueConstraint(
-                fields=("completion_id", "attempt", "kind"), name="ledger_once_per_attempt"
+                fields=("completion_id", "attempt", "kind", "revision"), name="ledger_once_per_attempt"
             ),
         )
 
@@ -292,6 +485,8 @@ class BudgetWindow(models.Model):
     budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="windows")
     starts_at = models.DateTimeField()
     spent_nanousd = models.BigIntegerField(default=0)
+    # Whoever keeps live counters asks for what has changed since it asked last.
+    updated_at = models.DateTimeField(auto_now=True, db_index=True)
 
     class Meta:
         """Once per window."""
@@ -301,3 +496,26 @@ class BudgetWindow(models.Model):
     def __str__(self) -> str:
         """Show the sum."""
         return f"{self.budget} since {self.starts_at:%Y-%m-%d}: ${usd(self.spent_nanousd)}"
+
+
+class BudgetAlert(models.Model):
+    """That a budget's window has reached a percentage, and whether somebody has been told. Once each."""
+
+    window = models.ForeignKey(BudgetWindow, on_delete=models.CASCADE, related_name="alerts")
+    percent = models.PositiveSmallIntegerField()
+    reached_at = models.DateTimeField(auto_now_add=True)
+    spent_nanousd = models.BigIntegerField()
+    limit_nanousd = models.BigIntegerField()
+    sent_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    problem = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        """Once per window and percentage."""
+
+        ordering = ("-reached_at",)
+        constraints = (models.UniqueConstraint(fields=("window", "percent"), name="budgetalert_once"),)
+
+    def __str__(self) -> str:
+        """Say what was reached."""
+        return f"{self.percent} % of {self.window}"

@@ -1,5 +1,6 @@
 """Where tokens become money: the only place that multiplies a count by a rate."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,16 @@ class Rates:
     cached_input: int | None = None
     cache_write: int | None = None
 
+    @property
+    def dearest_input(self) -> int:
+        """Return the most that any token of a prompt can cost."""
+        return max(self.input, self.cached_input or 0, self.cache_write or 0)
+
+    @property
+    def dearest_output(self) -> int:
+        """Return the most that any token of an answer can cost."""
+        return self.output
+
 
 @dataclass(frozen=True, slots=True)
 class RateSchedule:
@@ -32,6 +43,12 @@ class RateSchedule:
             if rates.effective_from <= now:
                 return rates
         return None
+
+    def changes_after(self, now: float) -> float:
+        """Return the next epoch second at which other rates may hold; infinity if there is none."""
+        return min(
+            (each.effective_from for each in self.rates if each.effective_from > now), default=math.inf
+        )
 
 
 @dataclass(frozen=True, slots=True)

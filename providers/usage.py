@@ -10,7 +10,9 @@ class Usage(NamedTuple):
     """Token counts of one attempt.
 
     `prompt` includes `cached` (read from the vendor's cache) and `cache_write`; `completion`
-    includes `reasoning`. `estimated` marks our own count where the vendor sent none.
+    includes `reasoning`. `estimated` marks our own count where the vendor sent none. The others are parts too:
+    `cache_write_1h` of `cache_write`, `audio_prompt` and `image_prompt` of `prompt`, `audio_cached` and
+    `image_cached` of `cached` and of those, `audio_completion` and `image_completion` of `completion`.
     """
 
     prompt: int = 0
@@ -19,17 +21,18 @@ class Usage(NamedTuple):
     cache_write: int = 0
     reasoning: int = 0
     estimated: bool = False
+    cache_write_1h: int = 0
+    audio_prompt: int = 0
+    audio_cached: int = 0
+    audio_completion: int = 0
+    image_prompt: int = 0
+    image_cached: int = 0
+    image_completion: int = 0
 
     def plus(self, other: "Usage") -> "Usage":
         """Return the counts of two attempts together."""
-        return Usage(
-            self.prompt + other.prompt,
-            self.completion + other.completion,
-            self.cached + other.cached,
-            self.cache_write + other.cache_write,
-            self.reasoning + other.reasoning,
-            estimated=self.estimated or other.estimated,
-        )
+        added = {name: getattr(self, name) + getattr(other, name) for name in self._fields}
+        return Usage(**{**added, "estimated": self.estimated or other.estimated})
 
     @property
     def total(self) -> int:
@@ -37,8 +40,8 @@ class Usage(NamedTuple):
         return self.prompt + self.completion
 
     def to_json(self) -> dict[str, Any]:
-        """Return the spool's and the log's form."""
-        return {
+        """Return the spool's and the log's form. Of the rarer counts it has those that are not 0."""
+        form: dict[str, Any] = {
             "prompt": self.prompt,
             "completion": self.completion,
             "cached": self.cached,
@@ -46,6 +49,11 @@ class Usage(NamedTuple):
             "reasoning": self.reasoning,
             "estimated": self.estimated,
         }
+        if self[_RARER] != _NONE_OF_THEM:
+            form |= {
+                name: count for name, count in zip(self._fields[_RARER], self[_RARER], strict=True) if count
+            }
+        return form
 
     def to_openai(self) -> dict[str, Any]:
         """Return OpenAI's usage object."""
@@ -63,6 +71,10 @@ class Usage(NamedTuple):
         if self.reasoning:
             usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
         return usage
+
+
+_RARER = slice(6, None)  # of a Usage: the counts that few answers have
+_NONE_OF_THEM = Usage()[_RARER]
 
 
 def count(value: Any) -> int:

@@ -1,57 +1,111 @@
-"""Whether a request may go on: its model is one that its key may use, and it is within all limits."""
-
-from collections.abc import Sequence
+"""Whether a request may go on: its model is one that its key may use, and it is within all limits and budgets."""
 
 from keys.caller import Caller
 from providers.call import Call
-from proxy.cache import Entry, Policy
+from proxy.cache import BYPASS, Entry, Policy
 from proxy.completion import Completion
-from proxy.errors import Forbidden, RateLimited
+from proxy.demand import NOTHING, Targets, Who, applicable, demanded, replayed
+from proxy.errors import Forbidden
+from proxy.exchange import Exchange
+from proxy.holding import Holding
+from proxy.learning import Learned
+from proxy.limit_errors import limit_headers, refused, unpriced
 from proxy.routing import Resolved
 from proxy.snapshot import Snapshot
-from proxy.store.base import Limit, Store
+from proxy.store.base import Admission, Demand, Store
 
 
 async def admitted(
-    store: Store, policy: Policy, *, limits: Sequence[Limit], completion: Completion
+    store: Store,
+    policy: Policy,
+    *,
+    snapshot: Snapshot,
+    who: Who,
+    call: Call,
+    targets: Targets,
+    exchange: Exchange,
+    learned: Learned,
 ) -> Entry | None:
-    """Take a request from all limits, and return its answer if the cache has it. Raises RateLimited."""
-    cache_key = policy.key if policy.read else b""
-    admission = store.admit_now(cache_key=cache_key, limits=limits, now=completion.at)
-    if admission is None:
-        admission = await store.admit(cache_key=cache_key, limits=limits, now=completion.at)
-    refused_by = admission.refused_by
-    if refused_by is not None:
-        raise RateLimited(
-            f"Rate limit {refused_by.name} reached: {refused_by.amount} requests per "
-            f"{refused_by.window_s:g} seconds. Try again in {admission.retry_after_s:.1f} seconds.",
-            retry_after_s=admission.retry_after_s,
+    """Take a request from all limits and hold what it may cost, and return its answer if the cache has it.
+
+    Raises GatewayError where one of them refuses it; then nothing was taken.
+    """
+    completion = exchange.completion
+    held = applicable(snapshot, who.caller, call.model, targets)
+    if not held:
+        admission = await asked(store, policy, NOTHING, now=completion.at)
+        return _cached(admission, policy, completion)
+    demand, costs = demanded(
+        completion.id,
+        held,
+        who,
+        call,
+        prompt_bytes=exchange.prompt_size(),
+        learned=learned,
+        now=completion.at,
+    )
+    if costs.unpriced and held.refuses_unpriced is not None:
+        raise unpriced(call.model, held.refuses_unpriced.holds_for)
+    admission = await asked(store, policy, demand, now=completion.at)
+    if admission.refusal is not None:
+        raise refused(admission.refusal)
+    completion.told = limit_headers(admission.requests, admission.tokens)
+    if admission.hold is not None:
+        exchange.holding = Holding(
+            store, admission.hold, costs=costs, applicable=held, model=call.model, learned=learned
         )
-    entry = admission.entry
-    if entry is not None and policy.accepts(entry, completion.at):
+    return _cached(admission, policy, completion)
+
+
+async def asked(store: Store, policy: Policy, demand: Demand, *, now: float) -> Admission:
+    """Return the store's answer, waiting for it only where it is not here."""
+    admission = store.admit_now(demand, policy, now=now)
+    return await store.admit(demand, policy, now=now) if admission is None else admission
+
+
+async def admitted_again(store: Store, *, snapshot: Snapshot, who: Who, completion: Completion) -> None:
+    """Take a request whose answer is there already from the limits of requests. Raises GatewayError."""
+    demand = replayed(completion.id, snapshot, who)
+    admission = await asked(store, BYPASS, demand, now=completion.at)
+    if admission.refusal is not None:
+        raise refused(admission.refusal)
+    if admission.hold is not None:
+        store.settle(admission.hold, tokens=0, costs=(), now=completion.at)
+    completion.told = limit_headers(admission.requests, admission.tokens)
+    completion.cache = "bypass"
+
+
+def _cached(admission: Admission, policy: Policy, completion: Completion) -> Entry | None:
+    if admission.entry is not None:
         completion.cache = "hit"
-        return entry
-    completion.cache = "miss" if policy.read else "bypass"
-    return None
+    else:
+        completion.cache = "miss" if policy.read else "bypass"
+    return admission.entry
 
 
 def require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: Resolved) -> None:
     """Raise Forbidden unless the key may use what the call asks for.
 
-    By the name asked for, or because every target is allowed: one allowed target is not enough.
+    By the name asked for, or because every target is allowed: one allowed target is not enough. One denied
+    name is.
     """
-    if not caller.allowed:
+    terms = caller.terms
+    if not caller.allowed and not terms.denied:
         return
-    key = ("allowed", caller.allowed, call.model)
+    key = ("allowed", caller.allowed, terms, call.model)
     allowed = snapshot.memo.get(key)
     if allowed is None:
-        targets = all(
-            caller.may_use(*snapshot.names(each.account.name, each.model)) for each in resolved.all_upstreams
-        )
-        allowed = snapshot.remember(key, caller.may_use(call.model) or targets)
+        allowed = snapshot.remember(key, _may_use(snapshot, caller, call.model, resolved))
     if not allowed:
         raise Forbidden(
             f"This key may not use model {call.model!r}. GET /v1/models lists what it may use.",
             code="model_not_allowed",
             param="model",
         )
+
+
+def _may_use(snapshot: Snapshot, caller: Caller, model: str, resolved: Resolved) -> bool:
+    names = [snapshot.names(each.account.name, each.model) for each in resolved.all_upstreams]
+    if caller.must_not_use(model) or any(caller.must_not_use(*each) for each in names):
+        return False
+    return caller.may_use(model) or all(caller.may_use(*each) for each in names)

@@ -103,6 +103,8 @@ class Attempting:
         upstream = visit.upstream
         if self.call.wire == COUNT_TOKENS and not DIALECTS[upstream.account.dialect].counts_tokens:
             return self._counted(visit)
+        if self.exchange.completion.attempts:
+            await self.exchange.hold_for_another()
         dialect, request, attempt = self._start(visit)
         call = asked(self.call, request)
         at = min(self.deadline, self.deadlines.loop.time() + upstream.timeouts.total_json_s)
@@ -124,6 +126,8 @@ class Attempting:
 
     async def stream(self, visit: Visit) -> OpenStream:
         """Return one attempt's stream at its first content; whoever gets it ends the visit."""
+        if self.exchange.completion.attempts:
+            await self.exchange.hold_for_another()
         dialect, request, attempt = self._start(visit)
         upstream, now = visit.upstream, self.deadlines.loop.time()
         timeouts = upstream.timeouts

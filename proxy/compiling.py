@@ -19,6 +19,7 @@ from providers.upstream import Account
 from proxy.accounts import compile_accounts
 from proxy.models import DEFAULT_STICKY_HEADER
 from proxy.patterns import BadPattern, compile_regex
+from proxy.ruling import compile_rules
 from proxy.snapshot import (
     ConfigurationError,
     Control,
@@ -47,6 +48,7 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
     accounts, warnings = compile_accounts(parts["providers"])
     routes = [_route(row) for row in parts["routes"]]
     row = parts["settings"][0] if parts["settings"] else {}
+    rules, tenant_rules = compile_rules(parts.get("limits", ()))
     return Snapshot(
         version=version,
         callers=callers,
@@ -63,6 +65,8 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
         warnings=warnings,
         tenant_weights={each["id"]: each["queue_weight"] for each in parts.get("tenants", ())},
         controls={each["upstream"]: _control(each) for each in parts.get("upstreams", ())},
+        rules=rules,
+        tenant_rules=tenant_rules,
     )
 
 

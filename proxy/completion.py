@@ -7,6 +7,7 @@ The spool has three kinds of line, each one JSON object:
   settled   the store has settled that completion; at a restart, spend without it is settled again
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +98,7 @@ class Completion:
     latency_ms: float = 0.0
     ttft_ms: float | None = None
     overhead_ms: float | None = None
+    told: Sequence[tuple[bytes, bytes]] = ()  # what its answer says of limits, in headers; not recorded
 
     def record(self) -> bytes:
         """Return the JSON object of everything but the attempts: rendered once, for spool and log."""

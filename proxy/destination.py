@@ -22,6 +22,11 @@ class Destination(NamedTuple):
     route: str
     upstreams: tuple[Upstream, ...]
 
+    @property
+    def all_upstreams(self) -> tuple[Upstream, ...]:
+        """Return everyone who may answer."""
+        return self.upstreams
+
 
 def destination(
     snapshot: Snapshot, *, model: str, provider: str, path: str, names_model: bool = True

@@ -12,23 +12,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keys.caller import ANONYMOUS, Caller
+from keys.caller import Caller
 from proxy.cache import Entry, Policy
 from proxy.completion import RecordForm, done_line
+from proxy.demand import Applicable
 from proxy.exchange import Exchange, RequestLog
 from proxy.http import ANTHROPIC_REQUEST_ID, MAX_REQUEST_ID, LaneRequest, WireHeader, echoed
 from proxy.metrics import Counts, Meter
 from proxy.prepared import Repeats
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
-from proxy.store.base import Limit, Store
+from proxy.store.base import Admission, Demand, Store
 
 MAX_BYTES = 8192
-_CONTROLS = re.compile(rb"[\0\1\r\n]")
+_CONTROLS = re.compile(rb"[\0-\2\r\n]")
 # What proxies and tracers put into each request: no answer depends on it, and the id is read anew.
 _OF_EACH_REQUEST = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
-_ID, _AGE = b"\0", b"\1"  # stand for what each response has of its own; no header may hold them
-_OF_EACH_RESPONSE = {b"x-request-id": _ID, ANTHROPIC_REQUEST_ID.encode(): _ID, b"age": _AGE}
+_REMAINING = b"x-ratelimit-remaining-requests"
+_ID, _AGE, _LEFT = b"\0", b"\1", b"\2"  # stand for what each response has of its own; no header may hold them
+_OF_EACH_RESPONSE = {
+    b"x-request-id": _ID,
+    ANTHROPIC_REQUEST_ID.encode(): _ID,
+    b"age": _AGE,
+    _REMAINING: _LEFT,
+}
 
 
 class WireReply(NamedTuple):
@@ -43,7 +50,7 @@ class Terms(NamedTuple):
 
     caller: Caller
     policy: Policy
-    limits: Sequence[Limit]
+    applicable: Applicable
 
 
 class Encore(NamedTuple):
@@ -64,10 +71,12 @@ class Encore(NamedTuple):
         """Is this the answer that was given? No key is stored twice at one moment."""
         return entry.stored_at == self.stored_at and len(entry.body) == self.length
 
-    def reply(self, entry: Entry, request_id: str, now: float) -> WireReply:
-        """Return the response."""
+    def reply(self, entry: Entry, request_id: str, now: float, *, left: int | None) -> WireReply:
+        """Return the response. `left`: of the limit of requests that bites first."""
         age_s = max(int(now - self.stored_at), 0)
         head = self.head.replace(_ID, request_id.encode()).replace(_AGE, b"%d" % age_s)
+        if left is not None:
+            head = head.replace(_LEFT, b"%d" % left)
         return WireReply(head, entry.body)
 
 
@@ -109,7 +118,12 @@ class Encores:
             return
         scope, body = request.scope, request.body
         size = len(body) + sum(len(name) + len(value) for name, value in scope["headers"])
-        if size > MAX_BYTES or exchange.observed or terms.caller is ANONYMOUS:
+        if (
+            size > MAX_BYTES
+            or exchange.observed
+            or terms.caller.key_id is None
+            or terms.applicable.by_address
+        ):
             return
         head = _head(headers)
         if not head:
@@ -134,8 +148,8 @@ class Encores:
         if encore is None or self._spool.full:
             return None
         now = time.time()
-        entry = self._granted(encore, now)
-        if entry is None:
+        admission = self._granted(encore, now)
+        if admission is None or admission.entry is None:
             return None
         identity = self._next_id()
         request_id = _request_id(scope["headers"]) or identity
@@ -144,17 +158,17 @@ class Encores:
         self._spool.append_done(identity, done_line(record))
         encore.counts.add(latency_ms, overhead_ms=latency_ms)
         self._log_request(record, 0, encore.prompt)
-        return encore.reply(entry, request_id, now)
+        left = None if admission.requests is None else admission.requests.remaining
+        return encore.reply(admission.entry, request_id, now, left=left)
 
-    def _granted(self, encore: Encore, now: float) -> Entry | None:
-        caller, policy, limits = encore.terms
+    def _granted(self, encore: Encore, now: float) -> Admission | None:
+        caller, policy, applicable = encore.terms
         if caller.expired(now):
             return None
         entry = self._store.peek(policy.key, now)
         if entry is None or not encore.is_of(entry) or not policy.accepts(entry, now):
             return None
-        admission = self._store.admit_now(cache_key=b"", limits=limits, now=now)
-        return entry if admission is not None and admission.refused_by is None else None
+        return self._store.admit_now(Demand("", on_hit=applicable.on_hit), policy, now=now)
 
 
 def _key(scope: Mapping[str, Any], body: bytes) -> tuple[Any, ...]:

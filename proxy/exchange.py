@@ -24,6 +24,7 @@ from proxy.completion import Attempt, Completion
 from proxy.counting import prompt_bytes
 from proxy.errors import GatewayError
 from proxy.flights import Flight
+from proxy.holding import Holding
 from proxy.metrics import Meter
 from proxy.middleware.chain import Watching
 from proxy.spool import Spool
@@ -60,6 +61,7 @@ class Exchange:
         "ended",
         "finish_reasons",
         "flight",
+        "holding",
         "prompt",
         "recorded",
         "upstream",
@@ -83,6 +85,7 @@ class Exchange:
         self.recorded = False  # is there a caller to record it for?
         self.abandoned = False  # has the client gone, though the answer is still made for others?
         self.flight: Flight | None = None  # of those that others may follow
+        self.holding: Holding | None = None  # of limits and budgets
         self.watching: Watching | None = None  # response middlewares
         self.prompt = ""
         self.upstream: Upstream | None = None
@@ -204,6 +207,15 @@ class Exchange:
         """Guess the tokens of the prompt."""
         return tokens_in(self._prompt_size())
 
+    def prompt_size(self) -> int:
+        """Return the bytes of the prompt, with an inline image as so many as its tokens might have."""
+        return self._prompt_size()
+
+    async def hold_for_another(self) -> None:
+        """Hold what one more attempt may cost, if one before it may have cost that. Raises GatewayError."""
+        if self.holding is not None and any(_may_have_cost(each) for each in self.completion.attempts):
+            await self.holding.raise_again()
+
     def take_answer(self, answer: Answer) -> None:
         """Take a whole answer's usage and finish reasons."""
         self.usage = answer.usage or self.usage
@@ -273,6 +285,8 @@ class Exchange:
         record = completion.record()
         if self.recorded:
             self._spool.append_done(completion.id, completion.done_line(record))
+        if self.holding is not None:
+            self.holding.settle(completion)
         self._meter.in_flight -= 1
         self._meter.finished(completion)
         self._log_request(record, len(completion.attempts), self.prompt)
@@ -356,6 +370,11 @@ class Exchange:
             observe(self.completion)
         except Exception:  # an observer is a guest: it never breaks an answer
             log.exception("completion_observer")
+
+
+def _may_have_cost(attempt: Attempt) -> bool:
+    """Has its vendor perhaps begun to answer? One that answers with an error asks for no money."""
+    return attempt.status is None or attempt.status < 300
 
 
 def _size(answer: Answer) -> int:

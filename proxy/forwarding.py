@@ -110,9 +110,12 @@ class Forwarding:
 
     def context(self, caller: Caller) -> Context:
         """Return what response middlewares are told of it. Of what is asked they learn the model."""
-        completion = self.exchange.completion
-        call = Call(wire=UNREAD, model=completion.requested_model, body={}, raw=b"")
-        return Context(completion, call, caller)
+        return Context(self.exchange.completion, self.call, caller)
+
+    @property
+    def call(self) -> Call:
+        """Return what is known of the call: the model, if it names one."""
+        return Call(wire=UNREAD, model=self.exchange.completion.requested_model, body={}, raw=b"")
 
     async def answer(self, to: Destination) -> HttpResponseBase:
         """Fail over along the upstreams. Raises GatewayError when none answers."""
@@ -157,6 +160,8 @@ class Forwarding:
         upstream, body = visit.upstream, self._body
         assert body is not None
         timeouts, now = upstream.timeouts, asyncio.get_running_loop().time()
+        if self.exchange.completion.attempts:
+            await self.exchange.hold_for_another()
         outgoing = self._outgoing(upstream, body)
         attempt = self.exchange.open_attempt(upstream)
         response: Response | None = None

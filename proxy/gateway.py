@@ -1,16 +1,16 @@
 """A process's entrance for requests: begins each, has it answered, and records how it ends."""
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 
 from django.http import HttpResponseBase
 
-from keys.caller import ANONYMOUS
 from proxy.admission import admitted
 from proxy.answering import record_failure
 from proxy.authentication import recognised
 from proxy.cache import BYPASS
+from proxy.clients import client_ip
+from proxy.demand import Who
 from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import stopping
@@ -23,7 +23,6 @@ from proxy.middleware.entrance import pass_through, require_looked_into
 from proxy.renderers import RendererFactory
 from proxy.services import Services
 from proxy.serving import Serving
-from proxy.store.base import Limit
 
 
 class Gateway(Services):
@@ -40,9 +39,7 @@ class Gateway(Services):
         serving = Serving(self, request, endpoint, exchange, render, anonymous)
         try:
             if HEADER in request.wire:
-                return await self._once(
-                    request, exchange, serving.answer, limits=serving.limits, anonymous=anonymous
-                )
+                return await self._once(request, exchange, serving.answer, anonymous=anonymous)
             return await serving.answer()
         except BaseException as problem:
             self._record(exchange, problem)
@@ -62,9 +59,7 @@ class Gateway(Services):
         )
         try:
             if HEADER in request.wire:
-                return await self._once(
-                    request, exchange, partial(self._passed_on, forwarding), limits=self.limits
-                )
+                return await self._once(request, exchange, partial(self._passed_on, forwarding))
             return await self._passed_on(forwarding)
         except BaseException as problem:
             self._record(exchange, problem)
@@ -81,7 +76,16 @@ class Gateway(Services):
             if not target.names_model:
                 require_looked_into(request)
         to = await forwarding.route(snapshot, caller)
-        await admitted(self.store, BYPASS, limits=self.limits, completion=exchange.completion)
+        await admitted(
+            self.store,
+            BYPASS,
+            snapshot=snapshot,
+            who=Who(caller, partial(client_ip, request, self.env.trusted_proxies)),
+            call=forwarding.call,
+            targets=to,
+            exchange=exchange,
+            learned=self.learned,
+        )
         if self.watches_answers:
             exchange.watching = self.middleware.response.begin(forwarding.context(caller))
             if exchange.watching is not None:
@@ -94,7 +98,6 @@ class Gateway(Services):
         exchange: Exchange,
         make: Make,
         *,
-        limits: Sequence[Limit],
         anonymous: bool = False,
     ) -> HttpResponseBase:
         """Answer a request with an Idempotency-Key: by `make`, unless its key has had an answer."""
@@ -102,7 +105,7 @@ class Gateway(Services):
             return await make()
         snapshot = self.snapshot or await self.current()
         if anonymous:
-            caller = ANONYMOUS
+            caller = self.nobody
         else:
             caller = recognised(request, snapshot) or await self.caller(request, snapshot)
         self.take_caller(exchange, caller)
@@ -112,7 +115,7 @@ class Gateway(Services):
             request=request,
             exchange=exchange,
             caller=caller,
-            limits=limits,
+            snapshot=snapshot,
         )
         return await keyed.answer(make)
 

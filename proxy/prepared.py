@@ -87,4 +87,5 @@ def repeat_key(
     """
     if len(body) > MAX_BODY_BYTES or (headers and sum(map(len, headers.values())) > MAX_BODY_BYTES):
         return ()
-    return (body, endpoint.parse, caller.tenant_id, caller.allowed, cache_control, *headers.items())
+    who = (caller.tenant_id, caller.allowed, caller.terms)
+    return (body, endpoint.parse, *who, cache_control, *headers.items())

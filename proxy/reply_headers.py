@@ -9,7 +9,10 @@ from proxy.http import WireHeader
 def wire_headers(completion: Completion) -> list[WireHeader]:
     """Return what every answer says about itself."""
     facts = (completion.provider, completion.model, completion.cache, len(completion.attempts))
-    return [(b"x-request-id", completion.request_id.encode("latin-1", "replace")), *_facts_on_wire(*facts)]
+    headers = [(b"x-request-id", completion.request_id.encode("latin-1", "replace")), *_facts_on_wire(*facts)]
+    if completion.told:
+        headers += completion.told
+    return headers
 
 
 @lru_cache(maxsize=1024)

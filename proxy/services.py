@@ -22,15 +22,16 @@ from proxy.fleet.registry import Fleet
 from proxy.flights import Flights
 from proxy.http import LaneRequest, request_id_of
 from proxy.idempotency.turns import Turns
+from proxy.learning import Learned
 from proxy.metrics import Meter
 from proxy.middleware.chain import configured
 from proxy.oversight import Oversight
 from proxy.prepared import Prepared, Repeats
+from proxy.ruling import nobody
 from proxy.shadow_budgets import ShadowBudgets
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
 from proxy.store import make_store
-from proxy.store.base import Limit
 from proxy.transport import Transport
 from proxy.watcher import Watcher
 
@@ -94,7 +95,8 @@ class Services:
             next_id=self._next_id,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.limits = [Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0)] if env.rpm_limit else []
+        self.learned = Learned()
+        self.nobody = nobody(env.anon_ip_rpm)
 
     def start(self) -> None:
         """Start following the configuration."""

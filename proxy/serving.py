@@ -3,13 +3,13 @@
 authenticate -> read and route -> admit (limits and cache) -> replay, follow, or fail over and answer
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from django.http import HttpResponseBase
 
-from keys.caller import ANONYMOUS, Caller
+from keys.caller import Caller
 from providers.call import Call
 from proxy import cache
 from proxy.admission import admitted, require_allowed
@@ -17,6 +17,7 @@ from proxy.answering import Answering, replay
 from proxy.authentication import recognised
 from proxy.cache import BYPASS, BrokenEntry, Entry
 from proxy.clients import client_ip
+from proxy.demand import Who, applicable
 from proxy.encore import Terms
 from proxy.endpoints import CHAT_COMPLETIONS, Endpoint
 from proxy.exchange import Exchange
@@ -31,7 +32,6 @@ from proxy.renderers import Renderer, RendererFactory
 from proxy.routing import resolve
 from proxy.services import Services
 from proxy.snapshot import Snapshot
-from proxy.store.base import Limit
 
 MAX_LOGGED_PROMPT = 200
 FLIGHTS = 2  # that one request follows, should they fail
@@ -53,7 +53,7 @@ class Serving:
         services, exchange = self.services, self.exchange
         snapshot = services.snapshot or await services.current()
         if self.anonymous:
-            caller = ANONYMOUS
+            caller = services.nobody
         else:
             caller = recognised(self.request, snapshot) or await services.caller(self.request, snapshot)
         services.take_caller(exchange, caller)
@@ -65,8 +65,16 @@ class Serving:
         if services.env.log_prompts:
             exchange.prompt = _prompt_of(call)
         exchange.completion.route = resolved.route
-        limits = self.limits
-        entry = await admitted(services.store, policy, limits=limits, completion=exchange.completion)
+        entry = await admitted(
+            services.store,
+            policy,
+            snapshot=snapshot,
+            who=Who(caller, self.address),
+            call=call,
+            targets=resolved,
+            exchange=exchange,
+            learned=services.learned,
+        )
         renderer = self.render(exchange.completion, call)
         if services.watches_answers:
             context = Context(exchange.completion, call, caller)
@@ -76,7 +84,7 @@ class Serving:
         if entry is not None:
             if not known:
                 services.repeats.remember(snapshot, key, prepared)
-            terms = Terms(caller, policy, limits)
+            terms = Terms(caller, policy, applicable(snapshot, caller, call.model, resolved))
             reply = self._replayed(entry, snapshot, call=call, terms=terms, renderer=renderer)
             if reply is not None:
                 return reply
@@ -201,14 +209,9 @@ class Serving:
             affinity=affinity(resolved.sticky, call, self.request.wire) if resolved.sticky else b"",
         )
 
-    @property
-    def limits(self) -> Sequence[Limit]:
-        """What it counts against."""
-        services = self.services
-        if not self.anonymous or not services.env.anon_ip_rpm:
-            return services.limits
-        address = client_ip(self.request, services.env.trusted_proxies)
-        return [*services.limits, Limit(f"ip:{address}", "ANON_IP_RPM", services.env.anon_ip_rpm, 60.0)]
+    def address(self) -> str:
+        """Return where it comes from."""
+        return client_ip(self.request, self.services.env.trusted_proxies)
 
 
 def _prompt_of(call: Call) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from keys.caller import Caller
+from keys.limits import NO_RULES, Rules
 from providers.pricing import PriceRule, context_window, schedule
 from providers.upstream import Account, Upstream
 
@@ -102,7 +103,8 @@ class Control:
 class Snapshot:
     """Everything a request needs to know. `memo` holds derived values, never decisions of others.
 
-    `tenant_weights`: shares of a line, by tenant id, where they are not 1. `controls`: by upstream id.
+    `tenant_weights`: shares of a line, by tenant id, where they are not 1. `controls`: by upstream id. `rules`
+    hold for everyone, `tenant_rules` for the keys of a tenant, by its id; a key's own are in its Caller.
     """
 
     version: int
@@ -120,6 +122,8 @@ class Snapshot:
     warnings: Sequence[str] = ()
     tenant_weights: Mapping[int | None, int] = field(default_factory=dict)
     controls: Mapping[str, Control] = field(default_factory=dict)
+    rules: Rules = NO_RULES
+    tenant_rules: Mapping[int | None, Rules] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
     def upstream(

@@ -6,12 +6,12 @@ from typing import Any
 from keys.caller import Caller, matches
 from providers.wires import RESPONSES
 from proxy.cache import Policy
+from proxy.demand import applicable
 from proxy.explaining.facts import Facts
 from proxy.explaining.reading import Reading
 from proxy.explaining.targets import FIRST, Tells, targets_of, unusable
 from proxy.routing import Resolved, rules
 from proxy.snapshot import RouteSpec, Snapshot
-from proxy.store.base import Limit
 
 _ASKED = ("normal", "canary")
 _WHY = {
@@ -24,9 +24,7 @@ _WHY = {
 }
 
 
-def explained(
-    reading: Reading, snapshot: Snapshot, facts: Facts, *, env: Any, limits: Sequence[Limit], now: float
-) -> dict[str, Any]:
+def explained(reading: Reading, snapshot: Snapshot, facts: Facts, *, env: Any, now: float) -> dict[str, Any]:
     """Return the whole explanation, for an operator."""
     resolved, model = reading.resolved, "" if reading.call is None else reading.call.model
     targets: list[dict[str, Any]] = []
@@ -48,13 +46,29 @@ def explained(
         "route": _route(reading, snapshot, route),
         "targets": targets,
         "cache": cache,
-        "limits": [
-            {"name": each.name, "amount": each.amount, "unit": "requests", "per_s": each.window_s}
-            for each in limits
-        ],
+        "limits": _limits(reading, snapshot),
         "settings": _settings(reading, facts, targets, env=env),
         "notes": _notes(facts, env),
     }
+
+
+def _limits(reading: Reading, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the rate limits that hold for the request; how they stand is told by GET /v1/limits."""
+    if reading.resolved is None or reading.call is None:
+        return []
+    held = applicable(snapshot, reading.question.caller, reading.call.model, reading.resolved)
+    counted = [*(each.rule for each in (*held.rates, *held.slots)), *held.by_address]
+    return [
+        {
+            "name": rule.id,
+            "amount": rule.amount,
+            "unit": rule.kind,
+            "per_s": rule.window_s or None,
+            "holds_for": rule.holds_for,
+            "each": rule.each or None,
+        }
+        for rule in counted
+    ]
 
 
 def _verdict(

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from providers.upstream import Upstream
+from proxy.admission import asked
+from proxy.demand import NOTHING
 from proxy.explaining.reading import Reading
 from proxy.fleet.registry import Fleet
 from proxy.fleet.standing import Standing
@@ -68,7 +70,8 @@ async def live(gateway: Gateway, reading: Reading, *, now: float) -> Facts:
         return Facts("live")
     entry, in_flight = None, False
     if policy.key:
-        entry = (await gateway.store.admit(cache_key=policy.key, limits=(), now=now)).entry
+        looked = policy._replace(read=True, max_age_s=math.inf)
+        entry = (await asked(gateway.store, looked, NOTHING, now=now)).entry
         in_flight = policy.read and policy.write and gateway.flights.find(policy.key) is not None
     return Facts(
         "live",

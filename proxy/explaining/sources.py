@@ -19,7 +19,6 @@ from proxy.explaining.reading import Question, read
 from proxy.gateway import Gateway
 from proxy.middleware.chain import configured
 from proxy.snapshot import ConfigurationError, Snapshot
-from proxy.store.base import Limit
 
 LOOP_WAIT_S = 5.0
 
@@ -42,8 +41,7 @@ def explain(question: Question, *, now: float) -> dict[str, Any]:
         except TimeoutError:
             asked.cancel()
             raise Unavailable("The gateway is too busy to be asked.", retry_after_s=1) from None
-    limits = [Limit("global", "RPM_LIMIT", env.rpm_limit, 60.0)] if env.rpm_limit else []
-    return explained(reading, snapshot, facts, env=env, limits=limits, now=now)
+    return explained(reading, snapshot, facts, env=env, now=now)
 
 
 def serving_here() -> Gateway | None:

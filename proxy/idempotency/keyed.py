@@ -4,14 +4,16 @@ claim -> replay what another has got, or be answered as always, and keep what we
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from django.http import HttpResponseBase
 
 from keys.caller import Caller
-from proxy.admission import admitted
-from proxy.cache import BYPASS
+from proxy.admission import admitted_again
+from proxy.clients import client_ip
+from proxy.demand import Who
 from proxy.errors import GatewayError
 from proxy.exchange import Exchange
 from proxy.http import JsonReply, LaneRequest, StreamReply
@@ -19,7 +21,7 @@ from proxy.idempotency.naming import claim_of
 from proxy.idempotency.stored import Stored
 from proxy.idempotency.turns import Turn, Turns
 from proxy.services import Services
-from proxy.store.base import Limit
+from proxy.snapshot import Snapshot
 
 WAIT_S = 600.0  # for another's end: as long as an answer may take unless its provider says otherwise
 IN_USE_RETRY_AFTER_S = 5
@@ -29,14 +31,14 @@ Make = Callable[[], Awaitable[HttpResponseBase]]
 
 @dataclass(slots=True, kw_only=True)
 class Keyed:
-    """One request of a known caller; a replay is subject to `limits`, too."""
+    """One request of a known caller; a replay counts as a request, too."""
 
     services: Services
     turns: Turns
     request: LaneRequest
     exchange: Exchange
     caller: Caller
-    limits: Sequence[Limit]
+    snapshot: Snapshot
 
     async def answer(self, make: Make) -> HttpResponseBase:
         """Answer it: by `make`, if nobody has been answered under the key. Raises GatewayError."""
@@ -55,7 +57,8 @@ class Keyed:
             stored = Stored.unpack(packed)
         except ValueError:
             raise _not_kept() from None
-        await admitted(services.store, BYPASS, limits=self.limits, completion=exchange.completion)
+        who = Who(self.caller, partial(client_ip, self.request, services.env.trusted_proxies))
+        await admitted_again(services.store, snapshot=self.snapshot, who=who, completion=exchange.completion)
         return stored.replay(exchange)
 
     async def _made(self, turn: Turn, make: Make) -> HttpResponseBase:

@@ -6,7 +6,7 @@ says what budgets do), one log line says so, and Redis is tried again after a pa
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import redis as redis_sync
@@ -14,8 +14,9 @@ import redis.asyncio as redis_async
 import structlog
 from redis.exceptions import NoScriptError, RedisError
 
-from proxy.cache import Entry
-from proxy.store.base import ADMITTED, Admission, Limit
+from keys.limits import Counted, Purse
+from proxy.cache import BYPASS, Entry, Policy
+from proxy.store.base import Admission, Demand, Hold, Ledgered, Refusal, Used
 from proxy.store.batch import Batcher, Command
 from proxy.store.claims import Claims, LocalClaims
 from proxy.store.memory import MemoryStore
@@ -27,29 +28,6 @@ CONNECTION_ERRORS = (RedisError, OSError, TimeoutError)
 TIMEOUT_S = 1.0
 RETRY_S = 2.0
 MAX_CONNECTIONS = 100
-# KEYS: one bucket per limit; ARGV: amount and window (microseconds) of each. The same arithmetic as
-# gcra.py, by Redis's own clock, so replicas may differ in theirs. Exact
-# while amount times window stays below 2^53: a minute's limits of any size, not 104,000 a day.
-_TAKE = Script.of("""
-local t = redis.call('TIME')
-local now = t[1] * 1000000 + t[2]
-local taken = {}
-for i, key in ipairs(KEYS) do
-  local amount, window = tonumber(ARGV[i * 2 - 1]), tonumber(ARGV[i * 2])
-  local bucket = redis.call('HMGET', key, 'held', 'at')
-  local held, at = tonumber(bucket[1] or '0'), tonumber(bucket[2] or '0')
-  held = math.max(held - math.max(now - at, 0) * amount, 0)
-  local over = held - window * (amount - 1)
-  if over > 0 then return {i, math.ceil(over / amount)} end
-  taken[i] = {held + window, math.max(now, at), math.ceil(window / 1000) + 1}
-end
-for i, key in ipairs(KEYS) do
-  local held, at = string.format('%.0f', taken[i][1]), string.format('%.0f', taken[i][2])
-  redis.call('HSET', key, 'held', held, 'at', at)
-  redis.call('PEXPIRE', key, taken[i][3])
-end
-return {0, 0}
-""")
 
 
 class RedisStore:
@@ -74,6 +52,7 @@ class RedisStore:
         )
         self._client = redis_async.Redis.from_pool(pool)
         self._local = local
+        self._counts = MemoryStore(max_bytes=0)
         self.claims: Claims = RedisClaims(self, local=LocalClaims(max_bytes=max_claim_bytes))
         self._batch = Batcher(self._round_trip)
         self._down_until = 0.0
@@ -81,7 +60,7 @@ class RedisStore:
         self._looking = False  # one look at a time: each would say that Redis is up again
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def admit_now(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission | None:  # noqa: ARG002 - the contract
+    def admit_now(self, demand: Demand, policy: Policy, *, now: float) -> Admission | None:  # noqa: ARG002 - the contract
         """Nothing is here."""
         return None
 
@@ -89,31 +68,45 @@ class RedisStore:
         """Nothing is here."""
         return None
 
-    async def admit(self, *, cache_key: bytes, limits: Sequence[Limit], now: float) -> Admission:
-        """Take from all limits or none and look up."""
-        wants_entry = bool(cache_key) and self._local is None
-        if not (limits or wants_entry) or not self._usable():
-            return await self._looked_up_here(cache_key, now)
-        try:
-            if limits:
-                refusal = await self._refusal(limits)
-                if refusal is not None:
-                    return refusal
-            packed = await self._batch.send("GET", _entry_key(cache_key)) if wants_entry else None
-        except CONNECTION_ERRORS as problem:
-            self._went_down(problem)
-            return await self._looked_up_here(cache_key, now)
-        if not isinstance(packed, bytes):
-            return await self._looked_up_here(cache_key, now)
-        try:
-            return Admission(entry=Entry.unpack(packed))
-        except ValueError:
-            return ADMITTED  # written by another version, or damaged: a miss
+    async def admit(self, demand: Demand, policy: Policy, *, now: float) -> Admission:
+        """Take all of it or nothing, and look up."""
+        if policy.read and self._local is None and self._usable():
+            try:
+                packed = await self._batch.send("GET", _entry_key(policy.key))
+            except CONNECTION_ERRORS as problem:
+                self._went_down(problem)
+                packed = None
+            entry = _unpacked(packed)
+            if entry is not None and policy.accepts(entry, now):
+                return Admission(entry=entry)
+        here = self._local or self._counts
+        return here.admit_now(demand, policy if self._local else BYPASS, now=now)
 
-    async def _looked_up_here(self, cache_key: bytes, now: float) -> Admission:
-        if self._local is None:
-            return ADMITTED
-        return await self._local.admit(cache_key=cache_key, limits=(), now=now)
+    async def raise_hold(self, hold: Hold, *, worst: int, expected: int, now: float) -> Refusal | None:
+        """Compare and take."""
+        return await (self._local or self._counts).raise_hold(hold, worst=worst, expected=expected, now=now)
+
+    def settle(self, hold: Hold, *, tokens: int, costs: Sequence[int], now: float) -> None:
+        """End a hold."""
+        (self._local or self._counts).settle(hold, tokens=tokens, costs=costs, now=now)
+
+    def give_back(self, hold: Hold, *, now: float) -> None:
+        """End a hold."""
+        (self._local or self._counts).give_back(hold, now=now)
+
+    def adopt(self, holds: Sequence[Hold]) -> None:
+        """Hold these too."""
+        (self._local or self._counts).adopt(holds)
+
+    def raise_spent(self, sums: Mapping[str, Ledgered]) -> None:
+        """Lift sums."""
+        (self._local or self._counts).raise_spent(sums)
+
+    async def used(
+        self, counted: Sequence[Counted], purses: Sequence[Purse], *, now: float
+    ) -> Sequence[Used]:
+        """Look them up."""
+        return await (self._local or self._counts).used(counted, purses, now=now)
 
     def put(self, cache_key: bytes, entry: Entry, *, ttl_s: float) -> None:
         """Keep an entry, soon."""
@@ -130,10 +123,6 @@ class RedisStore:
         if isinstance(problem, CONNECTION_ERRORS):
             self._went_down(problem)
 
-    async def settle(self, completion_id: str) -> bool:  # noqa: ARG002 - nothing is held here yet
-        """Nothing is held yet."""
-        return False
-
     async def look(self) -> None:
         """Ask Redis for a sign of life."""
         await self.ask(("PING",))
@@ -148,14 +137,6 @@ class RedisStore:
             await asyncio.wait(self._tasks, timeout=TIMEOUT_S)
         await self._batch.finish(within_s=TIMEOUT_S)
         await self._client.aclose()
-
-    async def _refusal(self, limits: Sequence[Limit]) -> Admission | None:
-        arguments = [part for limit in limits for part in (limit.amount, limit.window_us)]
-        keys = [f"gw:limit:{limit.state_key}" for limit in limits]
-        index, wait_us = await self._evaluated(_TAKE, keys, arguments)
-        if not index:
-            return None
-        return Admission(refused_by=limits[index - 1], retry_after_s=float(wait_us) / 1e6)
 
     async def ask(self, *commands: Command) -> Sequence[Any] | None:
         """Return the answers to commands that go out together. None: Redis is away."""
@@ -237,3 +218,12 @@ def sync_client(url: str, *, answers: bool = True) -> "redis_sync.Redis":
 
 def _entry_key(cache_key: bytes) -> bytes:
     return b"gw:cache:" + cache_key
+
+
+def _unpacked(packed: Any) -> Entry | None:
+    if not isinstance(packed, bytes):
+        return None
+    try:
+        return Entry.unpack(packed)
+    except ValueError:
+        return None  # written by another version, or damaged: a miss

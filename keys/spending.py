@@ -2,19 +2,16 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
+from django.utils import timezone
 
+from keys.calendar import bounds, span, zone_of
 from keys.caller import matches
 from keys.models import Budget, BudgetWindow, LedgerEntry
-
-FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-LAST = datetime(9999, 12, 31, tzinfo=UTC)
-QUARTER_S = 900
 
 # A budget and the moment its window starts: what names a BudgetWindow row.
 Window = tuple[int, datetime]
@@ -48,29 +45,7 @@ class Ceiling:
 
     def window_of(self, at: datetime) -> Window:
         """Return the window that `at` falls into."""
-        return self.budget_id, _start(self.window, int(at.timestamp()) // QUARTER_S, self.zone)
-
-
-def bounds(window: str, at: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """Return start and end (UTC) of the calendar window around `at`. Weeks begin on Monday."""
-    if window == Budget.Window.TOTAL:
-        return FIRST, LAST
-    day = at.astimezone(zone).date()
-    if window == Budget.Window.WEEK:
-        first = day - timedelta(days=day.weekday())
-        following = first + timedelta(days=7)
-    elif window == Budget.Window.MONTH:
-        first = day.replace(day=1)
-        following = (first + timedelta(days=31)).replace(day=1)
-    else:
-        first, following = day, day + timedelta(days=1)
-    return _midnight(first, zone), _midnight(following, zone)
-
-
-@lru_cache(maxsize=4096)
-def _start(window: str, quarter: int, zone: ZoneInfo) -> datetime:
-    # Every zone has been a whole number of quarter hours from UTC since 1972.
-    return bounds(window, datetime.fromtimestamp(quarter * QUARTER_S, UTC), zone)[0]
+        return self.budget_id, datetime.fromtimestamp(span(self.window, at.timestamp(), self.zone).start, UTC)
 
 
 class Ceilings:
@@ -97,7 +72,7 @@ class Ceilings:
         for pk, key_id, tenant_id, model, window, of_tenant, of_key in (
             Budget.objects.filter(owned).order_by("pk").values_list(*columns)
         ):
-            ceiling = Ceiling(pk, key_id, tenant_id, model, window, _zone(of_tenant or of_key or "UTC"))
+            ceiling = Ceiling(pk, key_id, tenant_id, model, window, zone_of(of_tenant or of_key or "UTC"))
             self._by_owner.setdefault((key_id, tenant_id), []).append(ceiling)
             self._by_id[pk] = ceiling
 
@@ -146,7 +121,8 @@ def add(sums: Mapping[Window, int]) -> None:
     ]
     for row in rows:
         row.spent_nanousd += sums[row.budget_id, row.starts_at]
-    BudgetWindow.objects.bulk_update(rows, ["spent_nanousd"], batch_size=200)
+        row.updated_at = timezone.now()
+    BudgetWindow.objects.bulk_update(rows, ["spent_nanousd", "updated_at"], batch_size=200)
 
 
 def _rows(windows: Collection[Window]) -> QuerySet[BudgetWindow]:
@@ -166,14 +142,3 @@ def _ledger_sum(ceiling: Ceiling, starts_at: datetime) -> int:
     return sum(
         spent or 0 for provider, model, spent in sums if ceiling.covers((model, f"{provider}/{model}"))
     )
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)

@@ -1,0 +1,162 @@
+"""What a call can cost at most, and what it is likely to cost, before anybody is asked.
+
+At most: no tokenizer makes more tokens of a text than it has bytes of UTF-8, whatever the script; an image
+counts as much as any vendor takes for one; the answer has as many tokens as the request, the key or the model
+allows. All of it is billed at the dearest target that may answer, in its dearest tier. Likely: a token for
+four bytes, and an answer as long as this key's answers of this model usually are (proxy.learning).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from providers.call import Call
+from providers.upstream import Upstream
+from providers.usage import tokens_in
+from providers.wires import COUNT_TOKENS, EMBEDDINGS, UNREAD
+
+MOST_OUTPUT = 128_000  # tokens; where neither request, key nor model says less
+FORWARDED_OUTPUT = 16_000  # of what is passed on unread: an image has up to 6,240
+USUAL_OUTPUT = 256  # where there is no history, and the request names no limit
+# OpenAI: up to 1,536 patches, times 1.62 for the small models; Anthropic and Gemini take less.
+# https://platform.openai.com/docs/guides/images-vision#calculating-costs
+IMAGE_TOKENS = 6000
+TOOLS_TOKENS = 1000  # what vendors put into a prompt that has tools: Anthropic up to 735
+# Anthropic's thinking may come on top of the limit that a request names: its dialect makes room for it.
+THINKING_TOKENS = 32_768
+_PER_MTOK = 10**6
+
+
+class Size(NamedTuple):
+    """A call in tokens: at most, and likely."""
+
+    worst_prompt: int
+    worst_output: int
+    prompt: int
+    output: int
+
+    @property
+    def likely(self) -> int:
+        """Return the likely tokens of prompt and answer together."""
+        return self.prompt + self.output
+
+
+class Costs(NamedTuple):
+    """Nano-dollars, at the dearest target. `unpriced`: there is one whose price nobody knows."""
+
+    worst: int
+    expected: int
+    unpriced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dearest:
+    """The rates (nano-dollars per million tokens) of the targets that a call may be answered by, until `until`.
+
+    `rates` are pairs of input and output, of those targets alone that are not cheaper in both.
+    """
+
+    rates: Sequence[tuple[int, int]]
+    usual: Sequence[tuple[int, int]]
+    unpriced: bool
+    prompt_limit: int | None
+    output_limit: int
+    until: float
+
+    def costs(self, size: Size) -> Costs:
+        """Return what a call of that size costs."""
+        prompt, output = size.worst_prompt, size.worst_output
+        if self.prompt_limit is not None and prompt > self.prompt_limit:
+            prompt = self.prompt_limit
+        worst = max((prompt * each + output * other for each, other in self.rates), default=0)
+        expected = max((size.prompt * each + size.output * other for each, other in self.usual), default=0)
+        worst = -(-worst // _PER_MTOK)
+        return Costs(worst, min(-(-expected // _PER_MTOK), worst), self.unpriced)
+
+
+def dearest(targets: Sequence[Upstream], now: float) -> Dearest:
+    """Return what the targets of a request cost at most at epoch second `now`."""
+    worst, usual, until = set[tuple[int, int]](), set[tuple[int, int]](), float("inf")
+    unpriced, windows, outputs = False, list[int | None](), list[int]()
+    for upstream in targets:
+        rates = upstream.prices.at(now)
+        until = min(until, upstream.prices.changes_after(now))
+        windows.append(upstream.context_window)
+        outputs.append(upstream.max_output or min(upstream.context_window or MOST_OUTPUT, MOST_OUTPUT))
+        if rates is None:
+            unpriced = True
+        else:
+            worst.add((rates.dearest_input, rates.dearest_output))
+            usual.add((rates.input, rates.output))
+    known = [window for window in windows if window is not None]
+    return Dearest(
+        rates=_not_cheaper(worst),
+        usual=_not_cheaper(usual),
+        unpriced=unpriced,
+        prompt_limit=max(known) if known and len(known) == len(windows) else None,
+        output_limit=max(outputs, default=MOST_OUTPUT),
+        until=until,
+    )
+
+
+def size_of(
+    call: Call, *, prompt_bytes: int, output_limit: int, learned: int | None, thinks_beyond: bool
+) -> Size:
+    """Return a call's size. `prompt_bytes`: of its text, with images as so many; `learned`: usual output.
+
+    `thinks_beyond`: may a target think more than the limit that the call names?
+    """
+    if call.wire == COUNT_TOKENS:
+        return Size(0, 0, 0, 0)
+    prompt = tokens_in(prompt_bytes)
+    worst_prompt = prompt_bytes + _unseen(call)
+    if call.wire == EMBEDDINGS:
+        return Size(worst_prompt, 0, prompt, 0)
+    if call.wire == UNREAD:
+        return Size(worst_prompt, FORWARDED_OUTPUT, prompt, 0)
+    body = call.body
+    named = asked_output(body)
+    most = output_limit if named is None else named
+    if thinks_beyond and named is not None:
+        most += _thinking(body)
+    usual = learned if learned is not None else (USUAL_OUTPUT if named is None else named)
+    return Size(worst_prompt, most * call.choices, prompt, min(usual, most) * call.choices)
+
+
+def asked_output(body: Mapping[str, Any]) -> int | None:
+    """Return how many tokens of answer a canonical request asks for at most; None: it does not say."""
+    limit = body.get("max_completion_tokens")
+    if limit is None:
+        limit = body.get("max_tokens")
+    return limit if type(limit) is int and limit >= 0 else None
+
+
+def thinks_beyond(upstreams: Sequence[Upstream]) -> bool:
+    """Is there a target that may think more than a request's limit?"""
+    return any(upstream.account.dialect == "anthropic" for upstream in upstreams)
+
+
+def _thinking(body: Mapping[str, Any]) -> int:
+    thinking = body.get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if type(budget) is int and budget > 0:
+        return budget
+    return THINKING_TOKENS if thinking or body.get("reasoning_effort") else 0
+
+
+def _unseen(call: Call) -> int:
+    """Return the tokens that the size of a body says nothing of: images behind URLs, what tools bring along."""
+    raw, unseen = call.raw, 0
+    if b'"image' in raw:
+        unseen += IMAGE_TOKENS * (
+            raw.count(b'"image"') + raw.count(b'"image_url"') + raw.count(b'"input_image"')
+        )
+    return unseen + TOOLS_TOKENS if b'"tools"' in raw else unseen
+
+
+def _not_cheaper(rates: set[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    return [
+        (each, other)
+        for each, other in rates
+        if not any((more, much) != (each, other) and more >= each and much >= other for more, much in rates)
+    ]
