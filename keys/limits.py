@@ -19,8 +19,9 @@ UTC = ZoneInfo("UTC")
 class RateRule:
     """At most `amount` requests or tokens in any `window_s` seconds, or requests at a time (0 seconds).
 
-    `model` is a pattern, "" takes in every model. `each`: "" counts all of them together, else each "tenant",
-    "key", "model" or "ip" apart. `holds_for` says in words for whom it is. `id` is the row's, or a setting's name.
+    `model` is a pattern, "" takes in every model. `each`: "" counts all of them together, else each
+    "tenant", "key", "model" or "ip" apart. `holds_for` says in words for whom it is. `id` is the row's, or a
+    setting's name.
     """
 
     id: str

@@ -87,8 +87,8 @@ class Tenant(TrackedModel):
         default=list,
         blank=True,
         validators=[_check_emails],
-        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one of its "
-        "percentages. Empty: nobody.",
+        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one "
+        "of its percentages. Empty: nobody.",
     )
     alert_webhook = models.TextField(
         blank=True, help_text="A URL that is told the same by POST; kept encrypted. Empty: none."
@@ -159,8 +159,8 @@ class ApiKey(TrackedModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that asks "
-        "for more is refused. Empty: as much as the model gives.",
+        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that "
+        "asks for more is refused. Empty: as much as the model gives.",
     )
     forced_route = models.CharField(
         max_length=200,
@@ -168,7 +168,9 @@ class ApiKey(TrackedModel):
         help_text="A model name: whatever a request of this key asks for, it gets this one, by its route. "
         "Empty: what it asks for.",
     )
-    previous_digest = models.CharField(max_length=64, unique=True, null=True, editable=False)
+    previous_digest = models.CharField(  # noqa: DJ001 - unique, but for those that have none
+        max_length=64, unique=True, null=True, editable=False
+    )
     previous_prefix = models.CharField(max_length=16, blank=True, editable=False)
     previous_until = models.DateTimeField(
         null=True, editable=False, help_text="Until when the secret before the last rotation works as well."
@@ -255,10 +257,10 @@ class _Scope(TrackedModel):
             raise ValidationError("Choose a key or a tenant, not both.")
 
     @classmethod
-    def from_db(cls, db: Any, field_names: Collection[str], values: Collection[Any]) -> Self:
+    def from_db(cls, db: Any, field_names: Collection[str], values: Collection[Any], **options: Any) -> Self:
         """Remember whose it is, so that a change of hands is told to both."""
-        row = super().from_db(db, field_names, values)
-        row._loaded_key_id = row.key_id if "key_id" in field_names else None
+        row = super().from_db(db, field_names, values, **options)
+        row._loaded_key_id = row.key_id if "key_id" in field_names else None  # noqa: SLF001 - its own
         return row
 
     def snapshot_changes(self) -> Collection[tuple[str, str]]:
@@ -320,8 +322,8 @@ class RateLimit(_Scope):
         choices=Each,
         blank=True,
         default=Each.TOGETHER,
-        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked for) or "
-        "client address has it for itself.",
+        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked "
+        "for) or client address has it for itself.",
     )
 
     class Meta:
@@ -384,14 +386,14 @@ class Budget(_Scope):
         default=usual_percents,
         blank=True,
         validators=[_check_percents],
-        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window when "
-        "so much of it is spent. Empty: nobody is.",
+        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window "
+        "when so much of it is spent. Empty: nobody is.",
     )
     refuse_unpriced = models.BooleanField(
         "refuse models without a price",
         default=False,
-        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests are "
-        "refused.",
+        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests "
+        "are refused.",
     )
 
     class Meta:

@@ -82,8 +82,8 @@ class Upstream:
     """An Account and the vendor's model; `id` names it in the breaker, metrics and records.
 
     `timeouts` are the route's where it has some, else the account's. `context_window`: the tokens that the
-    model takes, `max_output` those that it answers with at the most; None where nobody has told us. `spares`: the
-    same by the account's other credentials.
+    model takes, `max_output` those that it answers with at the most; None where nobody has told us.
+    `spares`: the same by the account's other credentials.
     """
 
     id: str

@@ -10,8 +10,8 @@ class Usage(NamedTuple):
     """Token counts of one attempt.
 
     `prompt` includes `cached` (read from the vendor's cache) and `cache_write`; `completion`
-    includes `reasoning`. `estimated` marks our own count where the vendor sent none. The others are parts too:
-    `cache_write_1h` of `cache_write`, `audio_prompt` and `image_prompt` of `prompt`, `audio_cached` and
+    includes `reasoning`. `estimated` marks our own count where the vendor sent none. The others are parts
+    too: `cache_write_1h` of `cache_write`, `audio_prompt` and `image_prompt` of `prompt`, `audio_cached` and
     `image_cached` of `cached` and of those, `audio_completion` and `image_completion` of `completion`.
     """
 
@@ -50,9 +50,8 @@ class Usage(NamedTuple):
             "estimated": self.estimated,
         }
         if self[_RARER] != _NONE_OF_THEM:
-            form |= {
-                name: count for name, count in zip(self._fields[_RARER], self[_RARER], strict=True) if count
-            }
+            rarer = dict(zip(self._fields, self, strict=True))
+            form |= {name: rarer[name] for name in self._fields[_RARER] if rarer[name]}
         return form
 
     def to_openai(self) -> dict[str, Any]:

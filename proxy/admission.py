@@ -1,4 +1,4 @@
-"""Whether a request may go on: its model is one that its key may use, and it is within all limits and budgets."""
+"""Whether a request may go on: its key may use the model, and it is within all limits and budgets."""
 
 from keys.caller import Caller
 from providers.call import Call

@@ -51,7 +51,7 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dearest:
-    """The rates (nano-dollars per million tokens) of the targets that a call may be answered by, until `until`.
+    """The rates (nano-dollars per million tokens) of the targets that may answer a call, until `until`.
 
     `rates` are pairs of input and output, of those targets alone that are not cheaper in both.
     """
@@ -145,7 +145,7 @@ def _thinking(body: Mapping[str, Any]) -> int:
 
 
 def _unseen(call: Call) -> int:
-    """Return the tokens that the size of a body says nothing of: images behind URLs, what tools bring along."""
+    """Return the tokens that a body's size says nothing of: images behind URLs, what tools bring along."""
     raw, unseen = call.raw, 0
     if b'"image' in raw:
         unseen += IMAGE_TOKENS * (

@@ -25,7 +25,7 @@ class Holding:
         self._applicable, self._model, self._learned = applicable, model, learned
 
     async def raise_again(self) -> None:
-        """Hold what one more attempt may cost, since one before it may have cost that. Raises GatewayError."""
+        """Hold what one more attempt may cost: one before it may have cost that. Raises GatewayError."""
         if not self._hold.demand.purses:
             return
         worst, expected = self._costs.worst, self._costs.expected

@@ -1,4 +1,4 @@
-"""What a caller is told whom a limit or a budget refuses: which one, what is left of it, and when it is free again."""
+"""What a caller is told whom a limit or budget refuses: which one, what is left, and until when."""
 
 import math
 from datetime import UTC, datetime
@@ -87,7 +87,7 @@ def _over_limit(refusal: Refusal, rule: RateRule) -> GatewayError:
     headers = {name.decode(): value.decode() for name, value in _headers(refusal, rule)}
     if refusal.retry_after_s is None:
         return RateLimited(
-            f"{told} This request needs {refusal.needs:,} {rule.kind}, which is more than the limit allows at all.",
+            f"{told} This request needs {refusal.needs:,} {rule.kind}: more than the limit allows at all.",
             headers={**headers, **NEVER},
         )
     if rule.kind == CONCURRENT:

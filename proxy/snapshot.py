@@ -103,8 +103,8 @@ class Control:
 class Snapshot:
     """Everything a request needs to know. `memo` holds derived values, never decisions of others.
 
-    `tenant_weights`: shares of a line, by tenant id, where they are not 1. `controls`: by upstream id. `rules`
-    hold for everyone, `tenant_rules` for the keys of a tenant, by its id; a key's own are in its Caller.
+    `tenant_weights`: shares of a line, by tenant id, where they are not 1. `controls`: by upstream id.
+    `rules` hold for everyone, `tenant_rules` for a tenant's keys, by its id; a key's own are in its Caller.
     """
 
     version: int

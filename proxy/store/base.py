@@ -20,9 +20,9 @@ from proxy.store.claims import Claims
 class Demand(NamedTuple):
     """What one request would take. `id` is the completion's: the one name of its hold.
 
-    `rates` count requests and tokens, `slots` requests at a time. `tokens` is an estimate, corrected at the end.
-    `worst` and `expected` are nano-dollars: what it can cost at most, and what it is likely to cost. A cached
-    answer takes what is in `on_hit`, and nothing else.
+    `rates` count requests and tokens, `slots` requests at a time. `tokens` is an estimate, corrected at the
+    end. `worst` and `expected` are nano-dollars: what it can cost at most, and what it is likely to cost. A
+    cached answer takes what is in `on_hit`, and nothing else.
     """
 
     id: str
@@ -135,7 +135,7 @@ class Store(Protocol):
         """Hold so much more for a further attempt, or say what refuses it: then the hold is as before."""
 
     def settle(self, hold: Hold, *, tokens: int, costs: Sequence[int], now: float) -> None:
-        """End a hold, soon and once: its request has used `tokens`, and of each of its purses so many nano-dollars.
+        """End a hold, soon and once: its request has used `tokens`, and so many nano-dollars of each purse.
 
         Never raises, never waits; repeated, it does nothing.
         """

@@ -2,15 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache import JSON, Entry
-from proxy.store import make_store, memory
-from proxy.store.base import Limit
+from keys.limits import CONCURRENT, REQUESTS, TOKENS, Counted, RateRule
+from proxy.cache import JSON, Entry, Policy
+from proxy.demand import NOTHING
+from proxy.store import make_store
+from proxy.store.base import Demand, Left
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
 from proxy.tests.fakes import environment
 
 NOW = 1_000_000.0
-PER_MINUTE = Limit("ip:1", "ANON_IP_RPM", 2, 60.0)
+READ = Policy(b"k", read=True, max_age_s=1e9)
+SLOT = Counted(RateRule("rate:2", CONCURRENT, 1), "rate:2//0", by_tokens=False)
 
 
 def entry(body=b"{}", stored_at=NOW):
@@ -23,11 +26,13 @@ def sized(size, stored_at=NOW):
 
 
 async def get(store, key=b"k", now=NOW):
-    return (await store.admit(cache_key=key, limits=[], now=now)).entry
+    policy = Policy(key, read=bool(key), max_age_s=1e9)
+    return (await store.admit(NOTHING, policy, now=now)).entry
 
 
-async def take(store, *limits, now=NOW):
-    return (await store.admit(cache_key=b"", limits=limits, now=now)).refused_by
+def counted(kind=REQUESTS, *, amount):
+    rule = RateRule("rate:1", kind, amount, per="minute")
+    return Counted(rule, f"rate:1/{kind}/{rule.step_us}", kind == TOKENS)
 
 
 # ---------------------------------------------------------------- cache
@@ -101,50 +106,35 @@ async def test_it_never_holds_more_than_its_bytes(puts):
         assert store.cached_bytes == sum(each.size for _, each in store._entries.values()) <= 3000
 
 
-# ---------------------------------------------------------------- limits
+# ---------------------------------------------------------------- with limits
 
 
-async def test_it_lets_the_amount_through_and_then_says_when():
-    store = MemoryStore(max_bytes=0)
-    assert [await take(store, PER_MINUTE) for _ in range(3)] == [None, None, PER_MINUTE]
-    refusal = await store.admit(cache_key=b"", limits=[PER_MINUTE], now=NOW)
-    assert refusal.retry_after_s == pytest.approx(30)
-    assert refusal.entry is None
-    assert await take(store, PER_MINUTE, now=NOW + 30.001) is None
-    assert await take(store, PER_MINUTE, now=NOW + 30.001) is PER_MINUTE
-
-
-async def test_it_counts_each_key_for_itself():
-    store = MemoryStore(max_bytes=0)
-    other = Limit("ip:2", "ANON_IP_RPM", 2, 60.0)
-    for _ in range(3):
-        await take(store, PER_MINUTE)
-    assert await take(store, other) is None
-
-
-async def test_it_takes_from_all_limits_or_from_none():
-    store = MemoryStore(max_bytes=0)
-    wide = Limit("global", "RPM_LIMIT", 5, 60.0)
-    results = [await take(store, wide, PER_MINUTE) for _ in range(10)]
-    assert results == [None, None] + [PER_MINUTE] * 8
-    # The refused eight took nothing from the wide limit.
-    assert [await take(store, wide) for _ in range(4)] == [None, None, None, wide]
+async def test_it_takes_of_a_hit_what_every_request_takes_and_nothing_else():
+    store = MemoryStore(max_bytes=10_000)
+    store.put(b"k", entry(), ttl_s=10)
+    requests, tokens = counted(amount=3), counted(TOKENS, amount=10)
+    demand = Demand("1", rates=(requests, tokens), slots=(SLOT,), tokens=8, on_hit=(requests,))
+    admission = await store.admit(demand, READ, now=NOW)
+    assert (admission.entry, admission.hold) == (entry(), None)
+    assert (admission.requests, admission.tokens) == (Left(requests.rule, 2), None)
+    used = await store.used([requests, tokens, SLOT], [], now=NOW)
+    assert [each.used for each in used] == [1, 0, 0]
 
 
 async def test_it_answers_no_refused_request_from_the_cache():
     store = MemoryStore(max_bytes=10_000)
     store.put(b"k", entry(), ttl_s=10)
-    admissions = [await store.admit(cache_key=b"k", limits=[PER_MINUTE], now=NOW) for _ in range(3)]
+    demand = Demand("1", rates=(counted(amount=2),), on_hit=(counted(amount=2),))
+    admissions = [await store.admit(demand, READ, now=NOW) for _ in range(3)]
     assert [bool(each.entry) for each in admissions] == [True, True, False]
+    assert admissions[2].refusal is not None
 
 
-async def test_it_forgets_counters_that_are_at_rest(monkeypatch):
-    monkeypatch.setattr(memory, "MAX_COUNTERS", 10)
-    store = MemoryStore(max_bytes=0)
-    for number in range(11):
-        await take(store, Limit(f"ip:{number}", "x", 2, 60.0))
-    await take(store, Limit("late", "x", 2, 60.0), now=NOW + 3600)
-    assert list(store._buckets) == ["late/2"]
+async def test_it_looks_for_no_answer_that_is_too_old():
+    store = MemoryStore(max_bytes=10_000)
+    store.put(b"k", entry(stored_at=NOW - 5), ttl_s=60)
+    assert (await store.admit(NOTHING, READ._replace(max_age_s=5), now=NOW)).entry is None
+    assert (await store.admit(NOTHING, READ._replace(max_age_s=6), now=NOW)).entry is not None
 
 
 # ---------------------------------------------------------------- the rest
@@ -153,7 +143,6 @@ async def test_it_forgets_counters_that_are_at_rest(monkeypatch):
 async def test_it_holds_nothing_open():
     store = MemoryStore(max_bytes=0)
     assert (store.name, store.state()) == ("memory", "up")
-    assert await store.settle("boot-0-1") is False
     await store.close()
 
 
