@@ -4,7 +4,7 @@ from keys.caller import Caller
 from providers.call import Call
 from proxy.cache import BYPASS, Entry, Policy
 from proxy.completion import Completion
-from proxy.demand import NOTHING, Targets, Who, applicable, demanded, replayed
+from proxy.demand import NOTHING, Asking, Who, applicable, demanded, replayed
 from proxy.errors import Forbidden
 from proxy.exchange import Exchange
 from proxy.holding import Holding
@@ -19,10 +19,7 @@ async def admitted(
     store: Store,
     policy: Policy,
     *,
-    snapshot: Snapshot,
-    who: Who,
-    call: Call,
-    targets: Targets,
+    asking: Asking,
     exchange: Exchange,
     learned: Learned,
 ) -> Entry | None:
@@ -30,29 +27,28 @@ async def admitted(
 
     Raises GatewayError where one of them refuses it; then nothing was taken.
     """
-    completion = exchange.completion
-    held = applicable(snapshot, who.caller, call.model, targets)
+    completion, model = exchange.completion, asking.call.model
+    held = applicable(asking.snapshot, asking.who.caller, model, asking.targets)
     if not held:
         admission = await asked(store, policy, NOTHING, now=completion.at)
         return _cached(admission, policy, completion)
     demand, costs = demanded(
         completion.id,
         held,
-        who,
-        call,
+        asking,
         prompt_bytes=exchange.prompt_size(),
         learned=learned,
         now=completion.at,
     )
     if costs.unpriced and held.refuses_unpriced is not None:
-        raise unpriced(call.model, held.refuses_unpriced.holds_for)
+        raise unpriced(model, held.refuses_unpriced.holds_for)
     admission = await asked(store, policy, demand, now=completion.at)
     if admission.refusal is not None:
         raise refused(admission.refusal)
     completion.told = limit_headers(admission.requests, admission.tokens)
     if admission.hold is not None:
         exchange.holding = Holding(
-            store, admission.hold, costs=costs, applicable=held, model=call.model, learned=learned
+            store, admission.hold, costs=costs, applicable=held, model=model, learned=learned
         )
     return _cached(admission, policy, completion)
 

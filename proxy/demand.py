@@ -36,6 +36,16 @@ class Targets(Protocol):
         ...
 
 
+class Asking(NamedTuple):
+    """A request that has been read and routed. `free`: it costs no tokens, whoever answers."""
+
+    snapshot: Snapshot
+    who: Who
+    call: Call
+    targets: Targets
+    free: bool = False
+
+
 class Untargeted:
     """Nobody: the answer is there already."""
 
@@ -128,9 +138,10 @@ def applicable(snapshot: Snapshot, caller: Caller, model: str, targets: Targets)
 
 
 def demanded(
-    identity: str, held: Applicable, who: Who, call: Call, *, prompt_bytes: int, learned: Learned, now: float
+    identity: str, held: Applicable, asking: Asking, *, prompt_bytes: int, learned: Learned, now: float
 ) -> tuple[Demand, Costs]:
     """Return what a request takes, and what one attempt of it may cost."""
+    who, call = asking.who, asking.call
     rates, slots, on_hit = held.rates, held.slots, held.on_hit
     if held.by_address:
         address = who.address()
@@ -138,7 +149,7 @@ def demanded(
         rates = (*rates, *(each for each in own if each.rule.kind != CONCURRENT))
         slots = (*slots, *(each for each in own if each.rule.kind == CONCURRENT))
         on_hit = (*on_hit, *(each for each in own if each.rule.kind == REQUESTS))
-    if not held.weighs:
+    if not held.weighs or asking.free:
         return Demand(identity, rates, slots, on_hit=on_hit), _FREE
     dearest = held.dearest(now)
     size = estimating.size_of(

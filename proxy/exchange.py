@@ -207,6 +207,10 @@ class Exchange:
         """Guess the tokens of the prompt."""
         return tokens_in(self._prompt_size())
 
+    def weigh(self, size: int) -> None:
+        """Take the prompt to be `size` bytes of text."""
+        self._prompt_bytes = size
+
     def prompt_size(self) -> int:
         """Return the bytes of the prompt, with an inline image as so many as its tokens might have."""
         return self._prompt_size()

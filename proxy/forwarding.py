@@ -95,6 +95,8 @@ class Forwarding:
         body = self._body = await self._read(named=bool(provider))
         completion = self.exchange.completion
         completion.requested_model = body.model
+        if self.request.incoming is None:
+            self.exchange.weigh(len(self.request.body))
         to = destination(
             snapshot,
             model=body.model,

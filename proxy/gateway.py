@@ -10,7 +10,7 @@ from proxy.answering import record_failure
 from proxy.authentication import recognised
 from proxy.cache import BYPASS
 from proxy.clients import client_ip
-from proxy.demand import Who
+from proxy.demand import Asking, Who
 from proxy.endpoints import Endpoint
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import stopping
@@ -76,16 +76,9 @@ class Gateway(Services):
             if not target.names_model:
                 require_looked_into(request)
         to = await forwarding.route(snapshot, caller)
-        await admitted(
-            self.store,
-            BYPASS,
-            snapshot=snapshot,
-            who=Who(caller, partial(client_ip, request, self.env.trusted_proxies)),
-            call=forwarding.call,
-            targets=to,
-            exchange=exchange,
-            learned=self.learned,
-        )
+        who = Who(caller, partial(client_ip, request, self.env.trusted_proxies))
+        asking = Asking(snapshot, who, forwarding.call, to, free=not forwarding.target.metered)
+        await admitted(self.store, BYPASS, asking=asking, exchange=exchange, learned=self.learned)
         if self.watches_answers:
             exchange.watching = self.middleware.response.begin(forwarding.context(caller))
             if exchange.watching is not None:

@@ -15,9 +15,9 @@ from proxy import cache
 from proxy.admission import admitted, require_allowed
 from proxy.answering import Answering, replay
 from proxy.authentication import recognised
-from proxy.cache import BYPASS, BrokenEntry, Entry
+from proxy.cache import BYPASS, BrokenEntry, Entry, Policy
 from proxy.clients import client_ip
-from proxy.demand import Who, applicable
+from proxy.demand import Asking, Who, applicable
 from proxy.encore import Terms
 from proxy.endpoints import CHAT_COMPLETIONS, Endpoint
 from proxy.exchange import Exchange
@@ -65,16 +65,8 @@ class Serving:
         if services.env.log_prompts:
             exchange.prompt = _prompt_of(call)
         exchange.completion.route = resolved.route
-        entry = await admitted(
-            services.store,
-            policy,
-            snapshot=snapshot,
-            who=Who(caller, self.address),
-            call=call,
-            targets=resolved,
-            exchange=exchange,
-            learned=services.learned,
-        )
+        asking = Asking(snapshot, Who(caller, self.address), call, resolved)
+        entry = await self._admitted(policy, asking)
         renderer = self.render(exchange.completion, call)
         if services.watches_answers:
             context = Context(exchange.completion, call, caller)
@@ -88,7 +80,15 @@ class Serving:
             reply = self._replayed(entry, snapshot, call=call, terms=terms, renderer=renderer)
             if reply is not None:
                 return reply
+            await self._admitted(BYPASS, asking)  # as a hit it has taken little
+            exchange.completion.cache = "miss"
         return await self._made(snapshot, prepared, renderer)
+
+    async def _admitted(self, policy: Policy, asking: Asking) -> Entry | None:
+        services = self.services
+        return await admitted(
+            services.store, policy, asking=asking, exchange=self.exchange, learned=services.learned
+        )
 
     async def _made(self, snapshot: Snapshot, prepared: Prepared, renderer: Renderer) -> HttpResponseBase:
         """Answer by asking somebody, or with the answer that somebody is about to get."""
@@ -157,7 +157,6 @@ class Serving:
         try:
             reply, assembled = replay(entry, call=call, exchange=exchange, renderer=renderer)
         except BrokenEntry:
-            exchange.completion.cache = "miss"
             return None
         if assembled is not None:
             services.store.put(terms.policy.key, assembled, ttl_s=snapshot.cache_ttl_s)

@@ -46,10 +46,6 @@ class ShadowExchange(Exchange):
 
     __slots__ = ()
 
-    def weigh(self, tokens: int) -> None:
-        """Take the prompt's size from the request that it mirrors."""
-        self._prompt_bytes = tokens * BYTES_PER_TOKEN
-
     def end_cancelled(self) -> None:
         """The process ends."""
         self._end(CLIENT_LEFT, "cancelled", "shutdown")
@@ -163,7 +159,7 @@ class Mirror:
         services = self.services
         exchange = services.begin_beside(self.exchange, ShadowExchange, ShadowMeter(services.meter))
         exchange.take(self.call)
-        exchange.weigh(tokens)
+        exchange.weigh(tokens * BYTES_PER_TOKEN)
         exchange.completion.route = SHADOW_ROUTE + self.resolved.route
         exchange.completion.cache = "bypass"
         exchange.recorded = True

@@ -1,0 +1,244 @@
+"""Budgets and limits under a crowd, on both stores: not a nano-dollar and not a request too much, or too few.
+
+Answers have as many tokens as they may have at most, unless they fail; so a budget that fits exactly so many
+of them lets exactly so many through.
+"""
+
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from config.money import nanousd
+from tests.crowds import Crowd, Wish, ask_all, wishes
+from tests.gateway import Gateway, running_gateway
+from tests.records import rows
+from tests.servers import eventually, redis
+from tests.sizes import at_full_size, sized
+from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
+
+CROWD = sized("requests of a crowd", 1000, full=1000)
+TURNS = sized("crowds with failures, departures and kills", 1, full=10)
+TOKENS, PROMPT_RATE, ANSWER_RATE = 5, "1.00", "1000.00"  # dollars per million tokens
+LEASE_S = 40.0  # and the time until somebody looks
+
+pytestmark = at_full_size(240)
+
+
+@contextlib.contextmanager
+def in_process() -> Iterator[dict[str, Any]]:
+    yield {"env": {}, "workers": 1}
+
+
+@contextlib.contextmanager
+def on_redis() -> Iterator[dict[str, Any]]:
+    with redis() as store:
+        yield {"env": {"REDIS_URL": store.url}, "workers": 2}
+
+
+@pytest.fixture(params=[in_process, on_redis], ids=["one worker, in process", "two workers, Redis"])
+def installation(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    with request.param() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def gateway_with(installation: Mapping[str, Any], vendor: FakeVendor, **key: Any) -> Iterator[Gateway]:
+    """Run a gateway whose only key has some limits and budgets."""
+    files = wired(
+        vendor,
+        keys=[{"name": "team-key", "tenant": "team", "secret": TEAM_KEY, **key}],
+        prices=[
+            {
+                "provider": "replay",
+                "model": "synthetic*",
+                "input_usd_per_mtok": PROMPT_RATE,
+                "output_usd_per_mtok": ANSWER_RATE,
+            }
+        ],
+    )
+    env = {**QUIET, "MAX_RETRIES": "1", **installation["env"]}
+    with running_gateway(env, files=files, workers=installation["workers"]) as gateway:
+        yield gateway
+
+
+def body(options: str = "", **more: Any) -> dict[str, Any]:
+    """Return a request whose answer has all the tokens that it may have."""
+    model = f"replay/{unique(f'synthetic~prompt=7~tokens={TOKENS}{options}')}"
+    return chat(model, max_tokens=TOKENS, **more)
+
+
+def cost(answer: httpx.Response) -> int:
+    """Return what an answer has cost by its own usage, in nano-dollars."""
+    usage = answer.json()["usage"]
+    prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+    return prompt * nanousd(PROMPT_RATE) // 10**6 + completion * nanousd(ANSWER_RATE) // 10**6
+
+
+def worst(request: Mapping[str, Any]) -> int:
+    """Return what a request holds, as GET /v1/limits tells it of one that is under way: learned from a run."""
+    size = len(httpx.Request("POST", "http://gateway", json=dict(request)).content)
+    return size * nanousd(PROMPT_RATE) // 10**6 + TOKENS * nanousd(ANSWER_RATE) // 10**6
+
+
+def budget(gateway: Gateway) -> dict[str, Any]:
+    """Return how the key's one budget stands, in nano-dollars."""
+    found = httpx.get(f"{gateway.url}/v1/limits", headers=bearer(TEAM_KEY), timeout=30).json()
+    (told,) = found["budgets"]
+    return {name: nanousd(Decimal(told[f"{name}_usd"])) for name in ("limit", "spent", "held", "left")}
+
+
+def booked(gateway: Gateway) -> int:
+    """Return what the ledger says was spent."""
+    (row,) = rows(gateway, "SELECT COALESCE(SUM(cost_nanousd), 0) AS spent FROM keys_ledgerentry")
+    return int(row["spent"])
+
+
+def settled(gateway: Gateway, *, within_s: float = 30) -> int:
+    """Wait until nothing is held and the ledger says what the counters say; return that."""
+
+    def agreed() -> bool:
+        now = budget(gateway)
+        return now["held"] == 0 and now["spent"] == booked(gateway)
+
+    eventually(agreed, within_s=within_s, what="counters that agree with the ledger")
+    return booked(gateway)
+
+
+def test_a_budget_that_fits_a_hundred_lets_a_hundred_through(installation, vendor):
+    longest = max((body() for _ in range(3)), key=worst)
+    # What one holds is at most this; what a hundred have cost must leave no room for another one.
+    each = cost_of_one = TOKENS * nanousd(ANSWER_RATE) // 10**6 + 7 * nanousd(PROMPT_RATE) // 10**6
+    most = 99 * each + worst(longest) + 5 * nanousd(PROMPT_RATE) // 10**6
+    with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
+        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
+        answered = len(crowd.with_status(200))
+        assert crowd.statuses == {200: answered, 429: CROWD - answered}
+        assert crowd.codes(429) == {"insufficient_quota": CROWD - answered}
+        # All of them held at once what they can cost at most; the rest was let through one by one since.
+        for _ in range(100 - answered):
+            assert _asked_alone(gateway).status_code == 200
+        refused = _asked_alone(gateway)
+        assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
+        assert settled(gateway) == 100 * cost_of_one <= most
+
+
+def test_a_budget_far_from_its_end_refuses_nobody(installation, vendor):
+    most = CROWD * (worst(body()) + 10 * nanousd(PROMPT_RATE) // 10**6)
+    with gateway_with(installation, vendor, budgets=[_usd(most, "month")]) as gateway:
+        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
+        assert crowd.statuses == {200: CROWD}
+        assert settled(gateway) == sum(map(cost, crowd.with_status(200)))
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_no_failure_departure_or_kill_overspends_a_budget(installation, vendor, turn):
+    rng = random.Random(turn)
+    most = 100 * worst(body("~ttfb=100"))
+    with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
+        crowds = []
+        for number in range(3):
+            with threads_running(lambda: _kill_one(gateway, rng), 1 if number else 0):
+                crowds.append(ask_all(gateway.url, bearer(TEAM_KEY), _mixed(rng, f"mixed-{number}")))
+        spent = settled(gateway, within_s=LEASE_S + 60)
+        assert spent <= most
+        answered = [each for crowd in crowds for each in _whole(crowd)]
+        assert sum(map(cost, answered)) <= spent
+        assert set().union(*(crowd.statuses for crowd in crowds)) <= {200, 429, 500, 502, 503, 504}
+
+
+def test_a_limit_of_requests_lets_exactly_so_many_through(installation, vendor):
+    with gateway_with(installation, vendor, rate_limits=[{"requests": 100, "per": "hour"}]) as gateway:
+        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
+        assert crowd.statuses == {200: 100, 429: CROWD - 100}
+        assert crowd.codes(429) == {"rate_limit_exceeded": CROWD - 100}
+        remaining = sorted(
+            int(each.headers["x-ratelimit-remaining-requests"]) for each in crowd.with_status(200)
+        )
+        assert remaining == list(range(100))
+
+
+def test_a_limit_of_tokens_lets_so_many_through_as_their_estimates_fit(installation, vendor):
+    with gateway_with(installation, vendor, rate_limits=[{"tokens": 4000, "per": "hour"}]) as gateway:
+        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(300, lambda _: body("~ttfb=2500")))
+        answered = crowd.with_status(200)
+        first = answered[0].headers
+        assert first["x-ratelimit-limit-tokens"] == "4000"
+        left = min(int(each.headers["x-ratelimit-remaining-tokens"]) for each in answered)
+        estimates = [_needs(each) for each in crowd.with_status(429)]
+        assert 0 <= left < min(estimates)
+        assert sum(crowd.statuses.values()) == 300
+        used = _limit(gateway)["used"]
+        assert used == sum(each.json()["usage"]["total_tokens"] for each in answered)
+
+
+def test_a_limit_of_requests_at_once_holds_and_refuses_nobody_while_there_is_room(installation, vendor):
+    with gateway_with(installation, vendor, rate_limits=[{"concurrent": 8}]) as gateway:
+        full = ask_all(gateway.url, bearer(TEAM_KEY), wishes(60, lambda _: body("~ttfb=3000")))
+        assert full.statuses == {200: 8, 429: 52}
+        eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")
+        # One after the other, eight at a time, with a moment for the word of an end to get around.
+        for round_ in range(5):
+            again = ask_all(
+                gateway.url, bearer(TEAM_KEY), wishes(8, lambda _: body("~ttfb=50"), name=f"r{round_}")
+            )
+            assert again.statuses == {200: 8}
+            eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")
+
+
+def _asked_alone(gateway: Gateway) -> httpx.Response:
+    eventually(lambda: budget(gateway)["held"] == 0, what="no hold")
+    return httpx.post(f"{gateway.url}/v1/chat/completions", json=body(), headers=bearer(TEAM_KEY), timeout=30)
+
+
+def _kill_one(gateway: Gateway, rng: random.Random) -> None:
+    """Kill a web process while its requests run."""
+    eventually(lambda: budget(gateway)["held"] > 0, what="calls under way")
+    os.kill(rng.choice(gateway.children("web")), signal.SIGKILL)
+
+
+def _mixed(rng: random.Random, name: str) -> list[Wish]:
+    """Return requests of all fates: slow, failing, broken off, left by their clients."""
+    fates = ("", "~ttfb=200", "~ttfb=600", "~fail=99x500", "~reset=body:200", "~gap_ms=50", "~hang=head")
+    made = []
+    for number in range(CROWD // 4):
+        fate = rng.choice(fates)
+        leaves = rng.uniform(0.2, 1.5) if fate == "~hang=head" or rng.random() < 0.3 else None
+        made.append(
+            Wish(
+                body(fate, stream=rng.random() < 0.5, stream_options={"include_usage": True})
+                if rng.random() < 0.5
+                else body(fate),
+                f"{name}-{number}",
+                leaves_after_s=leaves,
+                begins_after_s=rng.uniform(0, 2),
+            )
+        )
+    return made
+
+
+def _whole(crowd: Crowd) -> list[httpx.Response]:
+    """Return the answers that came whole, as JSON."""
+    return [each for each in crowd.with_status(200) if each.headers["content-type"] == "application/json"]
+
+
+def _needs(refused: httpx.Response) -> int:
+    """Return the tokens that a refused request would have needed, as its error says."""
+    message = refused.json()["error"]["message"]
+    return int(message.partition("needs ")[2].partition(".")[0].replace(",", ""))
+
+
+def _limit(gateway: Gateway) -> dict[str, Any]:
+    found = httpx.get(f"{gateway.url}/v1/limits", headers=bearer(TEAM_KEY), timeout=30).json()
+    (told,) = found["limits"]
+    return dict(told)
+
+
+def _usd(amount: int, window: str) -> dict[str, Any]:
+    return {"amount_usd": format(Decimal(amount).scaleb(-9), "f"), "window": window}
