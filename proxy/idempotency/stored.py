@@ -27,7 +27,7 @@ _OF_ITS_OWN = frozenset(
         b"openai-processing-ms",
     }
 )
-_OF_THE_MOMENT = b"x-upstream-ratelimit-"
+_OF_THE_MOMENT = (b"x-upstream-ratelimit-", b"x-ratelimit-")
 
 
 class Stored(NamedTuple):

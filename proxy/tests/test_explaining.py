@@ -14,7 +14,6 @@ from proxy.explaining.facts import Facts, Prospect, live
 from proxy.explaining.order import expected
 from proxy.explaining.reading import Question, read
 from proxy.routing import resolve, rules
-from proxy.store.base import Limit
 from proxy.tests.fakes import (
     chat_request,
     environment,
@@ -38,10 +37,10 @@ def body_of(model="gpt-4o", **fields):
 
 def explain(snapshot, facts=KNOWN, *, path="/v1/chat/completions", body=None, caller=CALLER, **options):
     env = environment(cache_mode="memory", **options.pop("env", {}))
-    headers, fields = options.pop("headers", {}), options.pop("limits", ())
+    headers = options.pop("headers", {})
     question = Question(path, body or body_of(**options), caller, headers)
     reading = read(question, snapshot, env=env, now=NOW)
-    return explained(reading, snapshot, facts, env=env, limits=fields, now=NOW)
+    return explained(reading, snapshot, facts, env=env, now=NOW)
 
 
 def states(explanation):
@@ -358,12 +357,21 @@ def test_it_says_what_it_would_cost_at_most():
     assert (counted["known"], counted["at_most_usd"]) == (True, "0")
 
 
-def test_it_tells_limits_timeouts_and_settings():
-    limits = [Limit("global", "RPM_LIMIT", 60, 60.0)]
+def test_it_tells_limits_timeouts_and_settings(settings):
+    settings.GATEWAY = environment(rpm_limit=60)
     snapshot = routed("openai", hedge=True, continue_streams=True, idle_timeout_s=7.0)
     facts = Facts("live", {"openai/gpt-4o": Prospect(ttft_s=0.25, total_s=3.0)})
-    told = explain(snapshot, facts, stream=True, limits=limits)
-    assert told["limits"] == [{"name": "RPM_LIMIT", "amount": 60, "unit": "requests", "per_s": 60.0}]
+    told = explain(snapshot, facts, stream=True)
+    assert told["limits"] == [
+        {
+            "name": "RPM_LIMIT",
+            "amount": 60,
+            "unit": "requests",
+            "per_s": 60.0,
+            "holds_for": "everyone",
+            "each": None,
+        }
+    ]
     assert told["targets"][0]["timeouts"]["idle_s"] == 7.0
     settings = told["settings"]
     assert (settings["hedges"], settings["hedge_after_s"]) == (True, 0.25)
@@ -436,7 +444,7 @@ async def test_it_looks_at_the_fleet_without_changing_it(serving):
         env = gateway.env
         reading = read(question, gateway.snapshot, env=env, now=now)
         facts = await live(gateway, reading, now=now)
-        told = explained(reading, gateway.snapshot, facts, env=env, limits=(), now=now)
+        told = explained(reading, gateway.snapshot, facts, env=env, now=now)
         assert told["cache"]["stored"] is stored
         assert told["verdict"]["kind"] == ("cached" if stored else "asked")
         (first, second) = told["targets"]
@@ -465,5 +473,5 @@ async def test_it_tells_of_cool_downs_holds_and_lines(serving):
     gateway.fleet.standing(upstreams[0]).breaker.hold_open()
     facts = await live(gateway, reading, now=NOW)
     assert facts.of(upstreams[0]).why == "an operator holds its circuit breaker open"
-    told = explained(reading, snapshot, facts, env=gateway.env, limits=(), now=NOW)
+    told = explained(reading, snapshot, facts, env=gateway.env, now=NOW)
     assert "all its slots are taken" in reasons(told, 1)
