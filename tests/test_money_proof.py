@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from tests.gateway import Gateway, running_gateway
 from tests.records import rows
 from tests.servers import eventually, redis
 from tests.sizes import at_full_size, sized
+from tests.traffic import clients_running
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
 
 CROWD = sized("requests of a crowd", 1000, full=1000)
@@ -82,7 +84,7 @@ def cost(answer: httpx.Response) -> int:
 
 
 def worst(request: Mapping[str, Any]) -> int:
-    """Return what a request holds, as GET /v1/limits tells it of one that is under way: learned from a run."""
+    """Return what a request holds: a token for each byte of it, and as many as its answer may have."""
     size = len(httpx.Request("POST", "http://gateway", json=dict(request)).content)
     return size * nanousd(PROMPT_RATE) // 10**6 + TOKENS * nanousd(ANSWER_RATE) // 10**6
 
@@ -112,10 +114,9 @@ def settled(gateway: Gateway, *, within_s: float = 30) -> int:
 
 
 def test_a_budget_that_fits_a_hundred_lets_a_hundred_through(installation, vendor):
-    longest = max((body() for _ in range(3)), key=worst)
-    # What one holds is at most this; what a hundred have cost must leave no room for another one.
-    each = cost_of_one = TOKENS * nanousd(ANSWER_RATE) // 10**6 + 7 * nanousd(PROMPT_RATE) // 10**6
-    most = 99 * each + worst(longest) + 5 * nanousd(PROMPT_RATE) // 10**6
+    # What a hundred have cost leaves no room for what another one may cost.
+    each = TOKENS * nanousd(ANSWER_RATE) // 10**6 + 7 * nanousd(PROMPT_RATE) // 10**6
+    most = 99 * each + worst(body()) + 5 * nanousd(PROMPT_RATE) // 10**6
     with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
         crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
         answered = len(crowd.with_status(200))
@@ -126,7 +127,7 @@ def test_a_budget_that_fits_a_hundred_lets_a_hundred_through(installation, vendo
             assert _asked_alone(gateway).status_code == 200
         refused = _asked_alone(gateway)
         assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
-        assert settled(gateway) == 100 * cost_of_one <= most
+        assert settled(gateway) == 100 * each <= most
 
 
 def test_a_budget_far_from_its_end_refuses_nobody(installation, vendor):
@@ -144,7 +145,7 @@ def test_no_failure_departure_or_kill_overspends_a_budget(installation, vendor, 
     with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
         crowds = []
         for number in range(3):
-            with threads_running(lambda: _kill_one(gateway, rng), 1 if number else 0):
+            with clients_running(lambda: _kill_one(gateway, rng), threading.Event(), min(number, 1)):
                 crowds.append(ask_all(gateway.url, bearer(TEAM_KEY), _mixed(rng, f"mixed-{number}")))
         spent = settled(gateway, within_s=LEASE_S + 60)
         assert spent <= most
@@ -184,7 +185,7 @@ def test_a_limit_of_requests_at_once_holds_and_refuses_nobody_while_there_is_roo
         assert full.statuses == {200: 8, 429: 52}
         eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")
         # One after the other, eight at a time, with a moment for the word of an end to get around.
-        for round_ in range(5):
+        for number in range(5):
             again = ask_all(
                 gateway.url, bearer(TEAM_KEY), wishes(8, lambda _: body("~ttfb=50"), name=f"r{round_}")
             )
