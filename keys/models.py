@@ -263,6 +263,11 @@ class _Scope(TrackedModel):
         row._loaded_key_id = row.key_id if "key_id" in field_names else None  # noqa: SLF001 - its own
         return row
 
+    def save(self, **options: Any) -> None:
+        """From here on it is whose it is now."""
+        super().save(**options)
+        self._loaded_key_id = self.key_id
+
     def snapshot_changes(self) -> Collection[tuple[str, str]]:
         """A key's own limit changes its Caller, another one those of everyone or of tenants."""
         owners = {self.key_id, self._loaded_key_id}

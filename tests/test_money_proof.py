@@ -187,7 +187,7 @@ def test_a_limit_of_requests_at_once_holds_and_refuses_nobody_while_there_is_roo
         # One after the other, eight at a time, with a moment for the word of an end to get around.
         for number in range(5):
             again = ask_all(
-                gateway.url, bearer(TEAM_KEY), wishes(8, lambda _: body("~ttfb=50"), name=f"r{round_}")
+                gateway.url, bearer(TEAM_KEY), wishes(8, lambda _: body("~ttfb=50"), name=f"round-{number}")
             )
             assert again.statuses == {200: 8}
             eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")

@@ -89,8 +89,9 @@ class Site:
 
 # A budget of everyone's for all time, in plain SQL: one process start less.
 BUDGET = (
-    'INSERT INTO keys_budget (amount_nanousd, "window", mode, model, enabled) '
-    "VALUES (1, 'total', 'strict', '', true)"
+    "INSERT INTO keys_budget "
+    '(amount_nanousd, "window", mode, model, enabled, alert_percents, refuse_unpriced) '
+    "VALUES (1, 'total', 'strict', '', true, '[]', false)"
 )
 
 

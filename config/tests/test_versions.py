@@ -145,8 +145,8 @@ class TestDeletes:
         refs = {("keys", str(one.pk)), ("keys", str(two.pk))}
         seen = Changes()
         Tenant.objects.all().delete()
-        assert set(seen.seen) == refs | {("limits", ""), ("tenants", "")}
-        assert len(seen.seen) == 4
+        assert set(seen.seen) == refs | {("tenants", "")}
+        assert len(seen.seen) == 3
 
     def test_a_default_provider_that_goes_is_told_as_a_change_of_settings(self):
         row = provider()

@@ -186,7 +186,22 @@ def test_it_deletes_a_keys_limits_with_it_and_says_so(key):
     before = current_version()
     key.delete()
     assert not RateLimit.objects.exists()
-    assert ("limits", "") in changes(before)
+    assert set(changes(before)) == {("keys", "1")}, "its limits are part of it"
+
+
+def test_a_limit_that_changes_hands_is_told_to_both(tenant, key):
+    other, _ = ApiKey.issue(tenant=tenant, name="other")
+    other.save()
+    limit = RateLimit.objects.create(key=key, amount=1, per="day")
+    limit = RateLimit.objects.get(pk=limit.pk)
+    before = current_version()
+    limit.key = other
+    limit.save()
+    assert set(changes(before)) == {("keys", str(key.pk)), ("keys", str(other.pk))}
+    before = current_version()
+    limit.key = None
+    limit.save()
+    assert set(changes(before)) == {("keys", str(other.pk)), ("limits", "")}
 
 
 # ---------------------------------------------------------------- LedgerEntry, BudgetWindow
