@@ -17,11 +17,14 @@ from keys import secret as secrets
 MAX_BUDGET_NANOUSD = 9_000_000 * 10**9
 MAX_COUNT = 10**12  # of requests or tokens
 MAX_TAGS, MAX_TAG = 20, 100
+STAR = 'a * stands at the end of a pattern alone: "gpt-4o*"'
 
 
 def _check_patterns(value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
         raise ValidationError('must be a list of model patterns, such as ["gpt-4o*", "anthropic/*"]')
+    if any("*" in item[:-1] for item in value):
+        raise ValidationError(STAR)
 
 
 def _check_networks(value: Any) -> None:
@@ -87,8 +90,8 @@ class Tenant(TrackedModel):
         default=list,
         blank=True,
         validators=[_check_emails],
-        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one "
-        "of its percentages. Empty: nobody.",
+        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one of its "
+        "percentages. Empty: nobody.",
     )
     alert_webhook = models.TextField(
         blank=True, help_text="A URL that is told the same by POST; kept encrypted. Empty: none."
@@ -159,8 +162,8 @@ class ApiKey(TrackedModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that "
-        "asks for more is refused. Empty: as much as the model gives.",
+        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that asks "
+        "for more is refused. Empty: as much as the model gives.",
     )
     forced_route = models.CharField(
         max_length=200,
@@ -168,9 +171,7 @@ class ApiKey(TrackedModel):
         help_text="A model name: whatever a request of this key asks for, it gets this one, by its route. "
         "Empty: what it asks for.",
     )
-    previous_digest = models.CharField(  # noqa: DJ001 - unique, but for those that have none
-        max_length=64, unique=True, null=True, editable=False
-    )
+    previous_digest = models.CharField(max_length=64, unique=True, null=True, editable=False)
     previous_prefix = models.CharField(max_length=16, blank=True, editable=False)
     previous_until = models.DateTimeField(
         null=True, editable=False, help_text="Until when the secret before the last rotation works as well."
@@ -233,7 +234,7 @@ class _Scope(TrackedModel):
 
     # A key's own are part of its Caller, and patched with it: see `snapshot_changes`.
     snapshot_part = "limits"
-    _loaded_key_id: int | None = None
+    _owners: frozenset[int | None] = frozenset()
 
     tenant = models.ForeignKey(
         Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="%(class)ss"
@@ -252,7 +253,9 @@ class _Scope(TrackedModel):
         abstract = True
 
     def clean(self) -> None:
-        """One owner at most."""
+        """One owner at most; a star that would match nothing is refused."""
+        if "*" in self.model[:-1]:
+            raise ValidationError({"model": STAR})
         if self.tenant_id and self.key_id:
             raise ValidationError("Choose a key or a tenant, not both.")
 
@@ -260,18 +263,13 @@ class _Scope(TrackedModel):
     def from_db(cls, db: Any, field_names: Collection[str], values: Collection[Any], **options: Any) -> Self:
         """Remember whose it is, so that a change of hands is told to both."""
         row = super().from_db(db, field_names, values, **options)
-        row._loaded_key_id = row.key_id if "key_id" in field_names else None  # noqa: SLF001 - its own
+        row._owners = frozenset({row.key_id if "key_id" in field_names else None})  # noqa: SLF001 - its own
         return row
-
-    def save(self, **options: Any) -> None:
-        """From here on it is whose it is now."""
-        super().save(**options)
-        self._loaded_key_id = self.key_id
 
     def snapshot_changes(self) -> Collection[tuple[str, str]]:
         """A key's own limit changes its Caller, another one those of everyone or of tenants."""
-        owners = {self.key_id, self._loaded_key_id}
-        return {("limits", "") if owner is None else ("keys", str(owner)) for owner in owners}
+        self._owners |= {self.key_id}
+        return {("limits", "") if owner is None else ("keys", str(owner)) for owner in self._owners}
 
     @classmethod
     def snapshot_parts(cls) -> Collection[str]:
@@ -327,8 +325,8 @@ class RateLimit(_Scope):
         choices=Each,
         blank=True,
         default=Each.TOGETHER,
-        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked "
-        "for) or client address has it for itself.",
+        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked for) or "
+        "client address has it for itself.",
     )
 
     class Meta:
@@ -391,14 +389,14 @@ class Budget(_Scope):
         default=usual_percents,
         blank=True,
         validators=[_check_percents],
-        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window "
-        "when so much of it is spent. Empty: nobody is.",
+        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window when "
+        "so much of it is spent. Empty: nobody is.",
     )
     refuse_unpriced = models.BooleanField(
         "refuse models without a price",
         default=False,
-        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests "
-        "are refused.",
+        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests are "
+        "refused.",
     )
 
     class Meta:

@@ -63,7 +63,9 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
         cache_ttl_s=float(row.get("cache_ttl_s") or env.cache_ttl_s),
         cache_epoch=row.get("cache_epoch") or 0,
         warnings=warnings,
-        tenant_weights={each["id"]: each["queue_weight"] for each in parts.get("tenants", ())},
+        tenant_weights={
+            each["id"]: weight for each in parts.get("tenants", ()) if (weight := each["queue_weight"]) != 1
+        },
         controls={each["upstream"]: _control(each) for each in parts.get("upstreams", ())},
         rules=rules,
         tenant_rules=tenant_rules,
@@ -220,6 +222,10 @@ def _rates(row: Row) -> Rates:
         cached_input=row["cached_input_nanousd_per_mtok"],
         cache_write=row["cache_write_nanousd_per_mtok"],
     )
+
+
+def _weights(rows: Sequence[Row]) -> dict[int | None, int]:
+    return {row["id"]: row["queue_weight"] for row in rows if row["queue_weight"] != 1}
 
 
 def _demo_model(accounts: Mapping[str, Account]) -> str:

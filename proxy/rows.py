@@ -1,30 +1,20 @@
-"""The only reader of configuration rows: turns them into plain values, part by part.
+"""The reader of configuration rows (of keys: `key_rows.py`): turns them into plain values, part by part.
 
 Plain means JSON-able, so that the same values can be kept on disk and compiled again when the
 database is down. Secrets stay as sealed as they are in their rows.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-from django.db import connection
-
 from config.models import ConfigChange, current_version
-from keys.models import ApiKey, Tenant
+from keys.models import Tenant
 from providers.faults import COLUMNS
 from providers.models import Credential, Price, Provider, ProviderModel
+from proxy.limit_rows import read_limits
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target, UpstreamState
 
 Row = Mapping[str, Any]
-KEY_CHUNK = 2500
-# Between chunks the reading thread steps aside, so that requests wait for no long GIL hold.
-PAUSE_S = 0.001
-
-_KEY_COLUMNS = ("id", "tenant_id", "name", "prefix", "digest", "enabled", "expires_at", "allowed_models")
 
 
 def version() -> int:
@@ -44,59 +34,8 @@ def changes_since(seen: int, limit: int) -> list[tuple[int, str, str]] | None:
 
 
 def read_part(part: str) -> list[Row]:
-    """Return all rows of one part (keys have their own readers)."""
+    """Return all rows of one part."""
     return _READERS[part]()
-
-
-def read_all_keys() -> Iterator[Row]:
-    """Yield every key, stepping aside between chunks.
-
-    Read past the ORM: of 100,000 keys it would spend half of the second that a change may take on
-    converting columns that nearly all hold the same values.
-    """
-    last, whole = 0, True
-    while whole:
-        chunk = ApiKey.objects.filter(pk__gt=last).order_by("pk").values_list(*_KEY_COLUMNS)[:KEY_CHUNK]
-        sql, params = chunk.query.sql_with_params()
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            rows = cursor.fetchall()
-        for row in rows:
-            yield _key(row)
-        whole = len(rows) == KEY_CHUNK
-        if whole:
-            last = rows[-1][0]
-            time.sleep(PAUSE_S)
-
-
-def read_keys(refs: Sequence[str]) -> list[Row]:
-    """Return the keys among `refs` that still exist."""
-    return [_key(row) for row in ApiKey.objects.filter(pk__in=refs).values_list(*_KEY_COLUMNS)]
-
-
-def _key(row: Sequence[Any]) -> Row:
-    """Return a key's row, whether the ORM has read it or the database's driver."""
-    pk, tenant_id, name, prefix, digest, enabled, expires_at, allowed = row
-    if expires_at is not None:
-        if isinstance(expires_at, str):  # SQLite keeps times as text, in UTC
-            expires_at = datetime.fromisoformat(expires_at).replace(tzinfo=UTC)
-        expires_at = expires_at.timestamp()
-    return {
-        "id": pk,
-        "tenant_id": tenant_id,
-        "name": name,
-        "prefix": prefix,
-        "digest": digest,
-        "enabled": bool(enabled),
-        "expires_at": expires_at,
-        "allowed_models": _parsed(allowed) if isinstance(allowed, str) else allowed,
-    }
-
-
-@lru_cache(maxsize=1024)
-def _parsed(patterns: str) -> list[str]:
-    parsed: list[str] = orjson.loads(patterns)
-    return parsed
 
 
 _PROVIDER_COLUMNS = (
@@ -198,7 +137,8 @@ def _settings() -> list[Row]:
 
 
 def _tenants() -> list[Row]:
-    return list(Tenant.objects.exclude(queue_weight=1).values("id", "queue_weight"))
+    unusual = Tenant.objects.exclude(queue_weight=1, timezone="UTC")
+    return list(unusual.values("id", "queue_weight", "timezone"))
 
 
 def _upstreams() -> list[Row]:
@@ -217,6 +157,7 @@ _READERS: Mapping[str, Callable[[], list[Row]]] = {
     "exclusions": _exclusions,
     "settings": _settings,
     "tenants": _tenants,
+    "limits": read_limits,
     "upstreams": _upstreams,
 }
 SMALL_PARTS = tuple(_READERS)

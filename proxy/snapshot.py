@@ -180,31 +180,3 @@ class Snapshot:
 def with_callers(snapshot: Snapshot, version: int, callers: Mapping[bytes, Caller]) -> Snapshot:
     """Return the snapshot with other callers; what was derived from the rest is kept."""
     return replace(snapshot, version=version, callers=callers)
-
-
-def compile_caller(row: Mapping[str, Any]) -> tuple[bytes, Caller]:
-    """Return a key's digest and its Caller."""
-    caller = Caller(
-        key_id=row["id"],
-        tenant_id=row["tenant_id"],
-        name=row["name"],
-        prefix=row["prefix"],
-        enabled=row["enabled"],
-        expires_at=row["expires_at"],
-        allowed=tuple(row["allowed_models"]),
-    )
-    return bytes.fromhex(row["digest"]), caller
-
-
-def caller_row(digest: bytes, caller: Caller) -> dict[str, Any]:
-    """Return the plain row of a Caller: the inverse of `compile_caller`."""
-    return {
-        "id": caller.key_id,
-        "tenant_id": caller.tenant_id,
-        "name": caller.name,
-        "prefix": caller.prefix,
-        "digest": digest.hex(),
-        "enabled": caller.enabled,
-        "expires_at": caller.expires_at,
-        "allowed_models": list(caller.allowed),
-    }

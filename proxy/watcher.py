@@ -1,16 +1,17 @@
 """Keeps a process's snapshot current: a thread that polls the configuration's version.
 
 The version is read four times a second, and at once when this process saves a row or Redis announces a
-change. Rows that do not compile change nothing but the keys and are reported; a database that is
-down changes nothing at all. At start, when there is nothing yet to go on with, either is answered by
-the snapshot kept on disk.
+change. Rows that do not compile change nothing but the keys and are reported; a key that does not compile
+is reported and unknown; a database that is down changes nothing at all. At start, when there is nothing yet
+to go on with, either is answered by the snapshot kept on disk.
 """
 
 import gc
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
@@ -18,15 +19,10 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from config.vault import Vault
 from keys.caller import Caller
 from proxy import kept, rows
+from proxy.callers import caller_row, compile_callers
 from proxy.compiling import compile_parts
 from proxy.reading import ReadRows
-from proxy.snapshot import (
-    ConfigurationError,
-    Snapshot,
-    caller_row,
-    compile_caller,
-    with_callers,
-)
+from proxy.snapshot import ConfigurationError, Snapshot, with_callers
 
 log = structlog.get_logger()
 
@@ -51,6 +47,9 @@ class Watcher:
         self._vault = vault
         self._snapshot: Snapshot | None = None
         self._read = ReadRows()
+        self._refused = (
+            ""  # why the rows do not compile; a key that does not is no reason to keep the old ones
+        )
         self._unkept = False
         self._kept_last = float("-inf")
         self._wake = threading.Event()
@@ -105,6 +104,7 @@ class Watcher:
             if more_than_keys:
                 self._compile()
             elif self._snapshot is not None:
+                self._report()
                 self._swap(with_callers(self._snapshot, version, self._read.callers))
             if self._read.swept:
                 # Callers live long: out of the collector's sight, or each full collection would
@@ -119,24 +119,31 @@ class Watcher:
         except ConfigurationError as problem:
             self._refuse(str(problem))
             return
-        self.problem = ""
+        self._refused = ""
+        self._report()
         for warning in snapshot.warnings:
             log.warning("configuration", warning=warning)
         self._swap(snapshot)
 
     def _refuse(self, problem: str) -> None:
         """Go on with the last good configuration, but with the keys as they are now."""
-        if problem != self.problem:
-            log.error("configuration_refused", problem=problem)
-        self.problem = problem
+        self._refused = problem
+        self._report()
         if self._snapshot is None:
             self._recall(self._read.callers)
         else:
             self._swap(with_callers(self._snapshot, self._snapshot.version, self._read.callers))
 
+    def _report(self) -> None:
+        """Say what is wrong with the rows, once."""
+        problem = self._refused or self._read.problem
+        if problem and problem != self.problem:
+            log.error("configuration_refused", problem=problem)
+        self.problem = problem
+
     def _swap(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._unkept = self._unkept or not self.problem
+        self._unkept = self._unkept or not self._refused
         self._publish(snapshot)
         self.ready.set()
         log.info("configuration_in_force", version=snapshot.version, keys=len(snapshot.callers))
@@ -149,7 +156,7 @@ class Watcher:
     def _keep(self) -> None:
         """Write the snapshot to disk if it is good and not there yet."""
         snapshot = self._snapshot
-        if not self._unkept or self.problem or snapshot is None:
+        if not self._unkept or self._refused or snapshot is None:
             return
         self._unkept, self._kept_last = False, time.monotonic()
         callers = (caller_row(digest, caller) for digest, caller in snapshot.callers.items())
@@ -168,7 +175,7 @@ class Watcher:
             return
         version, parts = recalled
         try:
-            known = dict(compile_caller(row) for row in parts["keys"]) if callers is None else callers
+            known = _callers(parts["keys"]) if callers is None else callers
             snapshot = compile_parts(version, parts, known)
         except (ConfigurationError, KeyError, TypeError, ValueError) as problem:
             log.error("kept_configuration_unusable", problem=str(problem))
@@ -177,3 +184,7 @@ class Watcher:
         self._snapshot = snapshot
         self._publish(snapshot)
         self.ready.set()
+
+
+def _callers(keys: Sequence[Mapping[str, Any]]) -> Mapping[bytes, Caller]:
+    return {digest: caller for row in keys for digest, caller in compile_callers(row).items()}

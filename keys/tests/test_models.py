@@ -183,25 +183,42 @@ def test_it_says_budgets_in_words():
 
 def test_it_deletes_a_keys_limits_with_it_and_says_so(key):
     RateLimit.objects.create(key=key, amount=1, per="day")
-    before = current_version()
+    before, known = current_version(), str(key.pk)
     key.delete()
     assert not RateLimit.objects.exists()
-    assert set(changes(before)) == {("keys", "1")}, "its limits are part of it"
+    assert changes(before) == [("keys", known)]
 
 
-def test_a_limit_that_changes_hands_is_told_to_both(tenant, key):
-    other, _ = ApiKey.issue(tenant=tenant, name="other")
+def test_a_limit_tells_of_everyone_whose_it_has_been(key, tenant):
+    """Of a key's own, no other Caller is read again."""
+    other = ApiKey.issue(tenant=tenant, name="other")[0]
     other.save()
+    before = current_version()
     limit = RateLimit.objects.create(key=key, amount=1, per="day")
-    limit = RateLimit.objects.get(pk=limit.pk)
+    assert changes(before) == [("keys", str(key.pk))]
+    for read in (limit, RateLimit.objects.get()):
+        before = current_version()
+        read.key = other
+        read.save()
+        read.key, read.tenant = None, tenant
+        read.save()
+        assert set(changes(before)) == {("keys", str(key.pk)), ("keys", str(other.pk)), ("limits", "")}
+        RateLimit.objects.update(key=key, tenant=None)
     before = current_version()
-    limit.key = other
-    limit.save()
-    assert set(changes(before)) == {("keys", str(key.pk)), ("keys", str(other.pk))}
-    before = current_version()
-    limit.key = None
-    limit.save()
-    assert set(changes(before)) == {("keys", str(other.pk)), ("limits", "")}
+    RateLimit.objects.all().delete()
+    assert changes(before) == [("keys", str(key.pk))]
+
+
+def test_it_refuses_a_star_that_would_match_nothing(key):
+    for refuses in (
+        RateLimit(amount=1, per="day", model="gpt-*-mini"),
+        Budget(amount_nanousd=1, model="a*b"),
+    ):
+        with pytest.raises(ValidationError, match="stands at the end"):
+            refuses.full_clean()
+    key.denied_models = ["gpt-*-mini"]
+    with pytest.raises(ValidationError, match="stands at the end"):
+        key.full_clean()
 
 
 # ---------------------------------------------------------------- LedgerEntry, BudgetWindow

@@ -1,5 +1,8 @@
 """Who asks the management API by an API key: the key's Caller, read from its row."""
 
+from collections.abc import Mapping, Sequence
+
+from django.db.models import Q
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -7,11 +10,12 @@ from rest_framework.request import Request
 from keys.caller import Caller
 from keys.models import ApiKey
 from keys.secret import digest
-from proxy import rows
+from proxy import key_rows
 from proxy.authentication import HOW
-from proxy.errors import Unauthenticated
+from proxy.callers import compile_callers
+from proxy.errors import Unauthenticated, Unavailable
 from proxy.metrics import UNAUTHENTICATED
-from proxy.snapshot import compile_caller
+from proxy.snapshot import ConfigurationError
 
 
 class KeyHolder:
@@ -34,13 +38,16 @@ class KeyAuthentication(BaseAuthentication):
         secret = _secret_of(request)
         if not secret:
             return None
-        pk = ApiKey.objects.filter(digest=digest(secret).hex()).values_list("pk", flat=True).first()
-        if pk is None:
+        known = digest(secret)
+        either = Q(digest=known.hex()) | Q(previous_digest=known.hex())
+        refs = [str(pk) for pk in ApiKey.objects.filter(either).values_list("pk", flat=True)]
+        caller = _callers(refs).get(known)
+        if caller is None:
             UNAUTHENTICATED.inc()
             raise Unauthenticated(
                 f"The API key is not one of this gateway's. {HOW}", headers={"www-authenticate": "Bearer"}
             )
-        return KeyHolder(), caller_of(pk)
+        return KeyHolder(), caller
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - REST framework's contract
         """Have missing credentials answered 401, not 403."""
@@ -48,10 +55,17 @@ class KeyAuthentication(BaseAuthentication):
 
 
 def caller_of(key_id: int) -> Caller:
-    """Return a key as the hot path knows it."""
-    (row,) = rows.read_keys([str(key_id)])
-    _, caller = compile_caller(row)
-    return caller
+    """Return a key as the hot path knows it. Raises Unavailable where its row makes none."""
+    return next(iter(_callers([str(key_id)]).values()))
+
+
+def _callers(refs: Sequence[str]) -> Mapping[bytes, Caller]:
+    """Return the Callers of keys by the digests of their secrets, the present one of each first."""
+    try:
+        compiled = [compile_callers(row) for row in key_rows.read_some(refs)]
+    except ConfigurationError as problem:
+        raise Unavailable(f"The rows do not make a configuration: {problem}.") from None
+    return {known: caller for callers in compiled for known, caller in callers.items()}
 
 
 def _secret_of(request: Request | HttpRequest) -> str:

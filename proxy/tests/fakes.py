@@ -145,6 +145,7 @@ def make_parts(*providers: Any, **parts: Any) -> dict[str, list[Any]]:
         "exclusions": [],
         "settings": [settings_row()],
         "tenants": [],
+        "limits": [],
         "upstreams": [],
     }
     return {"providers": rows, **empty, **parts}

@@ -4,13 +4,14 @@ import orjson
 import pytest
 
 from config.models import ConfigChange, bump, current_version
-from keys.models import ApiKey, Tenant
+from keys.models import ApiKey, Budget, RateLimit, Tenant
 from providers.faults import Faults
 from providers.models import Credential, Price, Provider, ProviderModel
-from proxy import rows
+from proxy import key_rows, rows
+from proxy.callers import compile_callers
 from proxy.compiling import compile_parts
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target, UpstreamState
-from proxy.snapshot import Control, compile_caller
+from proxy.snapshot import Control
 
 pytestmark = pytest.mark.django_db
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -110,27 +111,29 @@ def test_it_leaves_secrets_sealed(filled):
 
 
 def test_it_reads_each_part_in_a_fixed_number_of_queries(filled, django_assert_num_queries):
-    with django_assert_num_queries(len(rows.SMALL_PARTS) + 2):  # targets and credentials are read apart
+    with django_assert_num_queries(
+        len(rows.SMALL_PARTS) + 3
+    ):  # targets, credentials and budgets are read apart
         parts()
 
 
 def test_it_reads_every_key(monkeypatch):
     pauses = []
-    monkeypatch.setattr(rows, "KEY_CHUNK", 10)
-    monkeypatch.setattr(rows.time, "sleep", pauses.append)
+    monkeypatch.setattr(key_rows, "CHUNK", 10)
+    monkeypatch.setattr(key_rows.time, "sleep", pauses.append)
     made = add_keys(25)
-    read = list(rows.read_all_keys())
+    read = list(key_rows.read_all())
     assert [row["id"] for row in read] == [key.pk for key in made]
     assert orjson.loads(orjson.dumps(read)) == read
-    assert pauses == [rows.PAUSE_S] * 2
+    assert pauses == [key_rows.PAUSE_S] * 2
 
 
 def test_it_reads_some_keys_as_it_reads_all():
     made = add_keys(3)
     ApiKey.objects.filter(pk=made[0].pk).update(expires_at=MOMENT, enabled=False, allowed_models=["gpt-4o*"])
-    (row,) = rows.read_keys([str(made[0].pk), "999999"])
-    assert row == next(iter(rows.read_all_keys()))
-    digest, caller = compile_caller(row)
+    (row,) = key_rows.read_some([str(made[0].pk), "999999"])
+    assert row == next(iter(key_rows.read_all()))
+    ((digest, caller),) = compile_callers(row).items()
     assert digest.hex() == made[0].digest
     assert (caller.expires_at, caller.enabled, caller.allowed) == (MOMENT.timestamp(), False, ("gpt-4o*",))
 
@@ -165,3 +168,86 @@ def test_it_reads_how_a_demo_fails_on_purpose():
     read = parts()
     assert orjson.loads(orjson.dumps(read)) == read
     assert compile_parts(1, read, {}).accounts["demo-a"].faults == Faults(status=503)
+
+
+# ---------------------------------------------------------------- limits, and what few keys have
+
+
+def add_terms(key):
+    """Give a key everything that few have; return the digest of its secret from before a rotation."""
+    former = key.digest
+    key.rotate(until=MOMENT)
+    key.denied_models, key.allowed_networks, key.tags = ["gpt-4o"], ["10.0.0.0/8"], {"team": "a"}
+    key.max_tokens, key.forced_route = 9, "fast"
+    key.save()
+    RateLimit.objects.create(key=key, amount=5, per="minute", model="gpt*", each="ip")
+    RateLimit.objects.create(key=key, amount=6, per="day", enabled=False)
+    Budget.objects.create(
+        key=key, amount_nanousd=7, window="day", mode="soft", raised_nanousd=8, raised_until=MOMENT
+    )
+    Budget.objects.create(key=key, amount_nanousd=9, enabled=False)
+    return former
+
+
+def test_it_reads_all_that_few_keys_have_in_one_sweep_and_alone(monkeypatch):
+    monkeypatch.setattr(key_rows, "CHUNK", 2)
+    monkeypatch.setattr(key_rows, "MORE_CHUNK", 3)
+    made = add_keys(9)
+    Tenant.objects.update(timezone="Asia/Tokyo")
+    former = add_terms(made[4])
+    RateLimit.objects.create(key=made[8], amount=1, kind="concurrent")
+    swept = list(key_rows.read_all())
+    assert orjson.loads(orjson.dumps(swept)) == swept
+    assert swept == key_rows.read_some([str(key.pk) for key in made])
+    assert [place for place, row in enumerate(swept) if row.keys() & {"terms", "limits", "previous"}] == [
+        4,
+        8,
+    ]
+    assert swept[4]["previous"]["until"] == MOMENT.timestamp()
+    callers = compile_callers(swept[4])
+    assert [digest.hex() for digest in callers] == [made[4].digest, former]
+    (caller, _) = callers.values()
+    terms = caller.terms
+    assert (terms.denied, terms.max_tokens, terms.forced_route) == (("gpt-4o",), 9, "fast")
+    assert (terms.tags, [str(each) for each in terms.networks]) == ({"team": "a"}, ["10.0.0.0/8"])
+    assert [(each.amount, each.per, each.model, each.each) for each in terms.rules.rates] == [
+        (5, "minute", "gpt*", "ip")
+    ]
+    (ceiling,) = terms.rules.ceilings
+    assert (ceiling.amount_nanousd, ceiling.raised_nanousd, ceiling.raised_until) == (
+        7,
+        8,
+        MOMENT.timestamp(),
+    )
+    assert (ceiling.strict, ceiling.zone.key, ceiling.refuse_unpriced) == (False, "Asia/Tokyo", False)
+
+
+def test_it_reads_the_limits_of_everyone_and_of_tenants():
+    acme = Tenant.objects.create(name="acme", timezone="Asia/Tokyo")
+    RateLimit.objects.create(amount=1, per="day")
+    RateLimit.objects.create(amount=2, per="day", enabled=False)
+    RateLimit.objects.create(key=add_keys(1)[0], amount=3, per="day")
+    RateLimit.objects.create(tenant=acme, amount=4, per="day")
+    Budget.objects.create(amount_nanousd=5)
+    Budget.objects.create(tenant=acme, amount_nanousd=6, refuse_unpriced=True, raised_until=MOMENT)
+    read = parts()
+    assert orjson.loads(orjson.dumps(read)) == read
+    snapshot = compile_parts(1, read, {})
+    tenant = snapshot.tenant_rules[acme.pk]
+    assert [each.amount for each in snapshot.rules.rates] == [1]
+    assert [(each.amount_nanousd, each.zone.key) for each in snapshot.rules.ceilings] == [(5, "UTC")]
+    assert [(each.amount, each.holds_for) for each in tenant.rates] == [(4, "tenant acme")]
+    (ceiling,) = tenant.ceilings
+    assert (ceiling.amount_nanousd, ceiling.zone.key, ceiling.refuse_unpriced) == (6, "Asia/Tokyo", True)
+
+
+def test_a_sweep_asks_for_what_few_keys_have_with_few_queries(django_assert_num_queries):
+    add_terms(add_keys(50)[20])
+    with django_assert_num_queries(4):
+        assert len(list(key_rows.read_all())) == 50
+    with django_assert_num_queries(4):
+        key_rows.read_some(["1", "2"])
+
+
+def test_it_reads_no_keys_where_none_are_asked_for():
+    assert key_rows.read_some([]) == []

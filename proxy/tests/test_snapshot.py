@@ -5,12 +5,11 @@ import pytest
 from config.vault import Vault
 from keys.caller import Caller
 from providers.faults import Faults
+from proxy.callers import caller_row, compile_callers
 from proxy.compiling import check, compile_parts
 from proxy.snapshot import (
     MAX_MEMO,
     ConfigurationError,
-    caller_row,
-    compile_caller,
     with_callers,
 )
 from proxy.tests.fakes import (
@@ -244,7 +243,7 @@ def test_it_compiles_all_rates():
 
 
 def test_it_compiles_a_caller_and_writes_it_back():
-    digest, caller = compile_caller(ROW)
+    ((digest, caller),) = compile_callers(ROW).items()
     assert digest == DIGEST
     assert caller == Caller(7, 3, "ci", "sk-gw-abcdef", expires_at=5.0, allowed=("gpt-4o*",))
     assert caller_row(digest, caller) == ROW
@@ -253,7 +252,7 @@ def test_it_compiles_a_caller_and_writes_it_back():
 def test_it_swaps_callers_and_keeps_what_was_derived_from_the_rest():
     old = make_snapshot("openai")
     upstream = old.upstream("openai", "gpt-4o")
-    new = with_callers(old, 2, dict([compile_caller(ROW)]))
+    new = with_callers(old, 2, compile_callers(ROW))
     assert new.callers[DIGEST].key_id == 7
     assert not old.callers
     assert (old.version, new.version) == (1, 2)

@@ -1,17 +1,21 @@
 """The watcher on a real database, polled by the test; one test lets its thread run."""
 
 import gc
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 
 from config.models import ConfigChange, ConfigVersion
 from config.vault import Vault
-from keys.models import ApiKey, Tenant
+from keys.caller import USUAL
+from keys.models import ApiKey, Budget, RateLimit, Tenant
 from keys.secret import digest
 from providers.models import Price, Provider
-from proxy import kept, rows, watcher
+from proxy import kept, key_rows, rows, watcher
+from proxy.callers import caller_row
 from proxy.models import CacheExclusion, Route, Target
 from proxy.tests.fakes import Log, make_parts, provider_row
 from proxy.watcher import Watcher
@@ -82,6 +86,10 @@ def add_route(match, provider, **fields):
     return route
 
 
+def never(*_):
+    raise AssertionError("it reads more than it must")
+
+
 def refused(pattern="("):
     """Save a row that no form would let through."""
     return CacheExclusion.objects.create(kind="regex", pattern=pattern)
@@ -118,10 +126,7 @@ def test_it_patches_one_caller_for_one_changed_key(following, openai, tenant, mo
     _, second_digest = add_key(tenant, "second")
     before = following.poll()
 
-    def never(*_):
-        raise AssertionError("it reads more than it must")
-
-    monkeypatch.setattr(rows, "read_all_keys", never)
+    monkeypatch.setattr(key_rows, "read_all", never)
     monkeypatch.setattr(rows, "read_part", never)
     first.enabled = False
     first.save()
@@ -236,6 +241,185 @@ def test_it_warns_of_what_cannot_serve(following, log):
     )
     following.poll()
     assert "NO_SUCH_VARIABLE_HERE" in log.of("configuration")[0]["warning"]
+
+
+# ---------------------------------------------------------------- limits
+
+
+def rates_of(caller):
+    return [(rule.id, rule.amount) for rule in caller.terms.rules.rates]
+
+
+def test_it_patches_one_caller_for_a_changed_limit_of_its_key(following, tenant, monkeypatch):
+    first, first_digest = add_key(tenant, "first")
+    _, second_digest = add_key(tenant, "second")
+    before = following.poll()
+    monkeypatch.setattr(key_rows, "read_all", never)
+    monkeypatch.setattr(rows, "read_part", never)
+    limit = RateLimit.objects.create(key=first, amount=5, per="minute")
+    snapshot = following.poll()
+    assert rates_of(snapshot.callers[first_digest]) == [(f"rate:{limit.pk}", 5)]
+    assert snapshot.callers[second_digest] is before.callers[second_digest]
+    limit.amount = 6
+    limit.save()
+    assert rates_of(following.poll().callers[first_digest]) == [(f"rate:{limit.pk}", 6)]
+    limit.enabled = False
+    limit.save()
+    assert following.poll().callers[first_digest].terms is USUAL
+    budget = Budget.objects.create(key=first, amount_nanousd=5)
+    assert [each.id for each in following.poll().callers[first_digest].terms.rules.ceilings] == [budget.pk]
+    budget.delete()
+    assert following.poll().callers[first_digest].terms is USUAL
+
+
+def test_it_follows_a_limit_that_moves_from_one_key_to_another_and_to_a_tenant(following, tenant):
+    first, first_digest = add_key(tenant, "first")
+    second, second_digest = add_key(tenant, "second")
+    limit = RateLimit.objects.create(key=first, amount=5, per="minute")
+    assert rates_of(following.poll().callers[first_digest])
+    limit.key = second
+    limit.save()
+    snapshot = following.poll()
+    assert not rates_of(snapshot.callers[first_digest])
+    assert rates_of(snapshot.callers[second_digest])
+    limit.key, limit.tenant = None, tenant
+    limit.save()
+    snapshot = following.poll()
+    assert not rates_of(snapshot.callers[second_digest])
+    assert [each.amount for each in snapshot.tenant_rules[tenant.pk].rates] == [5]
+    limit.delete()
+    assert not following.poll().tenant_rules
+
+
+def test_it_follows_bulk_updates_of_limits(following, tenant):
+    key, known = add_key(tenant, "ci")
+    RateLimit.objects.bulk_create(
+        [RateLimit(key=key, amount=5, per="minute"), RateLimit(amount=6, per="minute")]
+    )
+    snapshot = following.poll()
+    assert [each.amount for each in snapshot.rules.rates] == [6]
+    RateLimit.objects.update(amount=7)
+    snapshot = following.poll()
+    assert [amount for _, amount in rates_of(snapshot.callers[known])] == [7]
+    assert [each.amount for each in snapshot.rules.rates] == [7]
+    RateLimit.objects.all().delete()
+    snapshot = following.poll()
+    assert not rates_of(snapshot.callers[known])
+    assert not snapshot.rules
+
+
+def test_budgets_follow_their_tenants_time_zone_and_those_of_its_keys_too(following, tenant, monkeypatch):
+    key, known = add_key(tenant, "ci")
+    _, other = add_key(tenant, "plain")
+    Budget.objects.create(key=key, amount_nanousd=5)
+    Budget.objects.create(tenant=tenant, amount_nanousd=6)
+    before = following.poll()
+    monkeypatch.setattr(key_rows, "read_all", never)
+
+    def zones(snapshot):
+        owned = (snapshot.tenant_rules[tenant.pk], snapshot.callers[known].terms.rules)
+        return {each.zone.key for rules in owned for each in rules.ceilings}
+
+    for zone in ("Asia/Tokyo", "Europe/Berlin", "UTC"):
+        Tenant.objects.update(timezone=zone)
+        snapshot = following.poll()
+        assert zones(snapshot) == {zone}
+        assert snapshot.callers[other] is before.callers[other]
+
+
+def test_a_tenants_limits_bear_its_new_name(following, tenant):
+    RateLimit.objects.create(tenant=tenant, amount=5, per="minute")
+    following.poll()
+    tenant.name = "renamed"
+    tenant.save()
+    assert following.poll().tenant_rules[tenant.pk].rates[0].holds_for == "tenant renamed"
+
+
+def test_it_knows_both_secrets_of_a_rotated_key_and_forgets_both(following, tenant):
+    key, old = add_key(tenant, "ci")
+    following.poll()
+    new = digest(key.rotate(until=timezone.now() + timedelta(days=1)))
+    key.save()
+    assert set(following.poll().callers) == {old, new}
+    newest = digest(key.rotate(until=None))
+    key.save()
+    assert set(following.poll().callers) == {newest}
+    key.delete()
+    assert following.poll().callers == {}
+
+
+def test_a_key_whose_row_cannot_be_is_told_of_and_unknown_and_all_else_goes_on(
+    following, openai, tenant, log
+):
+    """An allow-list that cannot be read must never let everyone in."""
+    key, known = add_key(tenant, "ci")
+    following.poll()
+    ApiKey.objects.filter(pk=key.pk).update(allowed_networks=["10.0.0.0/99"])
+    _, other = add_key(tenant, "other")
+    assert set(following.poll().callers) == {other}
+    assert "key ci: allowed networks: '10.0.0.0/99'" in following.watcher.problem
+    add_route("fast", openai)
+    assert "fast" in following.poll().exact_routes
+    assert "key ci" in following.watcher.problem
+    assert len(log.of("configuration_refused")) == 1
+    assert log.problems == ["configuration_refused"]
+    ApiKey.objects.get(name="ci").save()  # read alone
+    following.poll()
+    assert "key ci" in following.watcher.problem
+    key.save()
+    assert set(following.poll().callers) == {known, other}
+    assert following.watcher.problem == ""
+
+
+def test_a_limit_that_cannot_be_leaves_the_last_good_ones_in_force(following, tenant):
+    limit = RateLimit.objects.create(amount=5, per="minute")
+    following.poll()
+    RateLimit.objects.update(per="eon")
+    assert [each.amount for each in following.poll().rules.rates] == [5]
+    assert f"rate limit {limit.pk} of everyone" in following.watcher.problem
+    RateLimit.objects.update(per="day")
+    assert [each.per for each in following.poll().rules.rates] == ["day"]
+    assert following.watcher.problem == ""
+
+
+def test_what_is_kept_holds_all_limits_and_terms(tmp_path, monkeypatch, openai, tenant):
+    key, old = add_key(tenant, "ci", denied_models=["a"], allowed_networks=["10.0.0.0/8"], tags={"b": "c"})
+    new = digest(key.rotate(until=timezone.now() + timedelta(days=1)))
+    key.save()
+    RateLimit.objects.create(key=key, amount=5, per="minute")
+    Budget.objects.create(tenant=tenant, amount_nanousd=6)
+    good = Following(tmp_path, monkeypatch).poll()
+    second = Following(tmp_path, monkeypatch)
+    second.down()
+    recalled = second.poll()
+    assert set(recalled.callers) == {old, new}
+    for known, caller in good.callers.items():
+        assert caller_row(known, recalled.callers[known]) == caller_row(known, caller)
+        assert rates_of(recalled.callers[known]) == rates_of(caller)
+    assert recalled.callers[new].terms.denied == ("a",)
+    assert recalled.tenant_rules[tenant.pk].ceilings[0].amount_nanousd == 6
+
+
+def test_what_an_older_version_has_kept_is_served(following):
+    """It knew no limits, no terms of keys, and no time zones of tenants."""
+    parts = {**make_parts("openai"), "tenants": [{"id": 3, "queue_weight": 5}]}
+    del parts["limits"]
+    key = {
+        "id": 1,
+        "tenant_id": 3,
+        "name": "ci",
+        "prefix": "x",
+        "digest": "ab" * 32,
+        "enabled": True,
+        "expires_at": None,
+        "allowed_models": [],
+    }
+    kept.keep(following.kept_at, following.vault, version=1, parts=parts, keys=iter([key]))
+    following.down()
+    snapshot = following.poll()
+    assert snapshot.callers[bytes.fromhex("ab" * 32)].terms is USUAL
+    assert snapshot.tenant_weights == {3: 5}
+    assert not snapshot.rules
 
 
 # ---------------------------------------------------------------- a bad configuration
