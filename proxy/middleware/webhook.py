@@ -1,7 +1,5 @@
 """The webhook of finished completions: COMPLETION_WEBHOOK_URL, signed with COMPLETION_WEBHOOK_SECRET."""
 
-import hashlib
-import hmac
 import time
 from collections.abc import Sequence
 
@@ -9,9 +7,8 @@ import httpx
 import orjson
 from django.conf import settings
 
+from config.signatures import SIGNATURE, signature
 from proxy.middleware.sink import Record, Sink, require_taken, usable
-
-SIGNATURE = "x-gateway-signature"
 
 
 class WebhookTarget:
@@ -41,9 +38,3 @@ class CompletionWebhook(Sink):
         env = settings.GATEWAY
         url = usable(env.completion_webhook_url, "COMPLETION_WEBHOOK_URL")
         super().__init__(WebhookTarget(url, env.completion_webhook_secret))
-
-
-def signature(body: bytes, secret: bytes, *, at: int) -> str:
-    """Return `t=<epoch seconds>,v1=<hex>`: HMAC-SHA256 of the time, a full stop and the body."""
-    digest = hmac.new(secret, b"%d." % at + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
