@@ -15,7 +15,8 @@ from typing import Any
 
 import environ
 import orjson
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 
 from proxy.patterns import BadPattern, compile_regex
 
@@ -156,6 +157,26 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
+def _emails(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    for word in words:
+        try:
+            validate_email(word)
+        except ValidationError:
+            raise ValueError("e-mail addresses, separated by commas") from None
+    return words
+
+
+def _email_url(text: str) -> str:
+    url = text.strip()
+    if url:
+        try:
+            environ.Env.email_url_config(url)
+        except (ImproperlyConfigured, ValueError):  # ValueError: the port
+            raise ValueError("a URL such as smtp+tls://user:password@host:587") from None
+    return url
+
+
 def _http_url(text: str) -> str:
     url = text.strip()
     if url and not url.startswith(("http://", "https://")):
@@ -228,6 +249,11 @@ class Environment:
     completion_elasticsearch_index: str = _var("COMPLETION_ELASTICSEARCH_INDEX", "gateway-completions")
     completion_elasticsearch_api_key: str = _secret("COMPLETION_ELASTICSEARCH_API_KEY")
     completion_sink_content: bool = _var("COMPLETION_SINK_CONTENT", "false", _flag)
+    email_url: str = _secret("EMAIL_URL", _email_url)
+    email_from: str = _var("EMAIL_FROM", "gateway@localhost")
+    budget_alert_emails: tuple[str, ...] = _var("BUDGET_ALERT_EMAILS", "", _emails)
+    budget_alert_webhook_url: str = _secret("BUDGET_ALERT_WEBHOOK_URL", _http_url)
+    budget_alert_webhook_secret: str = _secret("BUDGET_ALERT_WEBHOOK_SECRET")
     grace_s: float = _var("GRACE_PERIOD", "30s", _duration_s)
     app_base_url: str = _var("APP_BASE_URL", "", _http_url)
     secret_keys: tuple[str, ...] = _secret("GATEWAY_SECRET_KEYS", _words)
@@ -270,7 +296,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     for spec in fields(Environment):
         name = spec.metadata["name"]
         written, text = aliased.get(name, (name, variables.get(name, "").strip()))
-        values[spec.name] = _parsed(written, text or spec.metadata["default"], spec.metadata["parse"])
+        text = text or spec.metadata["default"]
+        values[spec.name] = _parsed(written, text, spec.metadata["parse"], told=spec.repr)
     environment = Environment(**values)
     if environment.cache_mode == "redis" and not environment.redis_url:
         raise ImproperlyConfigured("CACHE_MODE='redis' needs REDIS_URL, which is not set.")
@@ -296,8 +323,11 @@ def _translate(alias: str, text: str) -> str:
     return text
 
 
-def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+def _parsed(name: str, text: str, parse: Callable[[str], Any], *, told: bool = True) -> Any:
+    """Return what a variable says. `told`: whether a problem may repeat it, or it may hold a password."""
     try:
         return parse(text)
     except ValueError as problem:
-        raise ImproperlyConfigured(f"{name}={text!r} is not valid: expected {problem}.") from None
+        raise ImproperlyConfigured(
+            f"{name}{f'={text!r}' if told else ''} is not valid: expected {problem}."
+        ) from None

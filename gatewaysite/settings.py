@@ -157,6 +157,20 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
+
+# Without EMAIL_URL every mail is refused, by a backend that says so.
+_MAIL: dict[str, Any] = environ.Env.email_url_config(GATEWAY.email_url) if GATEWAY.email_url else {}
+EMAIL_BACKEND = _MAIL.get("EMAIL_BACKEND", "config.mail.NotConfigured")
+EMAIL_HOST = _MAIL.get("EMAIL_HOST") or "localhost"
+EMAIL_HOST_USER = _MAIL.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _MAIL.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = bool(_MAIL.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_MAIL.get("EMAIL_USE_SSL"))
+EMAIL_PORT = _MAIL.get("EMAIL_PORT") or (587 if EMAIL_USE_TLS else 465 if EMAIL_USE_SSL else 25)
+EMAIL_FILE_PATH = _MAIL.get("EMAIL_FILE_PATH") or None
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = GATEWAY.email_from
+
 CELERY_BROKER_URL = GATEWAY.celery_broker_url or None
 CELERY_TASK_ALWAYS_EAGER = not GATEWAY.celery_broker_url
 CELERY_TASK_EAGER_PROPAGATES = True
@@ -179,6 +193,9 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "refresh-model-lists": {"task": "providers.tasks.refresh_model_lists", "schedule": 15.0},
     "write-builtin-prices": {"task": "providers.tasks.write_builtin_prices", "schedule": 60.0},
+    "tell-of-budgets": {"task": "keys.tasks.tell_of_budgets", "schedule": 5.0},
+    # What no booking has moved: a limit that was lowered, a raise that has ended.
+    "look-through-budgets": {"task": "keys.tasks.look_through_budgets", "schedule": 60.0},
     "purge-receipts": {"task": "analytics.tasks.purge_receipts", "schedule": 3600.0},
 }
 

@@ -4,3 +4,6 @@ from gatewaysite.settings import *  # noqa: F403 - settings modules extend one a
 
 DEBUG = True
 INSTALLED_APPS = ["daphne", *INSTALLED_APPS]  # noqa: F405 - from the star import
+
+if not GATEWAY.email_url:  # noqa: F405 - the same
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"

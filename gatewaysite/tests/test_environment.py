@@ -157,7 +157,8 @@ def test_it_shows_no_secret_of_the_environment():
     assert {"OPENAI_API_KEY", "LLM_API_KEY", "GATEWAY_SECRET_KEYS", "METRICS_TOKEN", "DATABASE_URL"} <= set(
         names
     )
-    assert secret not in repr(read_environment(dict.fromkeys(names, secret)))
+    shaped = {"EMAIL_URL": f"smtp://user:{secret}@host", "BUDGET_ALERT_WEBHOOK_URL": f"http://host/{secret}"}
+    assert secret not in repr(read_environment({**dict.fromkeys(names, secret), **shaped}))
     shown = [spec.metadata["name"] for spec in dataclasses.fields(Environment) if spec.repr]
     assert not [name for name in shown if name.endswith(("_API_KEY", "_TOKEN", "_PASSWORD"))]
 
@@ -197,3 +198,29 @@ def test_it_lets_stored_references_find_what_an_alias_says(empty_environment, mo
     monkeypatch.setenv("LLM_GATEWAY_PROVIDERS_OPENAI_API_KEY", "sk-by-alias")
     read_environment()
     assert os.environ["OPENAI_API_KEY"] == "sk-by-alias"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "said"),
+    [
+        ("EMAIL_URL", "imap://user:hidden@host", "expected a URL such as smtp+tls://"),
+        ("EMAIL_URL", "smtp://user:hidden@host:port", "expected a URL such as smtp+tls://"),
+        ("BUDGET_ALERT_WEBHOOK_URL", "hooks.test/hidden", "expected a URL that starts with http"),
+        ("BUDGET_ALERT_EMAILS", "ops@acme.test, nobody", "expected e-mail addresses, separated by commas"),
+    ],
+)
+def test_a_mistake_in_whom_to_tell_is_named_and_no_secret_is(variable, text, said):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        read_environment({variable: text})
+    assert str(raised.value).startswith(variable)
+    assert said in str(raised.value)
+    assert "hidden" not in str(raised.value)
+
+
+def test_it_reads_whom_to_tell_of_budgets():
+    told = read_environment(
+        {"BUDGET_ALERT_EMAILS": "ops@acme.test, b@acme.test", "EMAIL_URL": "smtp+tls://u:p%40@mail.test"}
+    )
+    assert told.budget_alert_emails == ("ops@acme.test", "b@acme.test")
+    assert told.email_from == "gateway@localhost"
+    assert "mail.test" not in repr(told)
