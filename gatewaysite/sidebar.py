@@ -65,6 +65,7 @@ SIDEBAR: dict[str, Any] = {
                 _screen("API keys", "vpn_key", "keys.apikey"),
                 _screen("Rate limits", "speed", "keys.ratelimit"),
                 _screen("Budgets", "savings", "keys.budget"),
+                _screen("Budget alerts", "notifications", "keys.budgetalert"),
                 _screen("Ledger", "account_balance", "keys.ledgerentry"),
             ],
         },

@@ -6,6 +6,8 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
 from config.audit import audited
@@ -101,9 +103,15 @@ class RateLimitAdmin(_ScopeScreen):
 class BudgetAdmin(_ScopeScreen):
     """How much money."""
 
-    list_display = ("__str__", "holds_for", "mode", "enabled")
+    list_display = ("__str__", "holds_for", "mode", "enabled", "alerts")
     list_filter = (OwnerFilter, ("window", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter), "enabled")
     fieldsets = ((None, {"fields": (("amount_nanousd", "window"), ("mode", "enabled"))}), _SCOPE)
+
+    @display(description="Alerts")
+    def alerts(self, obj: Budget) -> str:
+        """Link to what it has reached."""
+        url = f"{reverse('admin:keys_budgetalert_changelist')}?window__budget__id__exact={obj.pk}"
+        return format_html('<a class="gw-link" href="{}">show</a>', url)
 
 
 def limits_in_words(owner: Any) -> str:

@@ -524,3 +524,38 @@ class BudgetAlert(models.Model):
     def __str__(self) -> str:
         """Say what was reached."""
         return f"{self.percent} % of {self.window}"
+
+
+class AlertDelivery(models.Model):
+    """That one who is to be told of a BudgetAlert has been, or is still to be: `due_at` says when next.
+
+    Neither sent nor due: it was given up. A webhook's URL is a secret, so only whose it is stands here.
+    """
+
+    class Kind(models.TextChoices):
+        """How somebody is told."""
+
+        EMAIL = "email", "E-mail"
+        WEBHOOK = "webhook", "Webhook"
+
+    alert = models.ForeignKey(BudgetAlert, on_delete=models.CASCADE, related_name="deliveries")
+    kind = models.CharField(max_length=10, choices=Kind)
+    address = models.CharField(
+        max_length=320, help_text="Of an e-mail; of a webhook, whether it is the tenant's or the operators'."
+    )
+    due_at = models.DateTimeField(null=True, db_index=True)
+    sent_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    problem = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        """Each is told once."""
+
+        verbose_name_plural = "alert deliveries"
+        constraints = (
+            models.UniqueConstraint(fields=("alert", "kind", "address"), name="alertdelivery_once"),
+        )
+
+    def __str__(self) -> str:
+        """Say who is told."""
+        return f"{self.get_kind_display()}: {self.address}"

@@ -13,7 +13,16 @@ from django.utils import timezone
 from config.models import current_version
 from config.tests.admin_kit import inlines, messages_in, operator, page, signed_in, statements
 from keys import secret as secrets
-from keys.models import ApiKey, Budget, LedgerEntry, RateLimit, Tenant
+from keys.models import (
+    AlertDelivery,
+    ApiKey,
+    Budget,
+    BudgetAlert,
+    BudgetWindow,
+    LedgerEntry,
+    RateLimit,
+    Tenant,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -395,3 +404,66 @@ def test_it_deletes_a_tenant_with_all_it_owns_but_its_ledger(client, tenant):
 @pytest.mark.parametrize("screen", ["ratelimit", "budget"])
 def test_it_says_that_limits_are_not_in_force_yet(client, screen):
     assert "does not hold requests to them yet" in client.get(f"/admin/keys/{screen}/").content.decode()
+
+
+# ---------------------------------------------------------------- alerts
+
+
+def alert(tenant, **fields):
+    budget = Budget.objects.create(tenant=tenant, amount_nanousd=10 * 10**9)
+    window = BudgetWindow.objects.create(budget=budget, starts_at=timezone.now(), spent_nanousd=8 * 10**9)
+    made = BudgetAlert.objects.create(
+        **{"window": window, "percent": 80, "spent_nanousd": 8 * 10**9, "limit_nanousd": 10 * 10**9, **fields}
+    )
+    return budget, made
+
+
+def test_it_lists_what_a_budget_has_reached_and_who_was_told(client, tenant):
+    budget, made = alert(tenant)
+    AlertDelivery.objects.create(
+        alert=made,
+        kind="email",
+        address="team@acme.test",
+        attempts=2,
+        problem="status 500",
+        due_at=timezone.now(),
+    )
+    other, _ = alert(tenant, percent=100)
+    html = page(client, "/admin/keys/budget/")
+    link = f"/admin/keys/budgetalert/?window__budget__id__exact={budget.pk}"
+    assert link in html
+    listed = page(client, link)
+    assert "80 %" in listed
+    assert "100 %" not in listed
+    assert "being sent" in listed
+    shown = page(client, reverse("admin:keys_budgetalert_change", args=[made.pk]))
+    for text in ("$8.00", "$10.00", "tenant acme", "team@acme.test", "status 500"):
+        assert text in shown
+    assert 'name="_save"' not in shown
+    assert other.pk != budget.pk
+
+
+@pytest.mark.parametrize(("state", "count"), [("sent", 1), ("unsent", 2), ("failing", 1), ("", 3)])
+def test_it_finds_alerts_by_what_became_of_them(client, tenant, state, count):
+    alert(tenant, sent_at=timezone.now())
+    alert(tenant, problem="ops@acme.test: EMAIL_URL is not set")
+    alert(tenant)
+    listed = page(client, f"/admin/keys/budgetalert/?state={state}")
+    assert listed.count("80 %") == count
+
+
+def test_its_list_of_alerts_costs_the_same_for_many(client, tenant):
+    alert(tenant)
+    page(client, "/admin/keys/budgetalert/")
+    few = statements(client, "/admin/keys/budgetalert/")
+    for _ in range(5):
+        alert(tenant)
+    assert len(statements(client, "/admin/keys/budgetalert/")) == len(few)
+
+
+def test_deleting_a_budget_takes_its_alerts_along(client, tenant):
+    budget, made = alert(tenant)
+    AlertDelivery.objects.create(alert=made, kind="email", address="team@acme.test")
+    response = client.post(reverse("admin:keys_budget_delete", args=[budget.pk]), {"post": "yes"})
+    assert response.status_code == 302
+    assert not BudgetAlert.objects.exists()
