@@ -113,7 +113,7 @@ class Applicable:
                 default=float("inf"),
             )
             self._purses_from = max(
-                [*(each.span.start for each in purses), *(end for end in raises if end <= now)]
+                [*(each.span.start for each in purses), *(end for end in raises if end <= now)], default=0.0
             )
         return self._purses
 
