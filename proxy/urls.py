@@ -14,6 +14,7 @@ EXACT: Mapping[str, View] = {
     "/v1/messages": views.messages,
     "/v1/messages/count_tokens": views.count_tokens,
     "/v1/models": views.models,
+    "/v1/limits": views.limits,
     "/v1/responses": views.responses,
     "/api/chat": views.simple,
     "/api/chat/stream": views.simple_stream,

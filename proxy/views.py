@@ -4,8 +4,9 @@
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import orjson
@@ -16,6 +17,8 @@ from django.http import HttpResponse, HttpResponseBase
 
 from proxy import health as state
 from proxy import model_list, renderers
+from proxy.clients import client_ip
+from proxy.demand import Who
 from proxy.endpoints import (
     ANTHROPIC_MESSAGES,
     CHAT_COMPLETIONS,
@@ -28,6 +31,7 @@ from proxy.endpoints import (
 )
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthenticated
+from proxy.headroom import headroom
 from proxy.http import LaneRequest, is_anthropic, named_as_anthropic, request_id_of
 from proxy.lifecycle import gateway
 from proxy.metrics import exposition
@@ -141,6 +145,19 @@ async def model(request: LaneRequest, name: str) -> HttpResponseBase:
     """`GET /v1/models/{id}`: by its prefixed id, or by the vendor's own name."""
     found = model_list.named(await _usable_models(request), name)
     return _json(model_list.described(found, anthropic=is_anthropic(request)))
+
+
+@endpoint("GET")
+async def limits(request: LaneRequest) -> HttpResponseBase:
+    """`GET /v1/limits`: the caller's headroom. `?model=` narrows it to what holds for one."""
+    running = gateway()
+    snapshot = running.snapshot or await running.current()
+    caller = await running.caller(request, snapshot)
+    who = Who(caller, partial(client_ip, request, running.env.trusted_proxies))
+    model = request.GET.get("model", "")
+    reply = _json(await headroom(running.store, snapshot, who, model=model, now=time.time()))
+    reply["Cache-Control"] = "no-store"
+    return reply
 
 
 @endpoint("GET")
