@@ -428,6 +428,27 @@ def _died(*_, **__):
     raise SystemExit
 
 
+def test_another_process_that_looks_meanwhile_takes_the_rest_and_nothing_twice(settings, hook, monkeypatch):
+    operators(settings, BUDGET_ALERT_WEBHOOK_URL=hook.url)
+    rows = [budget() for _ in range(4)]
+    for row in rows:
+        spend(row, "8")
+    find_reached(timezone.now())
+    now, sending, others = timezone.now(), alert_delivery._sending, []
+
+    def interrupted(row):
+        if not others:
+            others.append(0)  # the first is claimed, the rest is read and not claimed yet
+            others.append(deliver_due(now))
+        return sending(row)
+
+    monkeypatch.setattr(alert_delivery, "_sending", interrupted)
+    assert (deliver_due(now), others[1]) == (1, 3)
+    assert sorted(request.json["budget"] for request in hook.requests) == sorted(
+        f"budget:{row.pk}" for row in rows
+    )
+
+
 def test_it_costs_few_queries_where_nothing_is_to_be_told(django_assert_num_queries):
     for row in [budget() for _ in range(20)]:
         spend(row, "10")
