@@ -41,7 +41,7 @@ def in_process() -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def on_redis() -> Iterator[dict[str, Any]]:
     with redis() as store:
-        yield {"env": {"REDIS_URL": store.url}, "workers": 2}
+        yield {"env": {"REDIS_URL": store.url()}, "workers": 2}
 
 
 @pytest.fixture(params=[in_process, on_redis], ids=["one worker, in process", "two workers, Redis"])
