@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Generator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import django
 import pytest
+from django.db import connection
 
 from gatewaysite import logs
 from gatewaysite.environment import ALIASES, Environment
@@ -44,6 +46,18 @@ for method in ("msg", "log", "debug", "info", "warning", "error", "critical", "e
     setattr(logs.OUTPUT, method, _print)
 
 REQUIRE_ALL = os.environ.get("GATEWAY_REQUIRE_ALL") == "1"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:  # noqa: ARG001 - comes first
+    """Let the ledger's rows be deleted between tests: Django empties SQLite's tables by DELETE.
+
+    On PostgreSQL it truncates them, which no trigger of rows prevents. keys/tests/test_append_only.py has them.
+    """
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            for name in ("no_update", "no_delete"):
+                cursor.execute(f"DROP TRIGGER IF EXISTS keys_ledgerentry_{name}")
 
 
 @pytest.hookimpl(wrapper=True)

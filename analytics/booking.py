@@ -5,19 +5,19 @@ the first to commit, and does nothing. A completion's rows are unique too, and l
 are written; if another worker writes the same ones in that moment, the transaction fails as a whole
 and is done again with a fresh look. So a window's sum never counts an entry twice.
 
-An `interrupted` never replaces a `done`; a `done` that comes late takes the estimate's place.
+An `interrupted` never replaces a `done`; before a `done` that comes late, the estimate is taken back.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
-from analytics import records
+from analytics import ledger_rows, records
 from analytics.insert import insert
 from analytics.models import RequestLog, SpoolReceipt
-from analytics.records import Row
-from keys import spending
+from analytics.ledger_rows import Row
+from keys import ledger, spending
 from keys.models import ApiKey, LedgerEntry
 
 LOOKS = 3
@@ -43,39 +43,28 @@ def book(segment: str, lines: int, *, done: str, interrupted: str) -> bool:
     return False
 
 
-def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[str, Row]) -> bool:
-    spends = {
-        completion_id: _spend(entry, logs[completion_id])
-        for completion_id, entry in entries.items()
-        if entry["cost_nanousd"] and not records.is_shadow(logs[completion_id])
-    }
-    ceilings = spending.Ceilings(list(spends.values()))
-    ceilings.ensure(ceilings.sums(spends.values()))
+def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[str, Sequence[Row]]) -> bool:
+    expected = _spends(row for rows in entries.values() for row in rows)
+    ceilings = spending.Ceilings(expected)
+    ceilings.ensure(ceilings.sums(expected))
     with transaction.atomic():
         _, first = SpoolReceipt.objects.get_or_create(segment=segment, defaults={"lines": lines})
         if not first:
             return False
         known = _known(logs)
-        retracted = _retract({key: row for key, row in logs.items() if key in known})
-        known -= retracted.keys()
+        retractions = _retract({key: row for key, row in logs.items() if key in known})
+        known -= {row["completion_id"] for row in retractions}
         insert(RequestLog, [row for completion_id, row in logs.items() if completion_id not in known])
-        insert(LedgerEntry, [row for completion_id, row in entries.items() if completion_id not in known])
+        booked = [row for key, rows in entries.items() if key not in known for row in rows]
+        insert(LedgerEntry, [*retractions, *booked])
         # Last, because everybody waits for everyone's windows until this transaction ends.
-        added = ceilings.sums(spend for completion_id, spend in spends.items() if completion_id not in known)
-        for window, estimated in spending.Ceilings(list(retracted.values())).sums(retracted.values()).items():
-            added[window] = added.get(window, 0) - estimated
-        spending.add(added)
+        spends = _spends([*retractions, *booked])
+        spending.add((spending.Ceilings(spends) if retractions else ceilings).sums(spends))
     return True
 
 
-def _spend(entry: Row, logged: Row) -> spending.Spend:
-    return spending.Spend(
-        key_id=entry["key_ref"],
-        tenant_id=entry["tenant_ref"],
-        at=entry["at"],
-        names=(logged["requested_model"], f"{entry['provider']}/{entry['model']}"),
-        cost_nanousd=entry["cost_nanousd"],
-    )
+def _spends(rows: Iterable[Row]) -> list[spending.Spend]:
+    return [spend for spend in map(spending.Spend.of, rows) if spend is not None]
 
 
 def _known(completion_ids: Collection[str]) -> set[str]:
@@ -88,33 +77,26 @@ def _known(completion_ids: Collection[str]) -> set[str]:
     return found
 
 
-def _retract(logs: Mapping[str, Row]) -> dict[str, spending.Spend]:
-    """Delete the estimates of calls that did end, and return what they had added to budgets.
+def _retract(logs: Mapping[str, Row]) -> list[Row]:
+    """Return the rows that take back the estimates of calls that did end, and let those calls' log rows go.
 
     A process that is shut down leaves its last calls as if it had died; one may still end then.
     """
-    ended = {key: row for key, row in logs.items() if row["outcome"] != RequestLog.Outcome.INTERRUPTED}
-    entries = list(
+    ended = {key for key, row in logs.items() if row["outcome"] != RequestLog.Outcome.INTERRUPTED}
+    if not ended:
+        return []
+    # Locked, so that nobody corrects an estimate while it is taken back.
+    estimates = list(
         LedgerEntry.objects.select_for_update()
         .filter(completion_id__in=ended, kind=LedgerEntry.Kind.INTERRUPTED)
         .order_by("pk")
     )
-    if not entries:
-        return {}
-    LedgerEntry.objects.filter(pk__in=[entry.pk for entry in entries]).delete()
+    standing = [found for found in ledger.booked(estimates) if not found.retracted]
     RequestLog.objects.filter(
-        completion_id__in=[entry.completion_id for entry in entries], outcome=RequestLog.Outcome.INTERRUPTED
+        completion_id__in=[found.entry.completion_id for found in standing],
+        outcome=RequestLog.Outcome.INTERRUPTED,
     ).delete()
-    return {
-        entry.completion_id: spending.Spend(
-            key_id=entry.key_ref,
-            tenant_id=entry.tenant_ref,
-            at=entry.at,
-            names=(ended[entry.completion_id]["requested_model"], f"{entry.provider}/{entry.model}"),
-            cost_nanousd=0 if records.is_shadow(ended[entry.completion_id]) else entry.cost_nanousd or 0,
-        )
-        for entry in entries
-    }
+    return [ledger_rows.retracting(found) for found in standing]
 
 
 def _touch_keys(logs: Iterable[Row]) -> None:

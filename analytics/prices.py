@@ -1,9 +1,14 @@
-"""Which price holds for a call that the gateway could not finish pricing itself."""
+"""Which price holds for a call that the gateway did not finish pricing itself, or prices anew.
 
+The choice is the hot path's own: the same rows, compiled by the same rules.
+"""
+
+import hashlib
 from collections.abc import Iterable
 
-from providers.models import Price
-from providers.pricing import PriceRule, Rates, schedule
+from providers.pricing import Rates, RateSchedule, schedule
+from proxy.compiling import price_rules
+from proxy.rows import price_rows
 
 
 class PriceBook:
@@ -11,25 +16,17 @@ class PriceBook:
 
     def __init__(self, providers: Iterable[str]) -> None:
         """Read the rows of `providers`."""
-        self._rules: dict[str, list[PriceRule]] = {}
-        rows = Price.objects.filter(provider__name__in=set(providers)).select_related("provider")
-        for row in rows:
-            rule = PriceRule(
-                pattern=row.model, operator=row.source == Price.Source.OPERATOR, rates=_rates(row)
-            )
-            self._rules.setdefault(row.provider.name, []).append(rule)
+        self._rules = price_rules(price_rows(set(providers)))
+        self._schedules: dict[tuple[str, str], RateSchedule] = {}
 
     def rates(self, provider: str, model: str, at: float) -> Rates | None:
         """Return the rates in force at epoch second `at`; None when no price is known."""
-        return schedule(self._rules.get(provider, ()), model).at(at)
+        known = self._schedules.get((provider, model))
+        if known is None:
+            known = self._schedules[provider, model] = schedule(self._rules.get(provider, ()), model)
+        return known.at(at)
 
-
-def _rates(row: Price) -> Rates:
-    return Rates(
-        price_id=row.pk,
-        effective_from=row.effective_from.timestamp(),
-        input=row.input_nanousd_per_mtok,
-        output=row.output_nanousd_per_mtok,
-        cached_input=row.cached_input_nanousd_per_mtok,
-        cache_write=row.cache_write_nanousd_per_mtok,
-    )
+    def fingerprint(self) -> str:
+        """Return a text that is another one as soon as any of the prices is."""
+        rules = sorted(f"{provider} {rule!r}" for provider, of in self._rules.items() for rule in of)
+        return hashlib.sha256("\n".join(rules).encode()).hexdigest()

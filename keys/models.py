@@ -11,7 +11,9 @@ from django.db import models
 
 from config.models import TrackedModel
 from config.money import UsdField, usd
+from config.words import dollars
 from keys import secret as secrets
+from keys.append_only import AppendOnlyModel
 
 # A budget's sums are compared in numbers that are exact up to 2^53 nano-dollars, about nine million dollars.
 MAX_BUDGET_NANOUSD = 9_000_000 * 10**9
@@ -417,10 +419,11 @@ class Budget(_Scope):
         )
 
 
-class LedgerEntry(models.Model):
-    """What was spent: append-only, one row per attempt that cost something.
+class LedgerEntry(AppendOnlyModel):
+    """What was spent: append-only, one row per attempt that cost something, and one for each correction of it.
 
-    Ids are plain numbers, not foreign keys: deleting a key never touches what it spent.
+    What an attempt has cost is the sum of its rows. Ids are plain numbers, not foreign keys: deleting a key
+    never touches what it spent.
     """
 
     class Kind(models.TextChoices):
@@ -467,6 +470,12 @@ class LedgerEntry(models.Model):
     own_credential = models.BooleanField(
         default=False, db_default=False, help_text="Paid by the caller's own vendor key: in no budget."
     )
+    shadow = models.BooleanField(
+        default=False, db_default=False, help_text="Of a mirrored request, which nobody sent: in no budget."
+    )
+    rerating_ref = models.BigIntegerField(null=True, help_text="The re-rating that wrote this row.")
+
+    CORRECTIONS = (Kind.RETRACTED, Kind.ADJUSTED)
 
     class Meta:
         """Once per attempt and correction."""
@@ -480,8 +489,17 @@ class LedgerEntry(models.Model):
 
     def __str__(self) -> str:
         """Show what and how much."""
-        cost = "unpriced" if self.cost_nanousd is None else f"${usd(self.cost_nanousd)}"
-        return f"{self.completion_id}: {cost}"
+        return f"{self.completion_id}: {dollars(self.cost_nanousd, unknown='unpriced')}"
+
+
+class LedgerRetention(models.Model):
+    """One row, or none: ledger entries from before `keeps_from` may be deleted (`manage.py purge_ledger`)."""
+
+    keeps_from = models.DateTimeField()
+
+    def __str__(self) -> str:
+        """Show the moment."""
+        return f"kept from {self.keeps_from:%Y-%m-%d} on"
 
 
 class BudgetWindow(models.Model):
@@ -490,6 +508,9 @@ class BudgetWindow(models.Model):
     budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="windows")
     starts_at = models.DateTimeField()
     spent_nanousd = models.BigIntegerField(default=0)
+    corrected_nanousd = models.BigIntegerField(
+        default=0, db_default=0, help_text="The sum of corrections in this window, a part of what is spent."
+    )
     # Whoever keeps live counters asks for what has changed since it asked last.
     updated_at = models.DateTimeField(auto_now=True, db_index=True)
 

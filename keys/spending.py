@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
@@ -17,15 +18,50 @@ from keys.models import Budget, BudgetWindow, LedgerEntry
 Window = tuple[int, datetime]
 
 
+def budgeted() -> QuerySet[LedgerEntry]:
+    """Return the ledger rows that count for budgets: those of requests that somebody sent, and we paid."""
+    return LedgerEntry.objects.filter(shadow=False, own_credential=False)
+
+
+def names(requested_model: str, provider: str, model: str) -> tuple[str, ...]:
+    """Return the names by which a budget's model pattern may know a ledger row's model."""
+    return (requested_model or model, f"{provider}/{model}")
+
+
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What one ledger row cost, and for whom. A model pattern may match any of `names`."""
+    """What one ledger row cost, and for whom. A model pattern may match any of `names`.
+
+    `correction`: it puts another row right, up or down.
+    """
 
     key_id: int | None
     tenant_id: int | None
     at: datetime
     names: tuple[str, ...]
     cost_nanousd: int
+    correction: bool = False
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Spend | None":
+        """Return what a ledger row (column to value) adds to budgets; None when it adds nothing."""
+        if not row["cost_nanousd"] or row["shadow"] or row["own_credential"]:
+            return None
+        return cls(
+            key_id=row["key_ref"],
+            tenant_id=row["tenant_ref"],
+            at=row["at"],
+            names=names(row["requested_model"], row["provider"], row["model"]),
+            cost_nanousd=row["cost_nanousd"],
+            correction=row["kind"] in LedgerEntry.CORRECTIONS,
+        )
+
+
+class Sums(NamedTuple):
+    """What a window holds, or what is added to it. `corrected` is the part of `spent` that corrections are."""
+
+    spent: int = 0
+    corrected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +82,9 @@ class Ceiling:
     def window_of(self, at: datetime) -> Window:
         """Return the window that `at` falls into."""
         return self.budget_id, datetime.fromtimestamp(span(self.window, at.timestamp(), self.zone).start, UTC)
+
+
+_NOTHING = Sums()
 
 
 class Ceilings:
@@ -76,15 +115,17 @@ class Ceilings:
             self._by_owner.setdefault((key_id, tenant_id), []).append(ceiling)
             self._by_id[pk] = ceiling
 
-    def sums(self, spends: Iterable[Spend]) -> dict[Window, int]:
+    def sums(self, spends: Iterable[Spend]) -> dict[Window, Sums]:
         """Return how much `spends` add to each window."""
-        added: dict[Window, int] = {}
+        added: dict[Window, Sums] = {}
         for spend in spends:
+            cost, corrected = spend.cost_nanousd, spend.cost_nanousd if spend.correction else 0
             owners = {(spend.key_id, None), (None, spend.tenant_id), (None, None)}
             for ceiling in (found for owner in owners for found in self._by_owner.get(owner, ())):
                 if ceiling.covers(spend.names):
                     window = ceiling.window_of(spend.at)
-                    added[window] = added.get(window, 0) + spend.cost_nanousd
+                    known = added.get(window, _NOTHING)
+                    added[window] = Sums(known.spent + cost, known.corrected + corrected)
         return added
 
     def ensure(self, windows: Collection[Window]) -> None:
@@ -99,19 +140,18 @@ class Ceilings:
             return
         with transaction.atomic():
             BudgetWindow.objects.bulk_create(
-                [
-                    BudgetWindow(
-                        budget_id=budget_id,
-                        starts_at=starts_at,
-                        spent_nanousd=_ledger_sum(self._by_id[budget_id], starts_at),
-                    )
-                    for budget_id, starts_at in sorted(missing)
-                ],
+                [self._from_ledger(budget_id, starts_at) for budget_id, starts_at in sorted(missing)],
                 ignore_conflicts=True,
             )
 
+    def _from_ledger(self, budget_id: int, starts_at: datetime) -> BudgetWindow:
+        spent, corrected = ledger_sums(self._by_id[budget_id], starts_at)
+        return BudgetWindow(
+            budget_id=budget_id, starts_at=starts_at, spent_nanousd=spent, corrected_nanousd=corrected
+        )
 
-def add(sums: Mapping[Window, int]) -> None:
+
+def add(sums: Mapping[Window, Sums]) -> None:
     """Add to each window, in the current transaction. A budget deleted meanwhile is passed over."""
     # Locked in one order, so that two workers cannot wait for each other.
     rows = [
@@ -120,9 +160,12 @@ def add(sums: Mapping[Window, int]) -> None:
         if (row.budget_id, row.starts_at) in sums
     ]
     for row in rows:
-        row.spent_nanousd += sums[row.budget_id, row.starts_at]
+        spent, corrected = sums[row.budget_id, row.starts_at]
+        row.spent_nanousd += spent
+        row.corrected_nanousd += corrected
         row.updated_at = timezone.now()
-    BudgetWindow.objects.bulk_update(rows, ["spent_nanousd", "updated_at"], batch_size=200)
+    columns = ["spent_nanousd", "corrected_nanousd", "updated_at"]
+    BudgetWindow.objects.bulk_update(rows, columns, batch_size=200)
 
 
 def _rows(windows: Collection[Window]) -> QuerySet[BudgetWindow]:
@@ -131,14 +174,23 @@ def _rows(windows: Collection[Window]) -> QuerySet[BudgetWindow]:
     return BudgetWindow.objects.filter(budget_id__in=budgets, starts_at__in=starts)
 
 
-def _ledger_sum(ceiling: Ceiling, starts_at: datetime) -> int:
+def ledger_sums(ceiling: Ceiling, starts_at: datetime) -> Sums:
+    """Return what the ledger holds for a budget's window that starts at `starts_at`."""
     start, end = bounds(ceiling.window, starts_at, ceiling.zone)
-    rows = LedgerEntry.objects.filter(at__gte=start, at__lt=end).exclude(kind=LedgerEntry.Kind.SHADOW)
+    rows = budgeted().filter(at__gte=start, at__lt=end)
     if ceiling.key_id is not None:
         rows = rows.filter(key_ref=ceiling.key_id)
     if ceiling.tenant_id is not None:
         rows = rows.filter(tenant_ref=ceiling.tenant_id)
-    sums = rows.order_by().values_list("provider", "model").annotate(Sum("cost_nanousd"))
-    return sum(
-        spent or 0 for provider, model, spent in sums if ceiling.covers((model, f"{provider}/{model}"))
+    corrections = Q(kind__in=LedgerEntry.CORRECTIONS)
+    groups = (
+        rows.order_by()
+        .values_list("requested_model", "provider", "model")
+        .annotate(cost=Sum("cost_nanousd"), correction=Sum("cost_nanousd", filter=corrections))
     )
+    spent = corrected = 0
+    for requested_model, provider, model, cost, correction in groups:
+        if ceiling.covers(names(requested_model, provider, model)):
+            spent += cost or 0
+            corrected += correction or 0
+    return Sums(spent, corrected)

@@ -57,7 +57,7 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
         searched_routes=sorted((route for route in routes if route.kind != "exact"), key=_order),
         exclusions=_exclusions(parts["exclusions"]),
         models=_models(parts["models"], accounts),
-        prices=_prices(parts["prices"]),
+        prices=price_rules(parts["prices"]),
         default_provider=row.get("default_provider__name") or env.default_provider,
         default_model=row.get("default_model") or env.default_model or _demo_model(accounts),
         cache_ttl_s=float(row.get("cache_ttl_s") or env.cache_ttl_s),
@@ -199,7 +199,8 @@ def _models(rows: Sequence[Row], accounts: Mapping[str, Account]) -> list[Served
     ]
 
 
-def _prices(rows: Sequence[Row]) -> dict[str, list[PriceRule]]:
+def price_rules(rows: Sequence[Row]) -> dict[str, list[PriceRule]]:
+    """Return each provider's rules."""
     rules: dict[str, list[PriceRule]] = {}
     for row in rows:
         rules.setdefault(row["provider__name"], []).append(

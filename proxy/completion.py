@@ -7,7 +7,7 @@ The spool has three kinds of line, each one JSON object:
   settled   the store has settled that completion; at a restart, spend without it is settled again
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from providers.usage import Usage
 
 # Begins the route of a completion that is no request's own: what it cost is in no budget of a key or tenant.
 SHADOW_ROUTE = "shadow:"
+_UNTAGGED: Mapping[str, Mapping[str, str]] = {}
 
 
 @dataclass(slots=True)
@@ -98,6 +99,7 @@ class Completion:
     latency_ms: float = 0.0
     ttft_ms: float | None = None
     overhead_ms: float | None = None
+    tags: Mapping[str, str] | None = None  # the key's; None: it has none
     told: Sequence[tuple[bytes, bytes]] = ()  # what its answer says of limits, in headers; not recorded
 
     def record(self) -> bytes:
@@ -124,6 +126,7 @@ class Completion:
                 "usage": None if usage is None else usage.to_json(),
                 "price_id": self.price_id,
                 "cost_nanousd": self.cost_nanousd,
+                **self._tagged(),
                 "latency_ms": round(self.latency_ms, 3),
                 "ttft_ms": None if self.ttft_ms is None else round(self.ttft_ms, 3),
                 "overhead_ms": None if self.overhead_ms is None else round(self.overhead_ms, 3),
@@ -153,6 +156,7 @@ class Completion:
                 "provider": provider,
                 "model": model,
                 "stream": self.stream,
+                **self._tagged(),
                 "estimate": {
                     "prompt": prompt_estimate,
                     "completion": 0,
@@ -164,6 +168,9 @@ class Completion:
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
+
+    def _tagged(self) -> Mapping[str, Mapping[str, str]]:
+        return {"tags": self.tags} if self.tags else _UNTAGGED
 
 
 class RecordForm:

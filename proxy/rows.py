@@ -4,7 +4,7 @@ Plain means JSON-able, so that the same values can be kept on disk and compiled 
 database is down. Secrets stay as sealed as they are in their rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from config.models import ConfigChange, current_version
@@ -76,8 +76,10 @@ def _models() -> list[Row]:
     return list(ProviderModel.objects.values("provider__name", "name", "created", "owned_by"))
 
 
-def _prices() -> list[Row]:
-    rows = Price.objects.values(
+def price_rows(providers: Collection[str] | None = None) -> list[Row]:
+    """Return the rows of prices, or those of some providers (by name) alone."""
+    prices = Price.objects.all() if providers is None else Price.objects.filter(provider__name__in=providers)
+    rows = prices.values(
         "id",
         "provider__name",
         "model",
@@ -152,7 +154,7 @@ def _upstreams() -> list[Row]:
 _READERS: Mapping[str, Callable[[], list[Row]]] = {
     "providers": _providers,
     "models": _models,
-    "prices": _prices,
+    "prices": price_rows,
     "routes": _routes,
     "exclusions": _exclusions,
     "settings": _settings,

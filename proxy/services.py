@@ -197,6 +197,7 @@ class Services:
         completion = exchange.completion
         completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
         completion.tenant_id = caller.tenant_id
+        completion.tags = caller.terms.tags or None
         exchange.recorded = True
         if self.spool.full:
             raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)

@@ -7,11 +7,13 @@ from django.db import DataError, IntegrityError, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from analytics import booking, budgets, insert, records, tasks
+from analytics import booking, insert, ledger_rows, records, tasks
 from analytics.booking import book
 from analytics.models import RequestLog, SpoolReceipt
 from analytics.tests.spool_files import done, opened, text
 from config.models import current_version
+from keys import ledger
+from keys.calendar import bounds
 from keys.models import ApiKey, Budget, BudgetWindow, LedgerEntry, Tenant
 from providers.models import Price, Provider
 from providers.usage import Usage
@@ -113,9 +115,13 @@ def test_an_interrupted_shadow_that_ended_after_all_changes_no_budget():
     assert LedgerEntry.objects.get(completion_id="b").cost_nanousd
     assert list(windows().values()) == [42_000]
     write("s3", done("b", **shadow))
-    assert LedgerEntry.objects.get(completion_id="b").kind == "shadow"
+    kinds = LedgerEntry.objects.filter(completion_id="b").order_by("pk").values_list("kind", flat=True)
+    assert list(kinds) == ["interrupted", "retracted", "shadow"]
     assert RequestLog.objects.get(completion_id="b").outcome == "ok"
     assert list(windows().values()) == [42_000]
+    BudgetWindow.objects.all().delete()  # as for a new budget: summed from the ledger
+    write("s4", done("c"))
+    assert list(windows().values()) == [84_000]
 
 
 def test_a_completion_that_comes_in_two_segments_counts_once():
@@ -238,12 +244,18 @@ def test_a_done_that_comes_late_takes_the_estimates_place(cost, key):
     for segment in ("s2", "s3"):
         write(segment, done("a", cost_nanousd=cost, **own))
     assert dict(RequestLog.objects.values_list("completion_id", "outcome")) == {"a": "ok", "b": "interrupted"}
-    assert dict(LedgerEntry.objects.values_list("completion_id", "kind")) == {
-        "a": "spent",
-        "b": "interrupted",
-    }
-    spent = set(BudgetWindow.objects.values_list("spent_nanousd", flat=True))
-    assert spent == {1_500_000 + (cost or 0)}
+    rows = LedgerEntry.objects.order_by("pk")
+    assert [(row.completion_id, row.kind, row.revision) for row in rows] == [
+        ("a", "interrupted", 0),
+        ("b", "interrupted", 0),
+        ("a", "retracted", 1),
+        ("a", "spent", 0),
+    ]
+    of_a = rows.filter(completion_id="a")
+    assert sum(row.cost_nanousd or 0 for row in of_a) == (cost or 0)
+    assert (sum(row.prompt_tokens for row in of_a), sum(row.completion_tokens for row in of_a)) == (100, 20)
+    found = BudgetWindow.objects.values_list("spent_nanousd", "corrected_nanousd")
+    assert set(found) == {(1_500_000 + (cost or 0), -1_500_000)}
 
 
 def test_interrupted_adds_no_money_to_a_call_that_ended_without_usage():
@@ -310,7 +322,7 @@ def test_a_late_record_counts_for_the_window_it_was_made_in(key):
 )
 def test_windows_follow_the_calendar_of_the_time_zone(window, at, start, end):
     moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
-    found = budgets.bounds(window, moment, ZoneInfo("Europe/Berlin"))
+    found = bounds(window, moment, ZoneInfo("Europe/Berlin"))
     assert [bound.isoformat()[:16] for bound in found] == [start, end]
 
 
@@ -406,23 +418,31 @@ def test_it_asks_the_database_a_fixed_number_of_times(django_assert_max_num_quer
 def test_every_column_has_a_value_of_its_own():
     """Rows are inserted without the ORM, so a new column's default must be written here too."""
     (finished,), (cut,) = (list(records.parse(text(line))) for line in (done("a"), opened("b")))
-    entry = records.interrupted_entry(cut)
-    rows: dict[type[Model], list[records.Row | None]] = {
+    entry = ledger_rows.interrupted_entry(cut)
+    stored = ledger.Booked(LedgerEntry(**{**entry, "tags": None}), (), 1)
+    rows: dict[type[Model], list[ledger_rows.Row]] = {
         RequestLog: [records.log_row(finished), records.interrupted_log_row(cut, entry)],
-        LedgerEntry: [records.spent_entry(finished), entry],
+        LedgerEntry: [
+            *ledger_rows.spent_entries(finished),
+            entry,
+            ledger_rows.retracting(stored),
+            ledger_rows.adjusting(stored, price_ref=1, difference=1, rerating=1),
+        ],
     }
     for model, written in rows.items():
         columns = {field.attname for field in model._meta.concrete_fields} - {"id"}
-        assert [set(row or {}) for row in written] == [columns, columns]
+        assert [set(row) for row in written] == [columns] * len(written)
 
 
-def test_it_books_what_several_attempts_of_one_request_have_cost_together(key):
-    """A hedge and its winner, or the parts of a continued stream: one entry, of no single price."""
-    Budget.objects.create(key=key, amount_nanousd=10**12)
+def test_each_attempt_that_has_cost_something_has_a_row_of_its_own(key):
+    """A hedge and its winner, or the parts of a continued stream."""
+    for model in ("", "openai/*", "azure/gpt-4o", "gpt-4o"):
+        Budget.objects.create(key=key, amount_nanousd=10**12, model=model)
     lost, won = Usage(prompt=100, estimated=True), Usage(prompt=90, completion=20)
     attempts = [
         Attempt("openai", "gpt-4o", 0.2, 30, 200, "ok", usage=won, price_id=7, cost_nanousd=130_000),
-        Attempt("azure", "gpt-4o", 4, 26, None, "hedged", usage=lost, price_id=8, cost_nanousd=200_000),
+        Attempt("demo", "echo", 1, 2, 503, "upstream_error"),
+        Attempt("azure", "gpt-4o-eu", 4, 26, None, "hedged", usage=lost, price_id=8, cost_nanousd=200_000),
     ]
     together = done(
         "a",
@@ -434,10 +454,102 @@ def test_it_books_what_several_attempts_of_one_request_have_cost_together(key):
         cost_nanousd=330_000,
     )
     assert write("s", together)
-    entry = LedgerEntry.objects.get()
-    assert (entry.attempt, entry.price_ref, entry.cost_nanousd) == (0, None, 330_000)
-    assert (entry.prompt_tokens, entry.completion_tokens, entry.estimated) == (190, 20, True)
-    assert list(windows().values()) == [330_000]
-    told = RequestLog.objects.get().attempts
-    assert [each["cost_nanousd"] for each in told] == [130_000, 200_000]
-    assert [each["usage"]["prompt"] for each in told] == [90, 100]
+    rows = LedgerEntry.objects.order_by("attempt")
+    assert [(row.attempt, row.provider, row.model, row.price_ref, row.cost_nanousd) for row in rows] == [
+        (0, "openai", "gpt-4o", 7, 130_000),
+        (2, "azure", "gpt-4o-eu", 8, 200_000),
+    ]
+    assert [(row.prompt_tokens, row.completion_tokens, row.estimated) for row in rows] == [
+        (90, 20, False),
+        (100, 0, True),
+    ]
+    spent = dict(BudgetWindow.objects.values_list("budget__model", "spent_nanousd"))
+    assert spent == {"": 330_000, "openai/*": 130_000, "gpt-4o": 330_000}
+    log = RequestLog.objects.get()
+    assert log.cost_nanousd == 330_000
+    assert [each.get("cost_nanousd") for each in log.attempts] == [130_000, None, 200_000]
+
+
+def test_a_cost_that_is_unknown_for_one_attempt_is_known_for_the_other(key):
+    Budget.objects.create(key=key, amount_nanousd=10**12)
+    usage = Usage(prompt=100)
+    attempts = [
+        Attempt("openai", "gpt-4o", 0, 30, 200, "ok", usage=usage, price_id=7, cost_nanousd=130_000),
+        Attempt("azure", "gpt-4o", 4, 26, None, "hedged", usage=usage),
+    ]
+    write(
+        "s",
+        done(
+            "a",
+            attempts=attempts,
+            key_id=key.pk,
+            usage=usage.plus(usage),
+            price_id=None,
+            cost_nanousd=None,
+        ),
+    )
+    assert list(LedgerEntry.objects.order_by("attempt").values_list("cost_nanousd", flat=True)) == [
+        130_000,
+        None,
+    ]
+    assert list(windows().values()) == [130_000]
+
+
+def test_it_keeps_the_rarer_counts():
+    usage = Usage(
+        prompt=100,
+        completion=90,
+        cached=30,
+        cache_write=20,
+        reasoning=8,
+        cache_write_1h=5,
+        audio_prompt=11,
+        audio_cached=3,
+        audio_completion=12,
+        image_prompt=13,
+        image_cached=4,
+        image_completion=14,
+    )
+    write("s", done("a", usage=usage))
+    (row,) = LedgerEntry.objects.values()
+    assert ledger_rows.usage_of(row) == usage
+
+
+def test_it_keeps_the_tags_that_the_key_had_then():
+    tags = {"team": "search", "cost centre": "7"}
+    write("s", done("a", tags=tags), done("b"), interrupted=(opened("c", tags=tags),))
+    assert dict(LedgerEntry.objects.values_list("completion_id", "tags")) == {"a": tags, "b": None, "c": tags}
+    assert dict(RequestLog.objects.values_list("completion_id", "tags")) == {"a": tags, "b": None, "c": tags}
+    write("s2", done("c", tags=tags))
+    assert [row.tags for row in LedgerEntry.objects.filter(completion_id="c")] == [tags] * 3
+
+
+def test_what_the_callers_own_credential_paid_is_in_no_budget(key):
+    Budget.objects.create(key=key, amount_nanousd=10**12)
+    usage = Usage(prompt=100)
+    own = {**json.loads(done("a", key_id=key.pk)), "own_credential": True}
+    attempts = [
+        {"provider": "openai", "model": "gpt-4o", "usage": usage.to_json(), "cost_nanousd": 7, "price_id": 1},
+        {"provider": "azure", "model": "gpt-4o", "usage": usage.to_json(), "cost_nanousd": 8, "price_id": 1},
+    ]
+    attempts[0]["own_credential"] = True
+    mixed = {**json.loads(done("b", key_id=key.pk, cost_nanousd=15)), "attempts": attempts}
+    write("s", *(json.dumps(record).encode() + b"\n" for record in (own, mixed)))
+    rows = LedgerEntry.objects.order_by("completion_id", "attempt")
+    assert [(row.cost_nanousd, row.own_credential) for row in rows] == [(42_000, True), (7, True), (8, False)]
+    assert list(windows().values()) == [8]
+    BudgetWindow.objects.all().delete()  # as for a new budget: summed from the ledger
+    write("s2", done("c", key_id=key.pk))
+    assert list(windows().values()) == [8 + 42_000]
+
+
+def test_a_budget_made_later_knows_models_by_the_same_names(key):
+    renamed = {"requested_model": "fast", "key_id": key.pk}
+    write("s1", done("a", **renamed))
+    for model in ("fast", "gpt-4o", "openai/gpt-4o"):
+        Budget.objects.create(key=key, amount_nanousd=1, model=model)
+    write("s2", done("b", **renamed))
+    assert dict(BudgetWindow.objects.values_list("budget__model", "spent_nanousd")) == {
+        "fast": 84_000,
+        "openai/gpt-4o": 84_000,
+    }

@@ -5,7 +5,8 @@ from django.core import serializers
 from django.db import transaction
 
 from config.models import ConfigChange, ConfigVersion, bump, changed, current_version
-from keys.models import ApiKey, LedgerEntry, RateLimit, Tenant
+from analytics.models import SpoolReceipt
+from keys.models import ApiKey, RateLimit, Tenant
 from providers.models import Price, Provider, ProviderModel
 from proxy.models import GatewaySettings, Route, Target
 
@@ -105,15 +106,10 @@ class TestRows:
         assert seen.seen == [("providers", "")]
 
     def test_other_tables_tell_nothing_and_keep_their_fast_deletes(self, django_assert_num_queries):
-        LedgerEntry.objects.bulk_create(
-            [
-                LedgerEntry(completion_id=str(n), at="2027-01-01T00:00Z", provider="p", model="m")
-                for n in range(9)
-            ]
-        )
+        SpoolReceipt.objects.bulk_create([SpoolReceipt(segment=str(n), lines=1) for n in range(9)])
         seen = Changes()
         with django_assert_num_queries(1):  # one DELETE, no row is loaded
-            LedgerEntry.objects.all().delete()
+            SpoolReceipt.objects.all().delete()
         assert seen.seen == []
 
 
