@@ -13,7 +13,8 @@ from unfold.contrib.filters.admin import (
     TextFilter,
 )
 
-from analytics.models import RequestLog
+from analytics.models import ReRating, RequestLog, VendorImport
+from config.audit import audited
 from config.filters import MomentFilter
 from config.screens import EndlessScreen, display
 from config.words import dollars, moment, table
@@ -81,6 +82,10 @@ class ModelFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
         """Return the rows with that exact name."""
         name = self.value()
         return queryset.filter(Q(requested_model=name) | Q(model=name)) if name else queryset
+
+
+audited(ReRating, skipped=("prices", "sums", "ledger_through", "applied_through"))
+audited(VendorImport)
 
 
 @admin.register(RequestLog)

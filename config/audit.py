@@ -1,7 +1,9 @@
 """Which rows the audit log follows, and what it may hold of a secret."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+from auditlog import get_logentry_model
 from auditlog.registry import auditlog
 from django.db import models
 
@@ -17,6 +19,13 @@ def audited(model: type[models.Model], *, hidden: Sequence[str] = (), skipped: C
         mask_fields=list(hidden),
         mask_callable="config.audit.hide",
     )
+
+
+def noted(row: models.Model, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Record what was done to `row` by other means than saving it: column -> (before, after)."""
+    log = get_logentry_model()
+    told = {name: [str(before), str(after)] for name, (before, after) in changes.items()}
+    log.objects.log_create(row, action=log.Action.UPDATE, changes=told)
 
 
 def hide(value: str) -> str:

@@ -17,6 +17,11 @@ def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
     return f"{'-' if nanousd < 0 else ''}${whole}.{decimals:0<2}"
 
 
+def signed_dollars(nanousd: int) -> str:
+    """Return a difference: as `dollars`, with a plus where it is more."""
+    return f"+{dollars(nanousd)}" if nanousd > 0 else dollars(nanousd)
+
+
 def moment(at: datetime | None) -> str:
     """Return a time (UTC) to the second, on one line, in an order that sorts."""
     if at is None:
