@@ -13,7 +13,7 @@ from unfold.contrib.filters.admin import (
     TextFilter,
 )
 
-from analytics.models import ReRating, RequestLog, VendorImport
+from analytics.models import RequestLog, ReRating, VendorImport
 from config.audit import audited
 from config.filters import MomentFilter
 from config.screens import EndlessScreen, display

@@ -15,8 +15,8 @@ from django.db import IntegrityError, transaction
 
 from analytics import ledger_rows, records
 from analytics.insert import insert
-from analytics.models import RequestLog, SpoolReceipt
 from analytics.ledger_rows import Row
+from analytics.models import RequestLog, SpoolReceipt
 from keys import ledger, spending
 from keys.models import ApiKey, LedgerEntry
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analytics import ledger_rows, rerating
 from analytics.booking import book
-from analytics.models import ReRating, RequestLog
+from analytics.models import RequestLog, ReRating
 from analytics.tests.spool_files import done, opened, text
 from keys.calendar import bounds, zone_of
 from keys.caller import matches

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from analytics import rerating
 from analytics.booking import book
-from analytics.models import ReRating, RequestLog
+from analytics.models import RequestLog, ReRating
 from analytics.tests.spool_files import done, opened, text
 from keys.models import ApiKey, Budget, BudgetWindow, LedgerEntry, Tenant
 from providers.models import Price, Provider

@@ -4,8 +4,8 @@ import pytest
 from django.core import serializers
 from django.db import transaction
 
-from config.models import ConfigChange, ConfigVersion, bump, changed, current_version
 from analytics.models import SpoolReceipt
+from config.models import ConfigChange, ConfigVersion, bump, changed, current_version
 from keys.models import ApiKey, RateLimit, Tenant
 from providers.models import Price, Provider, ProviderModel
 from proxy.models import GatewaySettings, Route, Target
