@@ -52,7 +52,8 @@ REQUIRE_ALL = os.environ.get("GATEWAY_REQUIRE_ALL") == "1"
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:  # noqa: ARG001 - comes first
     """Let the ledger's rows be deleted between tests: Django empties SQLite's tables by DELETE.
 
-    On PostgreSQL it truncates them, which no trigger of rows prevents. keys/tests/test_append_only.py has them.
+    On PostgreSQL it truncates them, which no trigger of rows prevents. keys/tests/test_append_only.py has
+    the triggers.
     """
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":

@@ -1,4 +1,4 @@
-"""Operators' screen of the request log."""
+"""Operators' screen of the request log; re-rating and reconciliation are in the admin_* modules beside it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +13,20 @@ from unfold.contrib.filters.admin import (
     TextFilter,
 )
 
-from analytics.models import RequestLog, ReRating, VendorImport
-from config.audit import audited
+from analytics import admin_reconciliation, admin_rerating  # noqa: F401 - Django looks for screens in admin.py alone
+from analytics.models import RequestLog
 from config.filters import MomentFilter
 from config.screens import EndlessScreen, display
 from config.words import dollars, moment, table
-from keys.admin_ledger import KeyNameFilter, TenantNameFilter, owner_lines, owner_name, with_owner_names
+from keys.admin_ledger import (
+    KeyNameFilter,
+    TagFilter,
+    TenantNameFilter,
+    owner_lines,
+    owner_name,
+    tags_in_words,
+    with_owner_names,
+)
 from providers.models import Provider
 
 
@@ -84,10 +92,6 @@ class ModelFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
         return queryset.filter(Q(requested_model=name) | Q(model=name)) if name else queryset
 
 
-audited(ReRating, skipped=("prices", "sums", "ledger_through", "applied_through"))
-audited(VendorImport)
-
-
 @admin.register(RequestLog)
 class RequestLogAdmin(EndlessScreen):
     """What happened, newest first. Nothing here counts or scans the table."""
@@ -103,6 +107,7 @@ class RequestLogAdmin(EndlessScreen):
         ModelFilter,
         KeyNameFilter,
         TenantNameFilter,
+        TagFilter,
         CacheFilter,
         "stream",
     )
@@ -112,7 +117,14 @@ class RequestLogAdmin(EndlessScreen):
     fieldsets = (
         (
             None,
-            {"fields": (("when", "outcome_text"), ("request_id", "completion_id"), ("owner", "endpoint"))},
+            {
+                "fields": (
+                    ("when", "outcome_text"),
+                    ("request_id", "completion_id"),
+                    ("owner", "endpoint"),
+                    "tagged",
+                )
+            },
         ),
         ("Routing", {"fields": (("requested_model", "route"), ("upstream", "cache_word"), "tries")}),
         (
@@ -131,6 +143,7 @@ class RequestLogAdmin(EndlessScreen):
         "when",
         "outcome_text",
         "owner",
+        "tagged",
         "upstream",
         "cache_word",
         "tries",
@@ -191,6 +204,11 @@ class RequestLogAdmin(EndlessScreen):
     def owner(self, obj: Any) -> str:
         """Name key and tenant."""
         return owner_name(obj)
+
+    @display(description="Tags")
+    def tagged(self, obj: RequestLog) -> str:
+        """Show the tags that the key had then."""
+        return tags_in_words(obj.tags)
 
     @display(description="Key", header=True)
     def caller(self, obj: Any) -> list[str]:

@@ -21,7 +21,7 @@ def comparable(ours: Collection[str], theirs: Collection[str]) -> Mapping[str, s
     for side, names in enumerate((ours, theirs)):
         for name in names:
             groups[undated(name)][side].add(name)
-    found = {}
+    found: dict[str, str] = {}
     for mine, billed in groups.values():
         apart = not mine or not billed or set(map(plain, mine)) == set(map(plain, billed))
         together = min(mine | billed, key=lambda name: (len(name), name))

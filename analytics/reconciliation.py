@@ -98,9 +98,7 @@ def compare(provider: str, first_day: date, last_day: date) -> Comparison:
     bill = list(VendorCost.objects.filter(provider=provider, day__range=(first_day, last_day)))
     days = {cost.day for cost in bill}
     booked = _booked(provider, first_day, last_day)
-    names = comparable(
-        {row["model"] for row in booked if row["day"] in days}, {cost.model for cost in bill}
-    )
+    names = comparable({row["model"] for row in booked if row["day"] in days}, {cost.model for cost in bill})
     rows: dict[tuple[date, str], Drift] = {}
     unbilled: dict[date, int] = defaultdict(int)
     for row in booked:
@@ -117,7 +115,9 @@ def compare(provider: str, first_day: date, last_day: date) -> Comparison:
         drift.billed.add(cost.model)
         drift.theirs += cost.cost_nanousd
         if cost.input_tokens is not None or cost.output_tokens is not None:
-            drift.their_tokens = (drift.their_tokens or 0) + (cost.input_tokens or 0) + (cost.output_tokens or 0)
+            drift.their_tokens = (
+                (drift.their_tokens or 0) + (cost.input_tokens or 0) + (cost.output_tokens or 0)
+            )
     found = sorted(rows.values(), key=lambda row: (-abs(row.difference), row.day, sorted(row.names)))
     return Comparison(
         rows=found,
@@ -138,7 +138,7 @@ def billed_days(provider: str) -> tuple[date, date] | None:
 
 
 def _booked(provider: str, first_day: date, last_day: date) -> list[Mapping[str, Any]]:
-    """Return what the ledger holds per day and model: shadows are billed too, callers' own credentials not."""
+    """Return what the ledger holds per day and model: shadows are billed too, callers' own keys are not."""
     adjusted = LedgerEntry.objects.filter(
         completion_id=OuterRef("completion_id"),
         attempt=OuterRef("attempt"),
@@ -157,7 +157,7 @@ def _booked(provider: str, first_day: date, last_day: date) -> list[Mapping[str,
         .values("day", "model")
         .annotate(
             cost=Sum("cost_nanousd"),
-            unpriced=Count("pk", filter=unknown & ~Exists(adjusted)),
+            unpriced=Count("pk", filter=unknown & ~Q(Exists(adjusted))),
             tokens=Sum("prompt_tokens") + Sum("completion_tokens"),
         )
     )

@@ -52,7 +52,7 @@ def preview(run: ReRating, *, at_most: int | None = None) -> ReRating:
     entries = _entries(run)
     if at_most is not None and entries.order_by("pk")[at_most : at_most + 1].exists():
         raise CannotRerate(
-            f"There are more than {at_most:,} entries in it: choose a shorter period, or use manage.py rerate."
+            f"There are more than {at_most:,} entries in it: choose a shorter period, or manage.py rerate."
         )
     providers = sorted(set(entries.order_by().values_list("provider", flat=True).distinct()))
     prices = PriceBook(providers)

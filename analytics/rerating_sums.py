@@ -20,7 +20,7 @@ _GROUPS: Mapping[str, Callable[[LedgerEntry], Any]] = {
 
 
 class Differences:
-    """Sums of changes, by what they are grouped by: how many attempts, what they cost before, the difference."""
+    """Sums of changes by group: how many attempts, what they cost before, the difference."""
 
     def __init__(self) -> None:
         """Know none."""
@@ -56,7 +56,7 @@ class Differences:
 
 
 def _names(model: type[ApiKey | Tenant], refs: Mapping[Any, Any], word: str) -> Callable[[Any], str]:
-    known = dict(model._default_manager.filter(pk__in=[ref for ref in refs if ref]).values_list("pk", "name"))
+    known = dict(model.objects.filter(pk__in=[ref for ref in refs if ref]).values_list("pk", "name"))
 
     def name(ref: int | None) -> str:
         return f"no {word}" if ref is None else known.get(ref, f"deleted {word} {ref}")

@@ -1,7 +1,7 @@
 """Reads vendors' cost exports: CSV files whose columns are recognised by their headers.
 
-All of a file is read, or nothing: each line that makes no sense is named by its number and column. What a vendor
-splits up (by kind of token, project, workspace, key) is added up by day and model.
+All of a file is read, or nothing: each line that makes no sense is named by its number and column. What a
+vendor splits up (by kind of token, project, workspace, key) is added up by day and model.
 """
 
 import csv
@@ -42,7 +42,7 @@ LAYOUTS = (
         cost=("cost_usd",),
         instead=("cost_type", "usage_type", "token_type"),
     ),
-    # Usage > Export > Cost data, grouped by line item: one line per day and line item, "gpt-4o-2024-08-06, input".
+    # Usage > Export > Cost data, grouped by line item: "gpt-4o-2024-08-06, input" and so on, per day.
     Layout(
         "OpenAI cost export",
         day=("start_time_iso", "start_time"),
@@ -163,7 +163,9 @@ def _day_cost(key: tuple[date, str], values: Sequence[Decimal | int | None]) -> 
     assert cost is not None
     nanousd = int((Decimal(cost) * NANO).to_integral_value(ROUND_HALF_UP))
     if abs(nanousd) > _MOST_NANOUSD:
-        raise BadExport([Problem(1, "", f"its lines of {key[1]} on {key[0]} add up to more than can be held")])
+        raise BadExport(
+            [Problem(1, "", f"its lines of {key[1]} on {key[0]} add up to more than can be held")]
+        )
     return DayCost(*key, nanousd, _whole(input_tokens), _whole(output_tokens))
 
 
@@ -206,7 +208,8 @@ class _Line:
             moment = datetime.fromisoformat(text)
             return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
         except (ValueError, OverflowError, OSError):
-            return self._wrong(column, f"{text[:40]!r} is no date such as 2026-01-31")
+            self._wrong(column, f"{text[:40]!r} is no date such as 2026-01-31")
+            return None
 
     def _model(self) -> str:
         column, text = self._field(self._layout.model)
@@ -223,9 +226,11 @@ class _Line:
         try:
             cost = Decimal(text.removeprefix("$"))
         except InvalidOperation:
-            return self._wrong(column, f"{text[:40]!r} is no amount of dollars such as 12.34")
+            self._wrong(column, f"{text[:40]!r} is no amount of dollars such as 12.34")
+            return None
         if not cost.is_finite() or abs(cost) * NANO > _MOST_NANOUSD:
-            return self._wrong(column, f"{text[:40]!r} is no amount that the ledger can hold")
+            self._wrong(column, f"{text[:40]!r} is no amount that the ledger can hold")
+            return None
         return cost
 
     def _dollars(self) -> None:
@@ -238,7 +243,8 @@ class _Line:
         if not text:
             return None
         if not (text.isascii() and text.isdigit()) or int(text) > _MOST_TOKENS:
-            return self._wrong(column, f"{text[:40]!r} is no count of tokens")
+            self._wrong(column, f"{text[:40]!r} is no count of tokens")
+            return None
         return int(text)
 
     def _field(self, columns: Sequence[str]) -> tuple[str, str]:

@@ -16,6 +16,7 @@ def _screen(title: str, icon: str, model: str) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": link, "permission": allowed}
 
 
+RECONCILIATION = reverse_lazy("admin:analytics_vendorimport_drift")
 EXPLAIN = reverse_lazy("admin:proxy_route_explain")
 
 
@@ -66,7 +67,20 @@ SIDEBAR: dict[str, Any] = {
                 _screen("Rate limits", "speed", "keys.ratelimit"),
                 _screen("Budgets", "savings", "keys.budget"),
                 _screen("Budget alerts", "notifications", "keys.budgetalert"),
+            ],
+        },
+        {
+            "title": "Money",
+            "separator": True,
+            "items": [
                 _screen("Ledger", "account_balance", "keys.ledgerentry"),
+                _screen("Re-rating", "currency_exchange", "analytics.rerating"),
+                {
+                    "title": "Reconciliation",
+                    "icon": "balance",
+                    "link": RECONCILIATION,
+                    "permission": lambda request: request.user.has_perm("analytics.view_vendorimport"),
+                },
             ],
         },
         {

@@ -1,16 +1,23 @@
 """Operators' screen for what was spent, and what it shares with the request log."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KeyTransform
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 
+from config.audit import audited
 from config.filters import MomentFilter
 from config.screens import EndlessScreen, display
-from config.words import dollars, moment
-from keys.models import ApiKey, LedgerEntry, Tenant
+from config.words import dollars, moment, signed_dollars, table
+from keys.models import ApiKey, LedgerEntry, LedgerRetention, Tenant
+
+audited(LedgerRetention)
 
 
 class TenantNameFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
@@ -43,36 +50,86 @@ class KeyNameFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
         )
 
 
+class TagFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types
+    """By a tag that the key had then."""
+
+    title = "tag (name=value)"
+    parameter_name = "tag"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows with that tag; with any value, if none is given."""
+        name, equals, value = (self.value() or "").partition("=")
+        name = name.strip()
+        if not name:
+            return queryset
+        found: QuerySet[Any] = queryset.annotate(_tag=KeyTransform(name, "tags"))
+        return found.filter(_tag=value.strip()) if equals else found.filter(_tag__isnull=False)
+
+
+_KINDS = {
+    "spent": "success",
+    "interrupted": "warning",
+    "shadow": "info",
+    "retracted": "warning",
+    "adjusted": "info",
+}
+_RARER = {
+    "cache_write_1h_tokens": "written to the cache for an hour",
+    "audio_prompt_tokens": "of sound in",
+    "audio_cached_tokens": "of cached sound",
+    "audio_completion_tokens": "of sound out",
+    "image_prompt_tokens": "of images in",
+    "image_cached_tokens": "of cached images",
+    "image_completion_tokens": "of images out",
+}
+
+
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(EndlessScreen):
     """What was spent: written by the gateway, never by hand."""
 
-    list_display = ("when", "kind_label", "caller", "upstream", "tokens", "cost", "completion_id")
+    list_display = ("when", "kind_label", "caller", "upstream", "tokens", "cost", "completion")
+    list_display_links = ("when",)
     list_filter = (
         ("at", MomentFilter),
         ("kind", ChoicesDropdownFilter),
         "estimated",
         TenantNameFilter,
         KeyNameFilter,
+        TagFilter,
     )
     search_fields = ("completion_id",)
     search_help_text = "A whole completion id"
     ordering = ("-at", "-id")
     fieldsets = (
-        (None, {"fields": (("completion_id", "attempt"), ("when", "kind"), "owner", "upstream")}),
+        (
+            None,
+            {
+                "fields": (
+                    ("completion_id", "attempt"),
+                    ("when", "kind", "revision"),
+                    ("owner", "tagged"),
+                    ("upstream", "requested_model"),
+                )
+            },
+        ),
         (
             "Tokens",
             {
                 "fields": (
                     ("prompt_tokens", "completion_tokens"),
                     ("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+                    "rarer_tokens",
                     "estimated",
                 )
             },
         ),
-        ("Cost", {"fields": (("cost", "price_ref"),)}),
+        ("Cost", {"fields": (("cost", "price"), ("in_budgets", "rerating"), "all_rows")}),
     )
-    readonly_fields = ("when", "owner", "upstream", "cost")
+    readonly_fields = (
+        *("when", "owner", "tagged", "upstream", "rarer_tokens", "cost", "price", "in_budgets", "rerating"),
+        "all_rows",
+    )
     searched_ids = ("completion_id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
@@ -85,7 +142,7 @@ class LedgerEntryAdmin(EndlessScreen):
         """Show when it was spent."""
         return moment(obj.at)
 
-    @display(description="Kind", label={"spent": "success", "interrupted": "warning", "shadow": "info"})
+    @display(description="Kind", label=_KINDS)
     def kind_label(self, obj: LedgerEntry) -> tuple[str, str]:
         """Say how the row came to be."""
         return obj.kind, obj.get_kind_display()
@@ -113,8 +170,80 @@ class LedgerEntryAdmin(EndlessScreen):
 
     @display(description="Cost")
     def cost(self, obj: LedgerEntry) -> str:
-        """Show dollars."""
-        return dollars(obj.cost_nanousd, unknown="no price known")
+        """Show dollars; of a correction with their sign."""
+        return _cost(obj)
+
+    @display(description="Completion")
+    def completion(self, obj: LedgerEntry) -> str:
+        """Show its id, and the attempt if it is not the first."""
+        return f"{obj.completion_id}, attempt {obj.attempt + 1}" if obj.attempt else obj.completion_id
+
+    @display(description="Tags")
+    def tagged(self, obj: LedgerEntry) -> str:
+        """Show the tags that the key had then."""
+        return tags_in_words(obj.tags)
+
+    @display(description="Parts of these")
+    def rarer_tokens(self, obj: LedgerEntry) -> str:
+        """Show the rarer counts, where there are any."""
+        shown = [
+            f"{getattr(obj, column):,} {words}" for column, words in _RARER.items() if getattr(obj, column)
+        ]
+        return ", ".join(shown) or "-"
+
+    @display(description="Price")
+    def price(self, obj: LedgerEntry) -> str:
+        """Link to the price row while there may be one."""
+        if obj.price_ref is None:
+            return "none known"
+        return _link("admin:providers_price_change", obj.price_ref, f"price {obj.price_ref}")
+
+    @display(description="Counts for budgets")
+    def in_budgets(self, obj: LedgerEntry) -> str:
+        """Say whether, and if not why."""
+        if obj.shadow:
+            return "no: it was mirrored, nobody sent it"
+        return "no: the caller's own credential paid" if obj.own_credential else "yes"
+
+    @display(description="Re-rating")
+    def rerating(self, obj: LedgerEntry) -> str:
+        """Link to the re-rating that wrote the row."""
+        if obj.rerating_ref is None:
+            return "-"
+        return _link("admin:analytics_rerating_change", obj.rerating_ref, f"re-rating {obj.rerating_ref}")
+
+    @display(description="All rows of this request")
+    def all_rows(self, obj: LedgerEntry) -> str:
+        """Show its other attempts and the corrections, with their sum."""
+        rows = list(LedgerEntry.objects.filter(completion_id=obj.completion_id).order_by("pk"))
+        shown = [
+            (
+                row.attempt + 1,
+                _link("admin:keys_ledgerentry_change", row.pk, row.get_kind_display()),
+                f"{row.provider}/{row.model}",
+                f"{row.prompt_tokens:,} → {row.completion_tokens:,}",
+                _cost(row),
+            )
+            for row in rows
+        ]
+        known = [row.cost_nanousd for row in rows if row.cost_nanousd is not None]
+        total = ("", "Together", "", "", dollars(sum(known)) if known else "no price known")
+        return table(("Attempt", "Row", "Upstream", "Tokens in → out", "Cost"), [*shown, total])
+
+
+def _cost(row: LedgerEntry) -> str:
+    if row.kind in LedgerEntry.CORRECTIONS and row.cost_nanousd is not None:
+        return signed_dollars(row.cost_nanousd)
+    return dollars(row.cost_nanousd, unknown="no price known")
+
+
+def _link(view: str, pk: int, text: str) -> str:
+    return format_html('<a class="gw-link" href="{}">{}</a>', reverse(view, args=[pk]), text)
+
+
+def tags_in_words(tags: Mapping[str, str] | None) -> str:
+    """Show tags as the filter takes them."""
+    return ", ".join(f"{name}={value}" for name, value in (tags or {}).items()) or "-"
 
 
 def with_owner_names(rows: QuerySet[Any]) -> QuerySet[Any]:

@@ -59,6 +59,6 @@ class AppendOnlyModel(models.Model):
             raise AppendOnly(type(self))
         super().save(**{**options, "force_insert": True})
 
-    def delete(self, **_: Any) -> NoReturn:
+    def delete(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse."""
         raise AppendOnly(type(self))

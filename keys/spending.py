@@ -58,7 +58,7 @@ class Spend:
 
 
 class Sums(NamedTuple):
-    """What a window holds, or what is added to it. `corrected` is the part of `spent` that corrections are."""
+    """What a window holds, or what is added. `corrected` is the part of `spent` that corrections are."""
 
     spent: int = 0
     corrected: int = 0

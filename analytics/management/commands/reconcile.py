@@ -20,7 +20,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", help="The export, as the vendor gives it: see docs/money.md.")
-        parser.add_argument("--provider", required=True, help="The provider whose account it is, by its name.")
+        parser.add_argument(
+            "--provider", required=True, help="The provider whose account it is, by its name."
+        )
         parser.add_argument("--json", action="store_true", help="Print it as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -87,7 +89,9 @@ def _in_words(source: VendorImport, found: Comparison) -> str:
 
 def _figures(row: Drift) -> str:
     percent = "" if row.percent is None else f" ({row.percent:+.2f} %)"
-    return f"ledger {dollars(row.ours)}, vendor {dollars(row.theirs)}: {signed_dollars(row.difference)}{percent}"
+    return (
+        f"ledger {dollars(row.ours)}, vendor {dollars(row.theirs)}: {signed_dollars(row.difference)}{percent}"
+    )
 
 
 def _period(first: date, last: date) -> str:
