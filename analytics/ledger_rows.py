@@ -141,7 +141,8 @@ def _whose(record: Record, charged: Record) -> Row:
         "key_ref": count(record.get("key_id")),
         "provider": text(charged.get("provider"), 60),
         "model": text(charged.get("model"), 200),
-        "requested_model": text(record.get("requested_model"), 200),
+        # What its key makes of a request is what budgets hold it for.
+        "requested_model": text(record.get("forced_model") or record.get("requested_model"), 200),
         "tags": tags(record),
         # Of one attempt the caller's own key may have paid, of the next one ours.
         "own_credential": charged.get("own_credential", record.get("own_credential")) is True,

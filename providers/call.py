@@ -24,7 +24,8 @@ class Call(NamedTuple):
     embeddings request, of everything else OpenAI's chat request with the extensions of
     providers.canonical. `headers` are the client's, as far as its format defines some (anthropic-beta).
     `only_native` says why `body` is not all of it, when only a vendor that speaks `wire` can answer.
-    `wants_usage`: the client asked for a usage chunk.
+    `wants_usage`: the client asked for a usage chunk. `asked_model`: what it asked for, where its key makes
+    that another `model`; else "".
     """
 
     wire: str
@@ -38,3 +39,4 @@ class Call(NamedTuple):
     sent: Mapping[str, Any] = {}
     headers: Mapping[str, str] = {}
     only_native: Untranslatable | None = None
+    asked_model: str = ""

@@ -209,7 +209,8 @@ def _routing(explanation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _patterns(allowed: Mapping[str, Any]) -> str:
-    return f"the key is for {', '.join(allowed['patterns'])}"
+    allows = f"for {', '.join(allowed['patterns'])}" if allowed["patterns"] else "for every model"
+    return f"the key is {allows}" + (f", never {', '.join(allowed['denied'])}" if allowed["denied"] else "")
 
 
 def _caching(cache: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

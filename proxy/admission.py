@@ -91,7 +91,7 @@ def require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: Re
     key = ("allowed", caller.allowed, terms, call.model)
     allowed = snapshot.memo.get(key)
     if allowed is None:
-        allowed = snapshot.remember(key, _may_use(snapshot, caller, call.model, resolved))
+        allowed = snapshot.remember(key, may_use(snapshot, caller, call.model, resolved))
     if not allowed:
         raise Forbidden(
             f"This key may not use model {call.model!r}. GET /v1/models lists what it may use.",
@@ -100,7 +100,8 @@ def require_allowed(snapshot: Snapshot, caller: Caller, call: Call, resolved: Re
         )
 
 
-def _may_use(snapshot: Snapshot, caller: Caller, model: str, resolved: Resolved) -> bool:
+def may_use(snapshot: Snapshot, caller: Caller, model: str, resolved: Resolved) -> bool:
+    """May the key use what goes by this name and to those targets?"""
     names = [snapshot.names(each.account.name, each.model) for each in resolved.all_upstreams]
     if caller.must_not_use(model) or any(caller.must_not_use(*each) for each in names):
         return False

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from keys.caller import ANONYMOUS, Caller
+from django.http import HttpRequest
+
+from keys.caller import ANONYMOUS, USUAL, Caller
 from keys.secret import PREFIX, digest, well_formed
-from proxy.errors import Unauthenticated
+from proxy.clients import client_ip, comes_from
+from proxy.errors import Forbidden, Unauthenticated
 from proxy.http import LaneRequest
 from proxy.metrics import UNAUTHENTICATED
 from proxy.snapshot import Snapshot
@@ -21,9 +24,11 @@ REFRESH_WAIT_S = 0.5
 
 
 def recognised(request: LaneRequest, snapshot: Snapshot) -> Caller | None:
-    """Return the Caller of a key that is known, enabled and has no end: nearly every request's."""
+    """Return the Caller of a key that is known, enabled, without an end and accepted from everywhere."""
     caller = snapshot.callers.get(digest(secret_of(request)))
-    return caller if caller is not None and caller.enabled and caller.expires_at is None else None
+    if caller is None or not caller.enabled or caller.expires_at is not None:
+        return None
+    return caller if caller.terms is USUAL or not caller.terms.networks else None
 
 
 async def authenticate(
@@ -33,11 +38,12 @@ async def authenticate(
     allow_anonymous: bool,
     watcher: Watcher,
     current: Callable[[], Awaitable[Snapshot]],
+    trusted_proxies: Sequence[str] = (),
 ) -> Caller:
-    """Return the Caller of the request's key, or ANONYMOUS where that is allowed. Raises Unauthenticated.
+    """Return the Caller of the request's key, or ANONYMOUS where that is allowed.
 
-    With ALLOW_ANONYMOUS a key we do not know is no key; one that we know to be disabled or expired
-    is still refused.
+    Raises Unauthenticated, or Forbidden where the key is not accepted from. With ALLOW_ANONYMOUS a key we do
+    not know is no key; one that we know to be disabled, expired or somewhere else's is still refused.
     """
     secret = secret_of(request)
     if not secret:
@@ -55,7 +61,22 @@ async def authenticate(
         raise _refused("The API key is disabled. Ask the operator of this gateway.", code="api_key_disabled")
     if caller.expires_at is not None and caller.expired(time.time()):
         raise _refused("The API key has expired. Ask the operator of this gateway.", code="api_key_expired")
+    require_network(request, caller, trusted_proxies)
     return caller
+
+
+def require_network(request: HttpRequest, caller: Caller, trusted_proxies: Sequence[str]) -> None:
+    """Raise Forbidden unless the key is accepted from where the request comes from."""
+    networks = caller.terms.networks
+    if not networks:
+        return
+    address = client_ip(request, trusted_proxies)
+    if not comes_from(address, networks):
+        raise Forbidden(
+            f"This API key is not accepted from the address {address[:60] or '(unknown)'!r}. Ask the operator "
+            "of this gateway.",
+            code="ip_not_allowed",
+        )
 
 
 def secret_of(request: LaneRequest) -> str:

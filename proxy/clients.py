@@ -23,12 +23,19 @@ def client_ip(request: HttpRequest, trusted_proxies: Sequence[str]) -> str:
     return peer
 
 
-def _trusted(address: str, proxies: tuple[str, ...]) -> bool:
+def comes_from(address: str, networks: Sequence[Network]) -> bool:
+    """Is `address` in one of `networks`? An IPv4 address written as IPv6 (::ffff:10.0.0.1) is IPv4."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return any(parsed in network for network in _networks(proxies))
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)
+
+
+def _trusted(address: str, proxies: tuple[str, ...]) -> bool:
+    return comes_from(address, _networks(proxies))
 
 
 @lru_cache

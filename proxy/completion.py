@@ -84,6 +84,7 @@ class Completion:
     key_prefix: str = ""
     tenant_id: int | None = None
     requested_model: str = ""
+    forced_model: str = ""  # what the key has made of it; "": nothing else
     route: str = ""
     provider: str = ""
     model: str = ""
@@ -102,6 +103,11 @@ class Completion:
     tags: Mapping[str, str] | None = None  # the key's; None: it has none
     told: Sequence[tuple[bytes, bytes]] = ()  # what its answer says of limits, in headers; not recorded
 
+    @property
+    def named_model(self) -> str:
+        """Return the model name that it was routed by, and that limits and budgets know it by."""
+        return self.forced_model or self.requested_model
+
     def record(self) -> bytes:
         """Return the JSON object of everything but the attempts: rendered once, for spool and log."""
         usage = self.usage
@@ -115,6 +121,7 @@ class Completion:
                 "key_id": self.key_id,
                 "tenant_id": self.tenant_id,
                 "requested_model": self.requested_model,
+                **self._forced(),
                 "route": self.route,
                 "provider": self.provider,
                 "model": self.model,
@@ -132,6 +139,9 @@ class Completion:
                 "overhead_ms": None if self.overhead_ms is None else round(self.overhead_ms, 3),
             }
         )
+
+    def _forced(self) -> dict[str, str]:
+        return {"forced_model": self.forced_model} if self.forced_model else {}
 
     def done_line(self, record: bytes | None = None) -> bytes:
         """Return the spool line of the finished exchange, with its newline. `record`: if rendered already."""
@@ -152,6 +162,7 @@ class Completion:
                 "key_id": self.key_id,
                 "tenant_id": self.tenant_id,
                 "requested_model": self.requested_model,
+                **self._forced(),
                 "route": self.route,
                 "provider": provider,
                 "model": model,

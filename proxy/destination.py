@@ -59,9 +59,12 @@ def require_allowed(snapshot: Snapshot, caller: Caller, to: Destination, *, mode
     A file of batch requests may name any model, so it is for keys that may use them all. `named`: the request
     names its provider, so that the model's name alone is not what it asks for.
     """
-    if not caller.allowed or (model and not named and caller.may_use(model)):
+    if not caller.allowed and not caller.terms.denied:
         return
-    if all(_may_use(snapshot, caller, upstream) for upstream in to.upstreams):
+    if not _is_denied(snapshot, caller, to, model) and (
+        (model and not named and caller.may_use(model))
+        or all(_may_use(snapshot, caller, upstream) for upstream in to.upstreams)
+    ):
         return
     if model:
         raise Forbidden(
@@ -75,6 +78,38 @@ def require_allowed(snapshot: Snapshot, caller: Caller, to: Destination, *, mode
         f"{name!r} ({name}/*).",
         code="model_not_allowed",
     )
+
+
+def forced(caller: Caller, *, asked: str) -> str:
+    """Return the model that the key's requests are forced to. Raises Forbidden where none is asked for.
+
+    What names no model is about files and batches: those would be answered by any model.
+    """
+    if not asked:
+        raise Forbidden(
+            f"This key is for model {caller.terms.forced_route!r} alone: a request that names no model "
+            "is not for it.",
+            code="model_not_allowed",
+        )
+    return caller.terms.forced_route
+
+
+def _is_denied(snapshot: Snapshot, caller: Caller, to: Destination, model: str) -> bool:
+    """Is one of its names denied? Where no model is named: one of the provider's models."""
+    if model and caller.must_not_use(model):
+        return True
+    return any(
+        caller.must_not_use(*snapshot.names(each.account.name, each.model))
+        if each.model
+        else any(_concerns(snapshot, pattern, each.account.name) for pattern in caller.terms.denied)
+        for each in to.upstreams
+    )
+
+
+def _concerns(snapshot: Snapshot, pattern: str, provider: str) -> bool:
+    """May a model of the provider match the pattern? Not if that is in another one's namespace."""
+    prefix, slash, _ = pattern.partition("/")
+    return not slash or prefix == provider or prefix not in snapshot.accounts
 
 
 def _may_use(snapshot: Snapshot, caller: Caller, upstream: Upstream) -> bool:

@@ -115,8 +115,11 @@ class Exchange:
 
     def take(self, call: Call) -> None:
         """Note what the client asks for."""
-        self.completion.requested_model = call.model
-        self.completion.stream = call.stream
+        completion = self.completion
+        completion.requested_model, completion.forced_model = call.model, ""
+        if call.asked_model:
+            completion.requested_model, completion.forced_model = call.asked_model, call.model
+        completion.stream = call.stream
         if call.wire == COUNT_TOKENS:
             self.usage = Usage()  # https://platform.claude.com/docs/en/build-with-claude/token-counting: free
         else:

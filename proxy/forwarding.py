@@ -23,7 +23,7 @@ from providers.errors import UnsupportedParameter, UpstreamError
 from providers.upstream import Timeouts, Upstream
 from providers.wires import UNREAD
 from proxy.attempt import refused, upstream_ratelimits
-from proxy.destination import DIALECT, Destination, destination, require_allowed, require_shared
+from proxy.destination import DIALECT, Destination, destination, forced, require_allowed, require_shared
 from proxy.endpoints.forwarded import Forwarded
 from proxy.errors import GatewayError, upstream_failed
 from proxy.exchange import Exchange
@@ -93,19 +93,23 @@ class Forwarding:
         """Read the request as far as it must be known, and return where it goes. Raises GatewayError."""
         provider, self._query = _provider_and_query(self.request)
         body = self._body = await self._read(named=bool(provider))
-        completion = self.exchange.completion
-        completion.requested_model = body.model
+        completion, model = self.exchange.completion, body.model
+        completion.requested_model = model
+        if caller.terms.forced_route:
+            # By its route, whatever provider is named.
+            model, provider = forced(caller, asked=model), ""
+            completion.forced_model = model if model != body.model else ""
         if self.request.incoming is None:
             self.exchange.weigh(len(self.request.body))
         to = destination(
             snapshot,
-            model=body.model,
+            model=model,
             provider=provider,
             path="/v1" + self.path,
             names_model=self.target.names_model,
         )
         completion.route = to.route
-        require_allowed(snapshot, caller, to, model=body.model, named=bool(provider))
+        require_allowed(snapshot, caller, to, model=model, named=bool(provider))
         if self.target.lists and self.request.method == "GET":
             require_shared(to)
         return to
@@ -117,7 +121,7 @@ class Forwarding:
     @property
     def call(self) -> Call:
         """Return what is known of the call: the model, if it names one."""
-        return Call(wire=UNREAD, model=self.exchange.completion.requested_model, body={}, raw=b"")
+        return Call(wire=UNREAD, model=self.exchange.completion.named_model, body={}, raw=b"")
 
     async def answer(self, to: Destination) -> HttpResponseBase:
         """Fail over along the upstreams. Raises GatewayError when none answers."""

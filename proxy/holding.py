@@ -59,7 +59,7 @@ def _costs(completion: Completion, purses: Sequence[Purse]) -> Sequence[int]:
 
 def _spends(completion: Completion) -> Sequence[tuple[int, Sequence[str]]]:
     """Return the costs of its attempts, each with the names of its model."""
-    asked = completion.requested_model
+    asked = completion.named_model
     charged = [each for each in completion.attempts if each.usage is not None]
     if not charged:
         names = (asked, f"{completion.provider}/{completion.model}")

@@ -1,26 +1,61 @@
 """`/v1/models`: the models that a key may use, as OpenAI's SDKs read them, or as Anthropic's do."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from keys.caller import Caller
-from proxy.errors import NotFound
-from proxy.snapshot import ServedModel, Snapshot
+from proxy.admission import may_use
+from proxy.errors import GatewayError, NotFound
+from proxy.routing import resolve
+from proxy.snapshot import Role, ServedModel, Snapshot
 
 
 def usable(snapshot: Snapshot, caller: Caller) -> list[ServedModel]:
-    """Return what the key may use: the names that exact routes make up, then the providers' models."""
-    routed = [
-        ServedModel(id=name, name=name, created=0, owned_by="gateway")
-        for name, route in snapshot.exact_routes.items()
-        if route.targets
-    ]
+    """Return what the key may use: the names that exact routes make up, then the providers' models.
+
+    A key that is forced to one model may use that one alone.
+    """
+    if caller.terms.forced_route:
+        return _forced(snapshot, caller)
+    routed = [_made_up(name) for name, route in snapshot.exact_routes.items() if route.targets]
     known = {each.id for each in routed}
     served = [each for each in snapshot.models if each.id not in known]
-    return [each for each in routed if caller.may_use(each.id)] + [
+    found = [each for each in routed if caller.may_use(each.id)] + [
         each for each in served if caller.may_use(*snapshot.names(each.id.partition("/")[0], each.name))
     ]
+    if not caller.terms.denied:
+        return found
+    return [each for each in found if not caller.must_not_use(*_names(snapshot, each))]
+
+
+def _forced(snapshot: Snapshot, caller: Caller) -> list[ServedModel]:
+    """Return the one model by the name that it is forced by: nobody's list need have that."""
+    name = caller.terms.forced_route
+    try:
+        if not may_use(snapshot, caller, name, resolve(snapshot, name)):
+            return []
+    except GatewayError:  # nobody serves it
+        return []
+    listed = (each for each in snapshot.models if name in (each.id, each.name))
+    return [replace(next(listed, _made_up(name)), id=name)]
+
+
+def _made_up(name: str) -> ServedModel:
+    return ServedModel(id=name, name=name, created=0, owned_by="gateway")
+
+
+def _names(snapshot: Snapshot, served: ServedModel) -> set[str]:
+    """Return all names of a model; of one that a route makes up, those of its targets too."""
+    route = snapshot.exact_routes.get(served.id)
+    if route is None:
+        return {served.id, *snapshot.names(served.id.partition("/")[0], served.name)}
+    targets = [each for each in route.targets if each.role is not Role.SHADOW]
+    return {
+        served.id,
+        *(name for each in targets for name in snapshot.names(each.provider, each.model or served.id)),
+    }
 
 
 def named(served: Sequence[ServedModel], name: str) -> ServedModel:

@@ -141,13 +141,14 @@ class Services:
         return self.snapshot
 
     async def caller(self, request: LaneRequest, snapshot: Snapshot) -> Caller:
-        """Return who calls. Raises Unauthenticated."""
+        """Return who calls. Raises Unauthenticated or Forbidden."""
         return await authenticate(
             request,
             snapshot,
             allow_anonymous=self.env.allow_anonymous,
             watcher=self.watcher,
             current=self.current,
+            trusted_proxies=self.env.trusted_proxies,
         )
 
     def _publish(self, snapshot: Snapshot) -> None:

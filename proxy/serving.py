@@ -9,7 +9,7 @@ from functools import partial
 
 from django.http import HttpResponseBase
 
-from keys.caller import Caller
+from keys.caller import USUAL, Caller
 from providers.call import Call
 from proxy import cache
 from proxy.admission import admitted, require_allowed
@@ -24,6 +24,7 @@ from proxy.exchange import Exchange
 from proxy.fleet.affinity import affinity
 from proxy.following import Following
 from proxy.http import JsonReply, LaneRequest
+from proxy.key_terms import on_terms
 from proxy.middleware.base import Context
 from proxy.middleware.entrance import pass_through
 from proxy.plain import changeable
@@ -133,6 +134,9 @@ class Serving:
         if headers:
             call = call._replace(headers=headers)
         exchange.take(call)
+        if caller.terms is not USUAL:
+            call = on_terms(call, caller.terms)
+            exchange.take(call)
         resolved = resolve(snapshot, call.model)
         exchange.completion.route = resolved.route
         require_allowed(snapshot, caller, call, resolved)

@@ -37,7 +37,7 @@ def explained(reading: Reading, snapshot: Snapshot, facts: Facts, *, env: Any, n
     return {
         "object": "gateway.explanation",
         "endpoint": reading.question.path,
-        "model": model or None,
+        "model": (reading.call.asked_model or model) if reading.call is not None else None,
         "stream": None if reading.call is None else reading.call.stream,
         "health": facts.source,
         "verdict": _verdict(reading, targets, cache),
@@ -106,22 +106,29 @@ def _verdict(
 
 
 def _caller(caller: Caller) -> dict[str, Any]:
-    return {"key": caller.name, "prefix": caller.prefix}
+    terms = caller.terms
+    return {
+        "key": caller.name,
+        "prefix": caller.prefix,
+        "forced_route": terms.forced_route or None,
+        "max_tokens": terms.max_tokens,
+    }
 
 
 def _allowed(reading: Reading, snapshot: Snapshot) -> dict[str, Any]:
     """Return whether the key may use the model, and by which of its patterns."""
     caller, resolved, call = reading.question.caller, reading.resolved, reading.call
+    patterns = {"patterns": list(caller.allowed), "denied": list(caller.terms.denied)}
     if call is None or resolved is None:
-        return {"allowed": None, "by": None, "patterns": list(caller.allowed)}
+        return {"allowed": None, "by": None, **patterns}
     refused = reading.problem is not None and reading.problem.status == 403
     by = None
-    if not caller.allowed:
-        by = "the key may use every model"
+    if not caller.allowed and not refused:
+        by = "the key may use every model" + (" but those denied to it" if caller.terms.denied else "")
     elif not refused:
         by = next((f"pattern {each}" for each in caller.allowed if matches(each, call.model)), None)
         by = by or f"each of its targets is allowed: {', '.join(_by_target(caller, resolved, snapshot))}"
-    return {"allowed": not refused, "by": by, "patterns": list(caller.allowed)}
+    return {"allowed": not refused, "by": by, **patterns}
 
 
 def _by_target(caller: Caller, resolved: Resolved, snapshot: Snapshot) -> list[str]:

@@ -24,6 +24,7 @@ from proxy.endpoints import (
 )
 from proxy.errors import GatewayError, Unauthenticated
 from proxy.fleet.affinity import affinity
+from proxy.key_terms import on_terms
 from proxy.plain import canonical_form
 from proxy.routing import Resolved, resolve
 from proxy.snapshot import Snapshot
@@ -89,7 +90,7 @@ def read(question: Question, snapshot: Snapshot, *, env: Any, now: float, namesp
     reading = Reading(question)
     try:
         _check_key(question.caller, now)
-        call = _parsed(question)
+        call = on_terms(_parsed(question), question.caller.terms)
         reading = replace(reading, call=call, tokens=_tokens(call))
         resolved = resolve(snapshot, call.model)
         wire = {name.encode("latin-1"): value.encode("latin-1") for name, value in question.headers.items()}

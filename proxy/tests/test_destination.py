@@ -1,6 +1,6 @@
 import pytest
 
-from keys.caller import Caller
+from keys.caller import Caller, KeyTerms
 from proxy.destination import destination, require_allowed
 from proxy.errors import BadRequest, Forbidden, NotFound, Unavailable
 from proxy.tests.fakes import make_snapshot, provider_row, route_row, settings_row
@@ -108,3 +108,42 @@ def test_a_key_for_one_provider_may_not_name_another():
 @pytest.mark.parametrize("allowed", [(), ("*",), ("openai/*",)])
 def test_a_key_for_all_of_a_provider_may(allowed):
     check(allowed, "")
+
+
+# ---------------------------------------------------------------- denied models
+
+
+def denied(*patterns, model, provider="openai"):
+    """Is a request for a model of a provider refused to a key that is denied these patterns?"""
+    configured = snapshot(settings=[settings_row(default_provider__name="openai")])
+    found = destination(configured, model=model, provider=provider, path="/v1/x")
+    holder = Caller(1, 2, "ci", "test", terms=KeyTerms(denied=patterns))
+    try:
+        require_allowed(configured, holder, found, model=model, named=bool(provider))
+    except Forbidden as refused:
+        return refused.code == "model_not_allowed"
+    return False
+
+
+@pytest.mark.parametrize("provider", ["openai", ""])
+@pytest.mark.parametrize("model", ["whisper-1", "openai/whisper-1"])
+def test_a_denied_model_is_refused_under_each_of_its_names(model, provider):
+    for pattern in ("whisper-1", "whisper*", "openai/whisper-1", "openai/*", "*"):
+        assert denied(pattern, model=model, provider=provider)
+    for pattern in ("whisper-2", "vllm/*", "tts*"):
+        assert not denied(pattern, model=model, provider=provider)
+
+
+def test_who_names_no_model_must_be_denied_none_of_the_providers():
+    """A file of batch requests may name any."""
+    for pattern in ("gpt-4o", "openai/gpt-4o", "openai/*", "meta-llama/*", "*"):
+        assert denied(pattern, model="")
+    assert not denied("vllm/*", model="")
+
+
+def test_a_denied_model_is_refused_though_it_is_allowed():
+    configured = snapshot()
+    found = destination(configured, model="whisper-1", provider="openai", path="/v1/x")
+    holder = caller("openai/*")._replace(terms=KeyTerms(denied=("whisper*",)))
+    with pytest.raises(Forbidden):
+        require_allowed(configured, holder, found, model="whisper-1", named=True)

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from keys.caller import Caller
+from keys.caller import Caller, KeyTerms
 from providers.errors import Owner, UpstreamError
 from proxy.asgi import lane
 from proxy.tests.fakes import (
@@ -431,3 +431,31 @@ async def test_it_lets_go_of_an_answer_whose_client_leaves(passing):
     assert response.closed
     assert record(gateway)["error_code"] == "client_left"
     assert gateway.meter.in_flight == 0
+
+
+# ---------------------------------------------------------------- a key that is forced to a model
+
+
+@pytest.mark.parametrize("how", [{}, {"query": "provider=openai"}, {"x_gateway_provider": "openai"}])
+async def test_a_forced_key_gets_its_model_whatever_it_names(passing, how):
+    forced = Caller(1, 2, "ci", "test", terms=KeyTerms(forced_route="vllm/cheap"))
+    gateway = passing(ok(), caller=forced)
+    answer = await ask("POST", "/v1/moderations", {"model": "omni", "input": "x"}, **how)
+    ((account, _, body),) = gateway.transport.forwarded
+    assert (account.name, orjson.loads(body)["model"]) == ("vllm", "cheap")
+    assert answer.headers["x-gateway-model"] == "cheap"
+    assert [record(gateway)[name] for name in ("requested_model", "forced_model", "model")] == [
+        "omni",
+        "vllm/cheap",
+        "cheap",
+    ]
+
+
+async def test_a_forced_key_is_not_for_what_names_no_model(passing):
+    """A file of batch requests may name any."""
+    forced = Caller(1, 2, "ci", "test", terms=KeyTerms(forced_route="vllm/cheap"))
+    gateway = passing(ok(), caller=forced)
+    for method, path, body in (("GET", "/v1/files", b""), ("POST", "/v1/moderations", {"input": "x"})):
+        refused = await ask(method, path, body)
+        assert (refused.status, refused.json["error"]["code"]) == (403, "model_not_allowed")
+    assert not gateway.transport.forwarded
