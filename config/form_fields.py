@@ -33,28 +33,34 @@ class LinesField(forms.CharField):
         return not self.disabled and self.to_python(self.prepare_value(initial)) != self.to_python(data)
 
 
-class HeadersField(forms.CharField):
-    """HTTP headers, one `Name: value` a line."""
+class PairsField(forms.CharField):
+    """A mapping of texts, one `name=text` a line."""
+
+    mark, gap, form = "=", "", "name=text"
 
     def prepare_value(self, value: Any) -> Any:
         """Show a mapping as lines; typed text stays as typed."""
         return (
-            "\n".join(f"{name}: {text}" for name, text in value.items())
+            "\n".join(f"{name}{self.mark}{self.gap}{text}" for name, text in value.items())
             if isinstance(value, Mapping)
             else value
         )
 
     def to_python(self, value: Any) -> Any:
         """Return the mapping. Raises ValidationError naming the line."""
-        headers: dict[str, str] = {}
+        pairs: dict[str, str] = {}
         for number, line in enumerate((value or "").splitlines(), start=1):
             if not line.strip():
                 continue
-            name, colon, text = line.partition(":")
-            if not colon or not _is_token(name.strip()):
-                raise ValidationError(f"Line {number} is not of the form Name: value.", code="header")
-            headers[name.strip()] = text.strip()
-        return headers
+            name, mark, text = line.partition(self.mark)
+            if not mark or not self.is_name(name.strip()):
+                raise ValidationError(f"Line {number} is not of the form {self.form}.", code="pair")
+            pairs[name.strip()] = text.strip()
+        return pairs
+
+    def is_name(self, name: str) -> bool:
+        """May something be called so?"""
+        return bool(name)
 
     def validate(self, value: Any) -> None:
         """Accept none."""
@@ -66,6 +72,42 @@ class HeadersField(forms.CharField):
         """Compare as mappings; what does not parse has changed."""
         try:
             return not self.disabled and self.to_python(self.prepare_value(initial)) != self.to_python(data)
+        except ValidationError:
+            return True
+
+
+class HeadersField(PairsField):
+    """HTTP headers, one `Name: value` a line."""
+
+    mark, gap, form = ":", " ", "Name: value"
+
+    def is_name(self, name: str) -> bool:
+        """May a header be called so?"""
+        return _is_token(name)
+
+
+class PercentsField(LinesField):
+    """A list of whole percentages, written "80, 100"."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show a list with commas; typed text stays as typed."""
+        return (
+            ", ".join(map(str, value))
+            if isinstance(value, Sequence) and not isinstance(value, str)
+            else value
+        )
+
+    def to_python(self, value: Any) -> Any:
+        """Return the numbers, smallest first. Raises ValidationError."""
+        words = (value or "").replace("%", " ").replace(",", " ").split()
+        if not all(word.isascii() and word.isdigit() and len(word) <= 4 for word in words):
+            raise ValidationError("Write whole percentages with commas: 80, 100.", code="percents")
+        return sorted({int(word) for word in words})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare as lists; what does not parse has changed."""
+        try:
+            return super().has_changed(initial, data)
         except ValidationError:
             return True
 

@@ -1,7 +1,10 @@
 """Moments as people write them: ISO 8601, in UTC unless they say otherwise."""
 
-from datetime import UTC, date, datetime
+import re
+from datetime import UTC, date, datetime, timedelta
 
+_SPAN = re.compile(r"(\d{1,5})([dhm])")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _EXPECTED = "must be a date or time such as 2027-01-31 or 2027-01-31T12:00:00Z"
 
 
@@ -20,3 +23,20 @@ def moment_text(value: datetime) -> str:
     if value == datetime.combine(date(value.year, value.month, value.day), datetime.min.time(), UTC):
         return value.date().isoformat()
     return value.isoformat().replace("+00:00", "Z")
+
+
+def moment_or_span(text: str, *, now: datetime) -> datetime:
+    """Return the moment that `text` names, or one as far from `now` as it says (90d, 12h, 30m).
+
+    Raises ValueError.
+    """
+    span = _SPAN.fullmatch(text.strip())
+    if span is None:
+        try:
+            return moment(text)
+        except ValueError as problem:
+            raise ValueError(f"{problem}, or a time from now such as 90d, 12h or 30m") from None
+    try:
+        return now + timedelta(**{_UNITS[span[2]]: int(span[1])})
+    except OverflowError:
+        raise ValueError("is too far away") from None

@@ -12,11 +12,13 @@ from django.utils.html import format_html
 
 from config.audit import audited
 from config.screens import Rows, Screen, display
+from config.vault import reference
 from keys import admin_alerts, admin_keys, admin_ledger  # noqa: F401 - Django looks for screens in admin.py alone
 from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
+from keys.admin_tenant_form import TenantForm
 from keys.models import ApiKey, Tenant
 
-audited(Tenant)
+audited(Tenant, hidden=("alert_webhook",))
 
 
 class KeyRows(Rows):
@@ -46,7 +48,19 @@ class TenantAdmin(Screen):
     list_display = ("name", "timezone", "keys", "limits", "created_at")
     search_fields = ("name",)
     search_help_text = "Name"
-    fieldsets = ((None, {"fields": (("name", "timezone"), "queue_weight")}),)
+    form = TenantForm
+    fieldsets = (
+        (None, {"fields": (("name", "timezone"), "queue_weight")}),
+        (
+            "Budget alerts",
+            {
+                "fields": (("alert_emails", "stored_webhook"), ("new_webhook", "clear_webhook")),
+                "description": "Who is told when a budget of this tenant, or of one of its keys, reaches "
+                "one of its percentages.",
+            },
+        ),
+    )
+    readonly_fields = ("stored_webhook",)
     inlines = (RateLimitRows, BudgetRows, KeyRows)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
@@ -64,6 +78,14 @@ class TenantAdmin(Screen):
     def get_inlines(self, request: HttpRequest, obj: Any) -> Sequence[type[Rows]]:
         """A new tenant has no keys to look at."""
         return self.inlines if obj else (RateLimitRows, BudgetRows)
+
+    @display(description="Stored webhook")
+    def stored_webhook(self, obj: Tenant | None) -> str:
+        """Say in words what is stored, never the address: whoever knows it may post to it."""
+        stored = "" if obj is None else obj.alert_webhook
+        if not stored:
+            return "none"
+        return stored if reference(stored) else "stored, encrypted"
 
     @display(description="API keys", ordering="key_count")
     def keys(self, obj: Any) -> str:

@@ -1,20 +1,25 @@
 """Operators' screens for what limits callers: RateLimit, Budget, alone and inside other forms."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseBase
+from django import forms
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from config.audit import audited
+from config.form_fields import PercentsField
 from config.screens import OnOffActions, Rows, Screen, display
-from keys.models import Budget, RateLimit
-
-NOT_YET = "This version keeps limits and budgets but does not hold requests to them yet (RPM_LIMIT it does)."
+from config.words import dollars
+from keys.calendar import bounds, zone_of
+from keys.models import Budget, BudgetWindow, RateLimit
 
 audited(RateLimit)
 audited(Budget)
@@ -25,15 +30,16 @@ class RateLimitRows(Rows):
 
     model = RateLimit
     verbose_name_plural = "Rate limits"
-    fields = ("kind", "amount", "per", "model", "enabled")
+    fields = ("kind", "amount", "per", "each", "model", "enabled")
 
 
 class BudgetRows(Rows):
-    """The budgets of a tenant or key."""
+    """The budgets of a tenant or key; a raise and the alerts are on a budget's own form."""
 
     model = Budget
     verbose_name_plural = "Budgets"
     fields = ("amount_nanousd", "window", "mode", "model", "enabled")
+    show_change_link = True
 
 
 class OwnerFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
@@ -66,15 +72,6 @@ class _ScopeScreen(OnOffActions, Screen):
     actions = ("enable_selected", "disable_selected")
     ordering = ("tenant__name", "key__name", "pk")
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponseBase:
-        """Say what this version does with these rows, above the list."""
-        if request.method == "GET":
-            messages.warning(request, NOT_YET)
-        response: HttpResponseBase = super().changelist_view(request, extra_context)
-        return response
-
     @display(description="Holds for")
     def holds_for(self, obj: Any) -> str:
         """Say the owner in words."""
@@ -85,7 +82,7 @@ _SCOPE = (
     "Holds for",
     {
         "fields": (("tenant", "key"), "model"),
-        "description": "Neither a tenant nor a key: it holds for everyone together.",
+        "description": "A key, or all keys of a tenant; with neither, everyone.",
     },
 )
 
@@ -94,18 +91,118 @@ _SCOPE = (
 class RateLimitAdmin(_ScopeScreen):
     """How much, how often."""
 
-    list_display = ("__str__", "holds_for", "enabled")
-    list_filter = (OwnerFilter, ("kind", ChoicesDropdownFilter), "enabled")
-    fieldsets = ((None, {"fields": (("kind", "amount"), ("per", "enabled"))}), _SCOPE)
+    list_display = ("__str__", "holds_for", "counted", "enabled")
+    list_filter = (
+        OwnerFilter,
+        ("kind", ChoicesDropdownFilter),
+        ("each", ChoicesDropdownFilter),
+        "enabled",
+    )
+    fieldsets = ((None, {"fields": (("kind", "amount"), ("per", "each"), "enabled")}), _SCOPE)
+
+    @display(description="Counted", ordering="each")
+    def counted(self, obj: RateLimit) -> str:
+        """Say who of those it holds for shares it."""
+        return obj.get_each_display()
+
+
+class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
+    """A budget."""
+
+    alert_percents = PercentsField(
+        label="Tell at (%)",
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "80, 100"}),
+        help_text="Whoever is to be told of this tenant's budgets is told once in each window when so much "
+        "of it is spent. Default 80, 100. Empty: nobody is told.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse half a raise, and one that lowers."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        raised, until = cleaned.get("raised_nanousd"), cleaned.get("raised_until")
+        if {"raised_nanousd", "raised_until"} & set(self.errors):
+            return cleaned
+        if raised is not None and until is None:
+            self.add_error("raised_until", "Say until when it is raised.")
+        if until is not None and raised is None:
+            self.add_error("raised_nanousd", "Say to how much it is raised.")
+        if raised is not None and raised < cleaned.get("amount_nanousd", 0):
+            self.add_error("raised_nanousd", "A raise is to more than the amount.")
+        return cleaned
 
 
 @admin.register(Budget)
 class BudgetAdmin(_ScopeScreen):
     """How much money."""
 
-    list_display = ("__str__", "holds_for", "mode", "enabled", "alerts")
+    form = BudgetForm
+    list_select_related = ("tenant", "key__tenant")
+    list_display = ("__str__", "holds_for", "standing", "mode_label", "enabled", "alerts")
     list_filter = (OwnerFilter, ("window", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter), "enabled")
-    fieldsets = ((None, {"fields": (("amount_nanousd", "window"), ("mode", "enabled"))}), _SCOPE)
+    readonly_fields = ("standing", "resets")
+    _BASIC = (("amount_nanousd", "window"), ("mode", "enabled"), "refuse_unpriced")
+    _RAISE = (
+        "Temporary raise",
+        {"fields": (("raised_nanousd", "raised_until"),), "description": "Ends by itself at the date (UTC)."},
+    )
+    _ALERTS = (
+        "Alerts",
+        {
+            "fields": ("alert_percents",),
+            "description": "Where to is with the tenant: its e-mail addresses and its webhook.",
+        },
+    )
+    add_fieldsets = ((None, {"fields": _BASIC}), _SCOPE, _RAISE, _ALERTS)
+    fieldsets = (
+        (None, {"fields": (("standing", "resets"), *_BASIC)}),
+        _SCOPE,
+        _RAISE,
+        _ALERTS,
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
+        """Read the newest window of each along."""
+        newest = BudgetWindow.objects.filter(budget=OuterRef("pk"), starts_at__lte=timezone.now())
+        newest = newest.order_by("-starts_at")
+        found: QuerySet[Budget] = super().get_queryset(request)
+        return found.annotate(
+            window_starts_at=Subquery(newest.values("starts_at")[:1]),
+            window_spent=Subquery(newest.values("spent_nanousd")[:1]),
+        )
+
+    @display(description="Spent in this window")
+    def standing(self, obj: Any) -> str:
+        """Show what is spent and what is left, as a bar and in words."""
+        now = timezone.now()
+        limit, spent = _limit_at(obj, now), _spent_at(obj, now)
+        percent = 100 if limit <= 0 else min(round(100 * spent / limit), 100)
+        left = f"{dollars(limit - spent)} left" if spent <= limit else f"{dollars(spent - limit)} over"
+        raised = " (raised)" if limit != obj.amount_nanousd else ""
+        return format_html(
+            '<div class="gw-bar {}" role="img" aria-label="{}%"><span style="width: {}%"></span></div>'
+            '<span class="gw-nowrap">{} of {}{}</span> <span class="gw-faint gw-nowrap">{}</span>',
+            "gw-bar-full" if spent >= limit else "gw-bar-near" if percent >= 80 else "",
+            percent,
+            percent,
+            dollars(spent),
+            dollars(limit),
+            raised,
+            left,
+        )
+
+    @display(description="Resets")
+    def resets(self, obj: Any) -> str:
+        """Say when the next window begins."""
+        if obj.window == Budget.Window.TOTAL:
+            return "never: it is a total"
+        _, end = bounds(obj.window, timezone.now(), zone_of(_zone(obj)))
+        return f"{end.astimezone(zone_of(_zone(obj))):%Y-%m-%d %H:%M} ({_zone(obj)})"
+
+    @display(description="Mode", ordering="mode")
+    def mode_label(self, obj: Budget) -> str:
+        """Say it in a word: the whole sentence is on the form."""
+        return obj.mode
 
     @display(description="Alerts")
     def alerts(self, obj: Budget) -> str:
@@ -114,7 +211,30 @@ class BudgetAdmin(_ScopeScreen):
         return format_html('<a class="gw-link" href="{}">show</a>', url)
 
 
+def _limit_at(budget: Any, now: datetime) -> int:
+    if budget.raised_nanousd is not None and budget.raised_until is not None and now < budget.raised_until:
+        return int(budget.raised_nanousd)
+    return int(budget.amount_nanousd)
+
+
+def _spent_at(budget: Any, now: datetime) -> int:
+    """Return what is spent in the window around `now`: of an older one's sum nothing counts."""
+    start, _ = bounds(budget.window, now, zone_of(_zone(budget)))
+    starts_at = budget.window_starts_at
+    return int(budget.window_spent) if starts_at is not None and starts_at.astimezone(UTC) >= start else 0
+
+
+def _zone(budget: Any) -> str:
+    tenant = budget.key.tenant if budget.key_id else budget.tenant
+    return str(tenant.timezone) if tenant is not None else "UTC"
+
+
 def limits_in_words(owner: Any) -> str:
     """Say what holds for a tenant or key; its `ratelimits` and `budgets` should be prefetched."""
     rows = [row for row in (*owner.ratelimits.all(), *owner.budgets.all()) if row.enabled]
-    return ", ".join(f"{row} on {row.model}" if row.model else str(row) for row in rows) or "none"
+    return ", ".join(_in_words(row) for row in rows) or "none"
+
+
+def _in_words(row: Any) -> str:
+    each = f" for {row.get_each_display().lower()}" if getattr(row, "each", "") else ""
+    return f"{row}{each} on {row.model}" if row.model else f"{row}{each}"

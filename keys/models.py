@@ -20,6 +20,8 @@ MAX_BUDGET_NANOUSD = 9_000_000 * 10**9
 MAX_COUNT = 10**12  # of requests or tokens
 MAX_TAGS, MAX_TAG = 20, 100
 STAR = 'a * stands at the end of a pattern alone: "gpt-4o*"'
+# What `ApiKey.rotate` writes.
+ROTATED = ("digest", "prefix", "previous_digest", "previous_prefix", "previous_until")
 
 
 def _check_patterns(value: Any) -> None:
@@ -216,15 +218,34 @@ class ApiKey(TrackedModel):
     def rotate(self, *, until: datetime | None, secret: str = "") -> str:
         """Give the key another secret and return it; the one it has works until `until` (None: no longer).
 
-        A secret from before the last rotation works no longer. Raises ValueError as `set_secret` does.
+        A secret from before the last rotation works no longer, nor does one that was reported as leaked,
+        whatever `until` says. Raises ValueError as `set_secret` does.
         """
         old_digest, old_prefix = self.digest, self.prefix
         secret = secret or secrets.issue()
         self.set_secret(secret)
-        self.previous_digest, self.previous_prefix, self.previous_until = None, "", None
-        if until is not None and old_digest != self.digest:
+        self.end_previous()
+        if until is not None and old_digest != self.digest and not self.disabled_because:
             self.previous_digest, self.previous_prefix, self.previous_until = old_digest, old_prefix, until
         return secret
+
+    def secret_is_taken(self) -> bool:
+        """Has another key this secret, or had it before its last rotation?"""
+        same = models.Q(digest=self.digest) | models.Q(previous_digest=self.digest)
+        return ApiKey.objects.filter(same).exclude(pk=self.pk).exists()
+
+    def end_previous(self) -> None:
+        """Let the secret before the last rotation work no longer."""
+        self.previous_digest, self.previous_prefix, self.previous_until = None, "", None
+
+    def save(self, **options: Any) -> None:
+        """Forget why a key was disabled when it is enabled again."""
+        written = options.get("update_fields")
+        if self.enabled and self.disabled_because and (written is None or "enabled" in written):
+            self.disabled_because = ""
+            if written is not None:
+                options["update_fields"] = {*written, "disabled_because"}
+        super().save(**options)
 
     def snapshot_ref(self) -> str:
         """One key = one Caller: patched alone."""

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.models import current_version
-from config.tests.admin_kit import inlines, messages_in, operator, page, signed_in, statements
+from config.tests.admin_kit import inlines, messages_in, page, signed_in, statements
 from keys import secret as secrets
 from keys.models import (
     AlertDelivery,
@@ -27,16 +27,6 @@ from keys.models import (
 pytestmark = pytest.mark.django_db
 
 KEYS = "/admin/keys/apikey/"
-
-
-@pytest.fixture
-def client():
-    return operator()
-
-
-@pytest.fixture
-def tenant():
-    return Tenant.objects.create(name="acme")
 
 
 def make(tenant, name="ci", **fields):
@@ -399,11 +389,6 @@ def test_it_deletes_a_tenant_with_all_it_owns_but_its_ledger(client, tenant):
     assert not ApiKey.objects.exists()
     assert not RateLimit.objects.exists()
     assert LedgerEntry.objects.count() == 1
-
-
-@pytest.mark.parametrize("screen", ["ratelimit", "budget"])
-def test_it_says_that_limits_are_not_in_force_yet(client, screen):
-    assert "does not hold requests to them yet" in client.get(f"/admin/keys/{screen}/").content.decode()
 
 
 # ---------------------------------------------------------------- alerts

@@ -50,10 +50,28 @@ def test_it_takes_models_an_expiry_and_a_secret_of_ones_own():
         "prefix": "oooo",
         "expires_at": "2099-12-31",
         "allowed_models": ["gpt-4o*", "anthropic/*", "m"],
+        "denied_models": [],
+        "allowed_networks": [],
+        "tags": {},
+        "max_tokens": None,
+        "forced_route": "",
     }
     key = ApiKey.objects.get()
     assert key.expires_at == datetime(2099, 12, 31, tzinfo=UTC)
     assert key.allowed_models == ["gpt-4o*", "anthropic/*", "m"]
+
+
+def test_it_takes_every_term_of_a_key():
+    create(
+        "--tenant", "acme", "--name", "ci", "--allowed-model", "gpt-4o*", "--denied-model", "gpt-4o-audio*",
+        "--network", "10.0.0.0/8", "203.0.113.7", "--tag", "team=search", "--tag", "note=a=b",
+        "--max-tokens", "500", "--forced-route", "gpt-4o-mini",
+    )  # fmt: skip
+    key = ApiKey.objects.get()
+    assert (key.allowed_models, key.denied_models) == (["gpt-4o*"], ["gpt-4o-audio*"])
+    assert key.allowed_networks == ["10.0.0.0/8", "203.0.113.7"]
+    assert key.tags == {"team": "search", "note": "a=b"}
+    assert (key.max_tokens, key.forced_route) == (500, "gpt-4o-mini")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +109,25 @@ def test_it_takes_a_time_from_now(span, expected):
             "--expires 2001-01-01 is in the past",
         ),
         (("--tenant", "acme", "--name", "ci", "--expires", "0d"), "--expires 0d is in the past"),
-        (("--tenant", "acme", "--name", "ci", "--allow", ""), "--allow: must be a list of model patterns"),
+        (
+            ("--tenant", "acme", "--name", "ci", "--allow", ""),
+            "--allowed-model: must be a list of model patterns",
+        ),
+        (
+            ("--tenant", "acme", "--name", "ci", "--denied-model", " "),
+            "--denied-model: must be a list of model",
+        ),
+        (
+            ("--tenant", "acme", "--name", "ci", "--network", "10.0.0.0/8", "ten"),
+            "--network: 'ten' is neither an address nor a network",
+        ),
+        (
+            ("--tenant", "acme", "--name", "ci", "--tag", "team"),
+            "--tag 'team' is not of the form NAME=TEXT, such as team=search",
+        ),
+        (("--tenant", "acme", "--name", "ci", "--tag", "t=" + "x" * 101), "--tag: at most 20 tags"),
+        (("--tenant", "acme", "--name", "ci", "--max-tokens", "0"), "--max-tokens: Ensure this value is"),
+        (("--tenant", "acme", "--name", "ci", "--forced-route", "m" * 201), "--forced-route: Ensure this"),
         (("--name", "ci"), "the following arguments are required: --tenant"),
     ],
 )

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from django.conf import settings
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
@@ -11,7 +13,7 @@ from keys.caller import Caller
 from keys.models import ApiKey
 from keys.secret import digest
 from proxy import key_rows
-from proxy.authentication import HOW
+from proxy.authentication import HOW, require_network
 from proxy.callers import compile_callers
 from proxy.errors import Unauthenticated, Unavailable
 from proxy.metrics import UNAUTHENTICATED
@@ -34,12 +36,16 @@ class KeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer` or `x-api-key`. `request.auth` is the Caller."""
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, Caller] | None:
-        """Return the holder and the Caller; None where no key was sent. Raises Unauthenticated."""
+        """Return the holder and the Caller; None where no key was sent.
+
+        Raises Unauthenticated, or Forbidden where the key is not accepted from.
+        """
         secret = _secret_of(request)
         if not secret:
             return None
         known = digest(secret)
-        either = Q(digest=known.hex()) | Q(previous_digest=known.hex())
+        old = Q(previous_digest=known.hex(), previous_until__gt=timezone.now())
+        either = Q(digest=known.hex()) | old
         refs = [str(pk) for pk in ApiKey.objects.filter(either).values_list("pk", flat=True)]
         caller = _callers(refs).get(known)
         if caller is None:
@@ -47,6 +53,8 @@ class KeyAuthentication(BaseAuthentication):
             raise Unauthenticated(
                 f"The API key is not one of this gateway's. {HOW}", headers={"www-authenticate": "Bearer"}
             )
+        received: HttpRequest = request._request  # noqa: SLF001 - REST framework's only way to Django's
+        require_network(received, caller, settings.GATEWAY.trusted_proxies)
         return KeyHolder(), caller
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - REST framework's contract

@@ -6,6 +6,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from proxy.api.explain import ExplainView
+from proxy.api.leaks import ReportLeakView
 from proxy.errors import NotFound
 
 
@@ -26,5 +27,6 @@ class Nothing(APIView):
 
 urlpatterns = [
     path("explain", ExplainView.as_view(), name="explain"),
+    path("keys/report-leak", ReportLeakView.as_view(), name="report-leak"),
     re_path("", Nothing.as_view()),
 ]

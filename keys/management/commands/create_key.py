@@ -1,8 +1,7 @@
 """`manage.py create_key`: issue an API key; its secret is printed once and kept nowhere."""
 
 import json
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -10,11 +9,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 from django.utils import timezone
 
-from config.moments import moment, moment_text
+from config.moments import moment_or_span, moment_text
 from keys.models import ApiKey, Tenant
 
-_SPAN = re.compile(r"(\d{1,5})([dhm])")
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+TAKEN = "--secret: another key has this secret, or was just made with this name"
 
 
 class Command(BaseCommand):
@@ -27,13 +25,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--expires", default="", help="2027-01-31, 2027-01-31T12:00:00Z, or from now: 90d, 12h."
         )
+        for name, metavar, told in _LISTS:
+            parser.add_argument(*name, nargs="+", action="extend", default=[], metavar=metavar, help=told)
         parser.add_argument(
-            "--allow",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="MODEL",
-            help='Models it may use: "gpt-4o*", "anthropic/*". Default: every model.',
+            "--max-tokens", type=int, default=None, metavar="N", help="The most tokens of an answer."
+        )
+        parser.add_argument(
+            "--forced-route", default="", metavar="MODEL", help="The model that every request gets."
         )
         parser.add_argument("--json", action="store_true", help="Print the key as JSON.")
 
@@ -49,6 +47,32 @@ class Command(BaseCommand):
         self.stdout.write(secret)
 
 
+_LISTS = (
+    (
+        ("--allowed-model", "--allow"),
+        "MODEL",
+        'Models it may use: "gpt-4o*", "anthropic/*". Default: every model.',
+    ),
+    (("--denied-model",), "MODEL", "Models it may never use, whatever is allowed."),
+    (
+        ("--network",),
+        "NETWORK",
+        "Where it is accepted from: 10.0.0.0/8, 203.0.113.7. Default: from everywhere.",
+    ),
+    (("--tag",), "NAME=TEXT", "Kept with everything that the key spends: team=search."),
+)
+# The options of columns, for errors.
+_OPTIONS = {
+    "allowed_models": "allowed-model",
+    "denied_models": "denied-model",
+    "allowed_networks": "network",
+    "tags": "tag",
+    "max_tokens": "max-tokens",
+    "forced_route": "forced-route",
+    "expires_at": "expires",
+}
+
+
 def _issue(tenant: Tenant, options: dict[str, Any]) -> tuple[ApiKey, str]:
     try:
         key, secret = ApiKey.issue(
@@ -56,10 +80,17 @@ def _issue(tenant: Tenant, options: dict[str, Any]) -> tuple[ApiKey, str]:
             name=options["name"],
             secret=options["secret"],
             expires_at=_expiry(options["expires"], now=timezone.now()),
-            allowed_models=options["allow"],
+            allowed_models=options["allowed_model"],
+            denied_models=options["denied_model"],
+            allowed_networks=options["network"],
+            tags=_tags(options["tag"]),
+            max_tokens=options["max_tokens"],
+            forced_route=options["forced_route"].strip(),
         )
     except ValueError as problem:
         raise CommandError(f"--secret {problem}") from None
+    if key.secret_is_taken():
+        raise CommandError(TAKEN)
     try:
         key.full_clean(exclude=["digest", "prefix"])
         key.save(force_insert=True)
@@ -69,21 +100,27 @@ def _issue(tenant: Tenant, options: dict[str, Any]) -> tuple[ApiKey, str]:
         ]
         raise CommandError("\n".join(told)) from None
     except IntegrityError:
-        raise CommandError("--secret: another key has this secret, or was just made with this name") from None
+        raise CommandError(TAKEN) from None
     return key, secret
 
 
-_OPTIONS = {"allowed_models": "allow", "expires_at": "expires"}
+def _tags(pairs: list[str]) -> dict[str, str]:
+    tags = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise CommandError(f"--tag {pair!r} is not of the form NAME=TEXT, such as team=search")
+        tags[name.strip()] = text.strip()
+    return tags
 
 
 def _expiry(text: str, *, now: datetime) -> datetime | None:
     if not text:
         return None
-    span = _SPAN.fullmatch(text)
     try:
-        expires = now + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else moment(text)
+        expires = moment_or_span(text, now=now)
     except ValueError as problem:
-        raise CommandError(f"--expires {problem}, or a time from now such as 90d") from None
+        raise CommandError(f"--expires {problem}") from None
     if expires <= now:
         raise CommandError(f"--expires {text} is in the past")
     return expires
@@ -104,4 +141,9 @@ def _described(key: ApiKey, secret: str) -> dict[str, Any]:
         "prefix": key.prefix,
         "expires_at": moment_text(key.expires_at) if key.expires_at else None,
         "allowed_models": key.allowed_models,
+        "denied_models": key.denied_models,
+        "allowed_networks": key.allowed_networks,
+        "tags": key.tags,
+        "max_tokens": key.max_tokens,
+        "forced_route": key.forced_route,
     }
