@@ -54,7 +54,7 @@ class TenantAdmin(Screen):
         (
             "Budget alerts",
             {
-                "fields": (("alert_emails", "stored_webhook"), ("new_webhook", "clear_webhook")),
+                "fields": ("alert_emails", ("stored_webhook", "clear_webhook"), "new_webhook"),
                 "description": "Who is told when a budget of this tenant, or of one of its keys, reaches "
                 "one of its percentages.",
             },

@@ -38,8 +38,16 @@ class BudgetRows(Rows):
 
     model = Budget
     verbose_name_plural = "Budgets"
-    fields = ("amount_nanousd", "window", "mode", "model", "enabled")
-    show_change_link = True
+    fields = ("amount_nanousd", "window", "mode", "model", "enabled", "more")
+    readonly_fields = ("more",)
+
+    @display(description="Raise, alerts")
+    def more(self, obj: Budget) -> str:
+        """Link to the budget's own form."""
+        if obj.pk is None:
+            return "once saved"
+        url = reverse("admin:keys_budget_change", args=[obj.pk])
+        return format_html('<a class="gw-link" href="{}">edit</a>', url)
 
 
 class OwnerFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
@@ -144,7 +152,7 @@ class BudgetAdmin(_ScopeScreen):
     _BASIC = (("amount_nanousd", "window"), ("mode", "enabled"), "refuse_unpriced")
     _RAISE = (
         "Temporary raise",
-        {"fields": (("raised_nanousd", "raised_until"),), "description": "Ends by itself at the date (UTC)."},
+        {"fields": ("raised_nanousd", "raised_until"), "description": "Ends by itself at the date (UTC)."},
     )
     _ALERTS = (
         "Alerts",
@@ -177,7 +185,7 @@ class BudgetAdmin(_ScopeScreen):
         now = timezone.now()
         limit, spent = _limit_at(obj, now), _spent_at(obj, now)
         percent = 100 if limit <= 0 else min(round(100 * spent / limit), 100)
-        left = f"{dollars(limit - spent)} left" if spent <= limit else f"{dollars(spent - limit)} over"
+        left = f"{_short(limit - spent)} left" if spent <= limit else f"{_short(spent - limit)} over"
         raised = " (raised)" if limit != obj.amount_nanousd else ""
         return format_html(
             '<div class="gw-bar {}" role="img" aria-label="{}%"><span style="width: {}%"></span></div>'
@@ -185,8 +193,8 @@ class BudgetAdmin(_ScopeScreen):
             "gw-bar-full" if spent >= limit else "gw-bar-near" if percent >= 80 else "",
             percent,
             percent,
-            dollars(spent),
-            dollars(limit),
+            _short(spent),
+            _short(limit),
             raised,
             left,
         )
@@ -209,6 +217,11 @@ class BudgetAdmin(_ScopeScreen):
         """Link to what it has reached."""
         url = f"{reverse('admin:keys_budgetalert_changelist')}?window__budget__id__exact={obj.pk}"
         return format_html('<a class="gw-link" href="{}">show</a>', url)
+
+
+def _short(nanousd: int) -> str:
+    """Show dollars to a hundredth of a cent: the ledger has all digits."""
+    return dollars(round(nanousd, -5))
 
 
 def _limit_at(budget: Any, now: datetime) -> int:

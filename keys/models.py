@@ -65,7 +65,10 @@ def _check_emails(value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ValidationError('must be a list of addresses, such as ["ops@example.com"]')
     for each in value:
-        validate_email(each)
+        try:
+            validate_email(each)
+        except ValidationError:
+            raise ValidationError(f"{each!r} is not an e-mail address") from None
 
 
 def usual_percents() -> list[int]:

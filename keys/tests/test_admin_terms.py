@@ -274,7 +274,7 @@ def test_it_keeps_a_webhook_sealed_and_never_shows_it_again(client, tenant):
             {"new_webhook": "https://x.example/secret-part", "clear_webhook": "on"},
             "Either write a new webhook",
         ),
-        ({"alert_emails": "nobody"}, "Enter a valid email address"),
+        ({"alert_emails": "nobody"}, "is not an e-mail address"),
     ],
 )
 def test_it_says_what_is_wrong_with_alerts(client, tenant, fields, message):
