@@ -7,6 +7,7 @@ UpstreamError
   status     the vendor's HTTP status, None when no answer came
   message    the vendor's own words, cleaned; param, code, kind from its envelope
   retry_after_s   as the vendor said, else None
+  own_credential  it is the client's own credential that was refused (providers.own_credential)
 """
 
 from collections.abc import Mapping
@@ -67,6 +68,7 @@ class UpstreamError(Exception):
         self.retry_after_s = retry_after_s
         self.timeout = timeout
         self.ratelimit_headers: Mapping[str, str] = {}
+        self.own_credential = False
 
 
 class UnsupportedParameter(Exception):

@@ -51,6 +51,10 @@ class Account:
     are the same account by its other credentials. `max_concurrency`: calls at a time in this process (None:
     any number), `max_queue` how many may wait for one to end, `queue_timeout_s` how long. `faults`: how the
     demo fails on purpose; None for every real vendor.
+
+    `takes_credential`: another one may be shown in the place of the configured one, in `auth_header` if that
+    overrides the dialect's own, beside the `plain_headers`. `own_credential`: the one of the client for whose
+    request this account has been made (providers.own_credential); "" where the configured one is shown.
     """
 
     name: str
@@ -71,6 +75,10 @@ class Account:
     max_queue: int = 100
     queue_timeout_s: float = 30.0
     faults: Faults | None = None
+    auth_header: str = ""
+    plain_headers: Mapping[str, str] = field(default_factory=dict)
+    takes_credential: bool = False
+    own_credential: str = ""
 
     def __repr__(self) -> str:
         """Leave the headers out: they carry the credential."""

@@ -4,6 +4,7 @@ A provider whose own credential is missing goes by the first of its further ones
 is a mistake of the whole configuration; one whose variable is not set is left out, with a warning.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,14 @@ from providers import demo
 from providers.dialects import DIALECTS
 from providers.faults import Faults, faults_of
 from providers.models import DEMO_URL
+from providers.own_credential import plain
 from providers.quirks import read_quirks
 from providers.upstream import Account, Quirks, Timeouts
 from proxy.snapshot import ConfigurationError
 
 Row = Mapping[str, Any]
+# A URL with a password or a key in it shows the operator's account, whatever the headers say.
+_TELLING_URL = re.compile(r"//[^/]*@|[?&][\w-]*(?:key|token|auth|secret|password)[\w-]*=", re.IGNORECASE)
 
 
 def compile_accounts(rows: Sequence[Row]) -> tuple[dict[str, Account], list[str]]:
@@ -48,10 +52,20 @@ def _account(row: Row, vault: Vault) -> tuple[Account, list[str]]:
     if not shown and missing:
         return replace(account, usable=False, why_unusable=missing), [missing, *remarks]
     # A provider without any goes by its extra headers alone, as local servers do.
+    account = replace(account, takes_credential=bool(shown) and _takes_another(account))
     first, *spares = [_showing(row, account, *each) for each in shown or [("", "")]]
     if missing:
         remarks = [f"{missing}: credential {first.credential} is used", *remarks]
     return replace(first, spares=tuple(spares)), remarks
+
+
+def _takes_another(account: Account) -> bool:
+    """May a client's own credential take the place of the configured one, and nothing show that any more?
+
+    Where none is configured nobody knows whether the server would look at the client's.
+    """
+    shown_in_url = _TELLING_URL.search(account.base_url) or _TELLING_URL.search(account.path_template)
+    return account.base_url != DEMO_URL and not shown_in_url
 
 
 def _without_credential(row: Row) -> Account:
@@ -75,6 +89,8 @@ def _without_credential(row: Row) -> Account:
         max_queue=row.get("max_queue", 100),
         queue_timeout_s=row.get("queue_timeout_s", 30.0),
         faults=_faults(row),
+        auth_header=row["auth_header"],
+        plain_headers=plain(row["extra_headers"]),
     )
 
 

@@ -12,12 +12,14 @@ from proxy.clients import client_ip, comes_from
 from proxy.errors import Forbidden, Unauthenticated
 from proxy.http import LaneRequest
 from proxy.metrics import UNAUTHENTICATED
+from proxy.own_credential import HEADER, STRANGER, may_be_one
 from proxy.snapshot import Snapshot
 from proxy.watcher import Watcher
 
 HOW = (
     "Send a key as 'Authorization: Bearer ...' or 'x-api-key'. Keys are made in the admin (Access, API "
-    "keys) or with 'manage.py create_key'; ALLOW_ANONYMOUS=true serves requests without one."
+    "keys) or with 'manage.py create_key'; ALLOW_ANONYMOUS=true serves requests without one, "
+    "ALLOW_CLIENT_API_KEYS=true those with a vendor's key in its place."
 )
 REFRESH_EVERY_S = 1.0
 REFRESH_WAIT_S = 0.5
@@ -39,11 +41,14 @@ async def authenticate(
     watcher: Watcher,
     current: Callable[[], Awaitable[Snapshot]],
     trusted_proxies: Sequence[str] = (),
+    own_credentials: bool = False,
 ) -> Caller:
     """Return the Caller of the request's key, or ANONYMOUS where that is allowed.
 
     Raises Unauthenticated, or Forbidden where the key is not accepted from. With ALLOW_ANONYMOUS a key we do
-    not know is no key; one that we know to be disabled, expired or somewhere else's is still refused.
+    not know is no key; one that we know to be disabled, expired or somewhere else's is still refused. With
+    `own_credentials` one that we do not know may be a vendor's: STRANGER, who may use nothing of the
+    operator's. Not where such a one comes in its header: then this one was to be ours.
     """
     secret = secret_of(request)
     if not secret:
@@ -56,6 +61,8 @@ async def authenticate(
     if caller is None:
         if allow_anonymous:
             return ANONYMOUS
+        if own_credentials and HEADER not in request.wire and may_be_one(secret):
+            return STRANGER
         raise _refused(f"The API key is not one of this gateway's. {HOW}")
     if not caller.enabled:
         raise _refused("The API key is disabled. Ask the operator of this gateway.", code="api_key_disabled")

@@ -20,6 +20,9 @@ from providers.usage import Usage
 # Begins the route of a completion that is no request's own: what it cost is in no budget of a key or tenant.
 SHADOW_ROUTE = "shadow:"
 _UNTAGGED: Mapping[str, Mapping[str, str]] = {}
+# Is in the records of what a client has paid its vendor for itself: that is in no budget either.
+OWN_CREDENTIAL: Mapping[str, bool] = {"own_credential": True}
+NOTHING: Mapping[str, bool] = {}
 
 
 @dataclass(slots=True)
@@ -101,6 +104,7 @@ class Completion:
     ttft_ms: float | None = None
     overhead_ms: float | None = None
     tags: Mapping[str, str] | None = None  # the key's; None: it has none
+    own_credential: bool = False  # the client pays its vendor itself: the cost is in no budget
     told: Sequence[tuple[bytes, bytes]] = ()  # what its answer says of limits, in headers; not recorded
 
     @property
@@ -137,6 +141,7 @@ class Completion:
                 "latency_ms": round(self.latency_ms, 3),
                 "ttft_ms": None if self.ttft_ms is None else round(self.ttft_ms, 3),
                 "overhead_ms": None if self.overhead_ms is None else round(self.overhead_ms, 3),
+                **(OWN_CREDENTIAL if self.own_credential else NOTHING),
             }
         )
 
@@ -176,6 +181,7 @@ class Completion:
                     "reasoning": 0,
                     "estimated": True,
                 },
+                **(OWN_CREDENTIAL if self.own_credential else NOTHING),
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )

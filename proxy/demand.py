@@ -35,6 +35,11 @@ class Targets(Protocol):
         """Return everyone who may."""
         ...
 
+    @property
+    def own_credential(self) -> bool:
+        """Does the client pay some of them itself?"""
+        ...
+
 
 class Asking(NamedTuple):
     """A request that has been read and routed. `free`: it costs no tokens, whoever answers."""
@@ -50,6 +55,7 @@ class Untargeted:
     """Nobody: the answer is there already."""
 
     all_upstreams: tuple[Upstream, ...] = ()
+    own_credential = False
 
 
 class Applicable:
@@ -82,13 +88,19 @@ class Applicable:
         self.rates = tuple(each for each in counted if each.rule.kind != CONCURRENT)
         self.on_hit = tuple(each for each in self.rates if each.rule.kind == REQUESTS)
         self.needs_tokens = any(rule.kind == TOKENS for rule in rates)
+        # Budgets are for what the operator pays. Nothing here keeps a target by a client's credential.
+        paid = tuple(each for each in targets.all_upstreams if not each.account.own_credential)
+        own = targets.own_credential and not paid
         self._ceilings = [
-            ceiling for owned in rules for ceiling in owned.ceilings if covers(ceiling.model, names)
+            ceiling
+            for owned in rules
+            for ceiling in owned.ceilings
+            if not own and covers(ceiling.model, names)
         ]
         self.refuses_unpriced = next((each for each in self._ceilings if each.refuse_unpriced), None)
         self.learns = self.needs_tokens or any(not each.strict for each in self._ceilings)
         self.thinks_beyond = estimating.thinks_beyond(targets.all_upstreams)
-        self._targets = targets.all_upstreams
+        self._targets = paid
         self._dearest: Dearest | None = None
         self._purses: Sequence[Purse] = ()
         self._purses_from = self._purses_until = 0.0
@@ -128,7 +140,7 @@ class Applicable:
 def applicable(snapshot: Snapshot, caller: Caller, model: str, targets: Targets) -> Applicable:
     """Return the limits and budgets of a request; they are found once for each key and model."""
     terms = caller.terms
-    key = ("limits", terms, caller.key_id, caller.tenant_id, model)
+    key = ("limits", terms, caller.key_id, caller.tenant_id, model, targets.own_credential)
     found: Applicable | None = snapshot.memo.get(key)
     if found is None:
         rules = (snapshot.rules, snapshot.tenant_rules.get(caller.tenant_id), terms.rules)

@@ -17,10 +17,14 @@ NAME_IT = "Name one in the header x-gateway-provider or in ?provider=."
 
 
 class Destination(NamedTuple):
-    """The upstreams that may be asked, best first. An upstream's model is empty where none is asked for."""
+    """The upstreams that may be asked, best first. An upstream's model is empty where none is asked for.
+
+    `own_credential`: some of them by a credential of the client's own, for one request.
+    """
 
     route: str
     upstreams: tuple[Upstream, ...]
+    own_credential: bool = False
 
     @property
     def all_upstreams(self) -> tuple[Upstream, ...]:

@@ -19,6 +19,7 @@ from proxy.demand import Applicable
 from proxy.exchange import Exchange, RequestLog
 from proxy.http import ANTHROPIC_REQUEST_ID, MAX_REQUEST_ID, LaneRequest, WireHeader, echoed
 from proxy.metrics import Counts, Meter
+from proxy.own_credential import HEADER
 from proxy.prepared import Repeats
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
@@ -111,7 +112,8 @@ class Encores:
         """Remember a hit that has just been answered with `headers` and, as `sent`, its entry's very bytes.
 
         Not where the store must be waited for, nor of a large request, nor where somebody hears of each
-        Completion, nor without a key: whoever has none may be limited by address.
+        Completion, nor without a key: whoever has none may be limited by address. Nor with a credential of
+        the client's own, which would be remembered with the rest of the request.
         """
         completion = exchange.completion
         if sent is not entry.body or self._store.peek(terms.policy.key, completion.at) is not entry:
@@ -122,6 +124,7 @@ class Encores:
             size > MAX_BYTES
             or exchange.observed
             or terms.caller.key_id is None
+            or HEADER in request.wire
             or terms.applicable.by_address
         ):
             return

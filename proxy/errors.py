@@ -145,6 +145,8 @@ def upstream_failed(error: UpstreamError, *, provider: str) -> UpstreamFailed:
 
 
 def _credential_failed(error: UpstreamError, provider: str) -> UpstreamFailed:
+    if error.own_credential:
+        return _own_credential_failed(error, provider)
     if error.code == QUOTA_EXHAUSTED:
         # A vendor that says it with 429 is understood by SDKs as 429; 402 would accuse the caller.
         return UpstreamFailed(
@@ -157,6 +159,25 @@ def _credential_failed(error: UpstreamError, provider: str) -> UpstreamFailed:
     # The vendor's words may quote our key back, so they are not passed on.
     return UpstreamFailed(
         f"Provider {provider!r}: the gateway's credential was refused. Ask the operator of this gateway.",
+        code=error.code,
+    )
+
+
+def _own_credential_failed(error: UpstreamError, provider: str) -> UpstreamFailed:
+    """Tell the client what its vendor says of its own credential, which is not quoted in it any more."""
+    if error.code == QUOTA_EXHAUSTED:
+        return UpstreamFailed(
+            f"Provider {provider!r}: the account of your own key is out of quota: {error.message}",
+            status=429 if error.status == 429 else 402,
+            type="insufficient_quota",
+            code=error.code,
+            headers={"x-should-retry": "false"},
+        )
+    forbidden = error.status == 403
+    return UpstreamFailed(
+        f"Provider {provider!r} refuses your own key: {error.message}",
+        status=403 if forbidden else 401,
+        type="permission_error" if forbidden else "authentication_error",
         code=error.code,
     )
 

@@ -16,6 +16,7 @@ from providers import usage as usages
 from providers.call import Call
 from providers.errors import UpstreamError
 from providers.events import Answer, Event, Kind, PassedEvent, TextEvent
+from providers.own_credential import take_for_own
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
 from providers.wires import COUNT_TOKENS, EMBEDDINGS
@@ -27,6 +28,7 @@ from proxy.flights import Flight
 from proxy.holding import Holding
 from proxy.metrics import Meter
 from proxy.middleware.chain import Watching
+from proxy.own_credential import OwnCredential
 from proxy.spool import Spool
 
 log = structlog.get_logger()
@@ -62,6 +64,7 @@ class Exchange:
         "finish_reasons",
         "flight",
         "holding",
+        "own",
         "prompt",
         "recorded",
         "upstream",
@@ -86,6 +89,7 @@ class Exchange:
         self.abandoned = False  # has the client gone, though the answer is still made for others?
         self.flight: Flight | None = None  # of those that others may follow
         self.holding: Holding | None = None  # of limits and budgets
+        self.own: OwnCredential | None = None  # a vendor's key that the client brings
         self.watching: Watching | None = None  # response middlewares
         self.prompt = ""
         self.upstream: Upstream | None = None
@@ -140,6 +144,8 @@ class Exchange:
             provider=upstream.account.name, model=upstream.model, started_ms=self.elapsed_ms()
         )
         completion.attempts.append(attempt)
+        if self.own is not None:
+            completion.own_credential = bool(upstream.account.own_credential)
         line = completion.open_line(
             provider=upstream.account.name,
             model=upstream.model,
@@ -158,6 +164,8 @@ class Exchange:
         if error is None:
             attempt.outcome = "ok"
         else:
+            if self.upstream is not None:
+                take_for_own(error, self.upstream.account)
             attempt.fail(error)
 
     def answering(self) -> tuple[Attempt, Upstream]:

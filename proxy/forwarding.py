@@ -35,6 +35,7 @@ from proxy.http import JsonReply, LaneRequest, PassedReply, StreamBroken, WireHe
 from proxy.metering import StreamMeter, usage_in
 from proxy.middleware.base import Context
 from proxy.multipart import FormScanner, boundary_of
+from proxy.own_credential import destined
 from proxy.reply_headers import wire_headers
 from proxy.snapshot import Snapshot
 from proxy.transport import Outgoing, Transport
@@ -110,7 +111,10 @@ class Forwarding:
         )
         completion.route = to.route
         require_allowed(snapshot, caller, to, model=model, named=bool(provider))
-        if self.target.lists and self.request.method == "GET":
+        if self.exchange.own is not None:
+            to = destined(to, self.exchange.own)
+            completion.own_credential = to.own_credential
+        if self.target.lists and self.request.method == "GET" and not to.own_credential:
             require_shared(to)
         return to
 

@@ -68,10 +68,14 @@ class Gateway(Services):
     async def _passed_on(self, forwarding: Forwarding) -> HttpResponseBase:
         request, exchange = forwarding.request, forwarding.exchange
         snapshot = self.snapshot or await self.current()
-        caller = recognised(request, snapshot) or await self.caller(request, snapshot)
+        caller = recognised(request, snapshot) or await self.caller(request, snapshot, own_credentials=True)
         self.take_caller(exchange, caller)
+        if self.env.allow_client_api_keys:
+            self.take_own_credential(exchange, request, snapshot, caller=caller)
         if self.looks_into_requests:
             target = forwarding.target
+            if exchange.own is not None:
+                exchange.own.withhold(request)
             await pass_through(self.middleware.request, request, endpoint=target.name, caller=caller)
             if not target.names_model:
                 require_looked_into(request)
@@ -100,8 +104,12 @@ class Gateway(Services):
         if anonymous:
             caller = self.nobody
         else:
-            caller = recognised(request, snapshot) or await self.caller(request, snapshot)
+            caller = recognised(request, snapshot) or await self.caller(
+                request, snapshot, own_credentials=True
+            )
         self.take_caller(exchange, caller)
+        if self.env.allow_client_api_keys and not anonymous:
+            self.take_own_credential(exchange, request, snapshot, caller=caller)
         keyed = Keyed(
             services=self,
             turns=self.turns,

@@ -49,6 +49,8 @@ class Holding:
 
 def _costs(completion: Completion, purses: Sequence[Purse]) -> Sequence[int]:
     """Return what a completion has spent of each purse: as the ledger counts it (keys.spending)."""
+    if completion.own_credential:
+        return [0] * len(purses)
     return [
         sum(cost for cost, names in _spends(completion) if covers(purse.ceiling.model, names))
         if purse.ceiling.model

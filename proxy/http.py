@@ -77,6 +77,11 @@ class LaneRequest(HttpRequest):
         }
         self._lane_headers = None
 
+    def change_wire(self, wire: dict[bytes, bytes]) -> None:
+        """Go on with other headers than the client has sent, as they go over the wire."""
+        self.wire = wire
+        self._lane_headers = None
+
     def change_body(self, body: bytes) -> None:
         """Go on with another body than the client has sent."""
         self._body = body

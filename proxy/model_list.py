@@ -8,6 +8,7 @@ from typing import Any
 from keys.caller import Caller
 from proxy.admission import may_use
 from proxy.errors import GatewayError, NotFound
+from proxy.own_credential import STRANGER
 from proxy.routing import resolve
 from proxy.snapshot import Role, ServedModel, Snapshot
 
@@ -15,13 +16,22 @@ from proxy.snapshot import Role, ServedModel, Snapshot
 def usable(snapshot: Snapshot, caller: Caller) -> list[ServedModel]:
     """Return what the key may use: the names that exact routes make up, then the providers' models.
 
-    A key that is forced to one model may use that one alone.
+    A key that is forced to one model may use that one alone. Who has a vendor's key alone sees what such a
+    key may be used for, whichever vendor's it is.
     """
     if caller.terms.forced_route:
         return _forced(snapshot, caller)
-    routed = [_made_up(name) for name, route in snapshot.exact_routes.items() if route.targets]
+    routed = [
+        _made_up(name)
+        for name, route in snapshot.exact_routes.items()
+        if route.targets and _is_for(caller, snapshot, route.targets[0].provider)
+    ]
     known = {each.id for each in routed}
-    served = [each for each in snapshot.models if each.id not in known]
+    served = [
+        each
+        for each in snapshot.models
+        if each.id not in known and _is_for(caller, snapshot, each.id.partition("/")[0])
+    ]
     found = [each for each in routed if caller.may_use(each.id)] + [
         each for each in served if caller.may_use(*snapshot.names(each.id.partition("/")[0], each.name))
     ]
@@ -56,6 +66,14 @@ def _names(snapshot: Snapshot, served: ServedModel) -> set[str]:
         served.id,
         *(name for each in targets for name in snapshot.names(each.provider, each.model or served.id)),
     }
+
+
+def _is_for(caller: Caller, snapshot: Snapshot, provider: str) -> bool:
+    """Are a provider's models for the holders of this gateway's keys alone?"""
+    if caller is not STRANGER:
+        return True
+    account = snapshot.accounts.get(provider)
+    return account is not None and account.takes_credential
 
 
 def named(served: Sequence[ServedModel], name: str) -> ServedModel:

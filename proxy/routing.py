@@ -54,7 +54,8 @@ class Resolved:
     `sticky` says by what requests are kept together: "" (nothing), "user" or the lower-case name of a
     header. `on_context_overflow` and `on_content_filter` are asked when the upstreams before them fail so.
     `hedges`: a second upstream is asked when the first is slow; `continues`: a stream that breaks off is
-    continued by the next one. `plain`: the upstreams are tried in their order, always.
+    continued by the next one. `plain`: the upstreams are tried in their order, always. `own_credential`: some
+    of them by a credential of the client's own (proxy.own_credential), for one request.
     """
 
     route: str
@@ -73,6 +74,7 @@ class Resolved:
     hedges: bool = False
     continues: bool = False
     plain: bool = True
+    own_credential: bool = False
 
     @property
     def all_upstreams(self) -> tuple[Upstream, ...]:

@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from config.vault import Vault
 from keys.caller import Caller
 from proxy import announce
-from proxy.authentication import authenticate
+from proxy.authentication import authenticate, secret_of
 from proxy.completion import Completion
 from proxy.deadline import Deadlines
 from proxy.encore import Encores
@@ -26,6 +26,7 @@ from proxy.learning import Learned
 from proxy.metrics import Meter
 from proxy.middleware.chain import configured
 from proxy.oversight import Oversight
+from proxy.own_credential import brought
 from proxy.prepared import Prepared, Repeats
 from proxy.ruling import nobody
 from proxy.shadow_budgets import ShadowBudgets
@@ -140,8 +141,13 @@ class Services:
             await asyncio.sleep(0.02)
         return self.snapshot
 
-    async def caller(self, request: LaneRequest, snapshot: Snapshot) -> Caller:
-        """Return who calls. Raises Unauthenticated or Forbidden."""
+    async def caller(
+        self, request: LaneRequest, snapshot: Snapshot, *, own_credentials: bool = False
+    ) -> Caller:
+        """Return who calls. Raises Unauthenticated or Forbidden.
+
+        `own_credentials`: whoever asks sees to it that a STRANGER uses nothing but what it brings.
+        """
         return await authenticate(
             request,
             snapshot,
@@ -149,6 +155,7 @@ class Services:
             watcher=self.watcher,
             current=self.current,
             trusted_proxies=self.env.trusted_proxies,
+            own_credentials=own_credentials and self.env.allow_client_api_keys,
         )
 
     def _publish(self, snapshot: Snapshot) -> None:
@@ -202,6 +209,13 @@ class Services:
         exchange.recorded = True
         if self.spool.full:
             raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
+
+    @staticmethod
+    def take_own_credential(
+        exchange: Exchange, request: LaneRequest, snapshot: Snapshot, *, caller: Caller
+    ) -> None:
+        """Note a vendor's key that the client brings, where clients may. Raises BadRequest."""
+        exchange.own = brought(request, snapshot, caller, secret=secret_of(request))
 
     def _next_id(self) -> str:
         return self._prefix + format(next(self._numbers), "x")

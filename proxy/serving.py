@@ -27,6 +27,7 @@ from proxy.http import JsonReply, LaneRequest
 from proxy.key_terms import on_terms
 from proxy.middleware.base import Context
 from proxy.middleware.entrance import pass_through
+from proxy.own_credential import routed
 from proxy.plain import changeable
 from proxy.prepared import NO_HEADERS, Prepared, repeat_key
 from proxy.renderers import Renderer, RendererFactory
@@ -56,8 +57,12 @@ class Serving:
         if self.anonymous:
             caller = services.nobody
         else:
-            caller = recognised(self.request, snapshot) or await services.caller(self.request, snapshot)
+            caller = recognised(self.request, snapshot) or await services.caller(
+                self.request, snapshot, own_credentials=True
+            )
         services.take_caller(exchange, caller)
+        if services.env.allow_client_api_keys and not self.anonymous:
+            services.take_own_credential(exchange, self.request, snapshot, caller=caller)
         if services.looks_into_requests:
             await self._pass_through(caller)
         key, known, prepared = self._prepared(snapshot, caller)
@@ -103,7 +108,9 @@ class Serving:
         return await self._answering(snapshot, prepared, renderer).answer()
 
     async def _pass_through(self, caller: Caller) -> None:
-        endpoint = self.endpoint
+        endpoint, own = self.endpoint, self.exchange.own
+        if own is not None:
+            own.withhold(self.request)
         chain = self.services.middleware.request
         changed = await pass_through(
             chain, self.request, endpoint=endpoint.name, caller=caller, body=endpoint.asked
@@ -119,6 +126,8 @@ class Serving:
         request, endpoint = self.request, self.endpoint
         cache_control = request.wire.get(b"cache-control", b"")
         headers = endpoint.headers_in(request.wire) if endpoint.headers else NO_HEADERS
+        if self.exchange.own is not None:  # its targets show it, and nothing of it is remembered
+            return (), False, self._read(snapshot, caller, headers=headers, cache_control=cache_control)
         key = repeat_key(endpoint, caller, request.body, cache_control=cache_control, headers=headers)
         known = self.services.repeats.get(snapshot, key)
         if known is not None:
@@ -140,6 +149,12 @@ class Serving:
         resolved = resolve(snapshot, call.model)
         exchange.completion.route = resolved.route
         require_allowed(snapshot, caller, call, resolved)
+        namespace = self.services.cache_namespace
+        if exchange.own is not None:
+            resolved = routed(resolved, exchange.own)
+            exchange.completion.own_credential = resolved.own_credential
+            if resolved.own_credential:
+                namespace += exchange.own.name.hex()
         if env.cache_mode == "none" or not endpoint.cacheable:
             return Prepared(call, resolved, BYPASS)
         policy = cache.policy(
@@ -148,7 +163,7 @@ class Serving:
             caller=caller,
             resolved=resolved,
             endpoint=endpoint.name,
-            namespace=self.services.cache_namespace,
+            namespace=namespace,
             cache_control=cache_control.decode("latin-1"),
         )
         return Prepared(call, resolved, policy)

@@ -182,7 +182,8 @@ class Transport:
         if len(self._doors) >= MAX_DOORS:
             self._doors.clear()
         door = _Door(account, address, self._pool(account, address))
-        self._doors[account.name, account.credential, path] = door
+        if not account.own_credential:  # that of a client goes with its request
+            self._doors[account.name, account.credential, path] = door
         return door
 
     def _pool(self, account: Account, address: Address) -> Pool:

@@ -215,7 +215,7 @@ async def _simple(request: LaneRequest, message: str, *, stream: bool) -> HttpRe
 async def _usable_models(request: LaneRequest) -> list[ServedModel]:
     running = gateway()
     snapshot = running.snapshot or await running.current()
-    return model_list.usable(snapshot, await running.caller(request, snapshot))
+    return model_list.usable(snapshot, await running.caller(request, snapshot, own_credentials=True))
 
 
 def _not_allowed(request: LaneRequest, methods: tuple[str, ...]) -> GatewayError:

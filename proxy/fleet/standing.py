@@ -76,6 +76,8 @@ class Standing:
             return Pick(upstream, now)
         if not self.breaker.allows(now):
             return Pick(None, self.breaker.retry_at(now), open=True)
+        if upstream.account.own_credential:  # what is known of limits and refusals is of ours
+            return Pick(upstream, now)
         best: Pick | None = None
         for each in (upstream, *upstream.spares):
             pick = self._by(each, now, tokens)

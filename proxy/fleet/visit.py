@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 
 from providers.errors import Owner, UpstreamError
+from providers.own_credential import take_for_own
 from providers.upstream import Upstream
 from proxy.fleet.gate import Gate
 from proxy.fleet.standing import Standing
@@ -47,13 +48,20 @@ class Visit:
         self._standing, self._gate, self._loop = standing, gate, loop
         self._judged = self._over = False
         self._began = loop.time()
-        quota = standing.quotas.get(upstream.account.credential) if standing.quotas else None
+        quota = None
+        if standing.quotas and not upstream.account.own_credential:
+            quota = standing.quotas.get(upstream.account.credential)
         self._mark = None if quota is None else quota.spend(tokens, self._began)
         standing.busy += 1
         self._ticket = standing.breaker.start(self._began)
 
     def heard(self, headers: Mapping[str, str]) -> None:
-        """Learn what is left of the quota, from the headers of an answer that tell of one."""
+        """Learn what is left of the quota, from the headers of an answer that tell of one.
+
+        A client's own quota is its own affair, as are the limits and refusals of its credential.
+        """
+        if self.upstream.account.own_credential:
+            return
         self._standing.quota(self.upstream.account.credential).learn(
             headers, self._loop.time(), mark=self._mark
         )
@@ -76,6 +84,7 @@ class Visit:
 
     def failed(self, error: UpstreamError) -> None:
         """The attempt has failed, or the stream has broken off."""
+        take_for_own(error, self.upstream.account)
         if self._over:
             return
         now, standing = self._loop.time(), self._standing
@@ -85,9 +94,10 @@ class Visit:
                 standing.cost.observe(now - self._began, now)
         elif not self._judged:
             standing.breaker.released(self._ticket)
-        if standing.remembers or self.target.spares:
+        own = bool(self.upstream.account.own_credential)
+        if not own and (standing.remembers or self.target.spares):
             self._cool(error, now)
-        if error.owner is not Owner.CALLER:
+        if error.owner is Owner.HEALTH or not (own or error.owner is Owner.CALLER):
             standing.failed(standing)
         self._judged = True
         self._end()

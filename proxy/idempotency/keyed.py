@@ -43,7 +43,9 @@ class Keyed:
     async def answer(self, make: Make) -> HttpResponseBase:
         """Answer it: by `make`, if nobody has been answered under the key. Raises GatewayError."""
         completion = self.exchange.completion
-        claim = await claim_of(self.request, self.services, caller=self.caller, owner=completion.id)
+        claim = await claim_of(
+            self.request, self.services, caller=self.caller, owner=completion.id, own=self.exchange.own
+        )
         try:
             async with asyncio.timeout(WAIT_S):
                 turn = await self.turns.take(claim)

@@ -11,6 +11,7 @@ from proxy.forwarded_body import STALL_S, stalled
 from proxy.http import LaneRequest
 from proxy.incoming import Incoming, Message
 from proxy.multipart import boundary_of
+from proxy.own_credential import OwnCredential
 from proxy.services import Services
 from proxy.store.claims import Claim
 
@@ -20,10 +21,18 @@ _SHAPING = (b"anthropic-beta", b"openai-beta", b"x-gateway-provider")
 _VALUE = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
-async def claim_of(request: LaneRequest, services: Services, *, caller: Caller, owner: str) -> Claim:
+async def claim_of(
+    request: LaneRequest,
+    services: Services,
+    *,
+    caller: Caller,
+    owner: str,
+    own: OwnCredential | None = None,
+) -> Claim:
     """Return what a request lays claim to. Raises BadRequest, and GatewayError for a form that is too large.
 
-    A key belongs to the API key it came with, or to the address of a client without one.
+    A key belongs to the API key it came with, or to the address of a client without one; and to the vendor's
+    key that the client has brought.
     """
     value = request.wire[HEADER]
     if not _VALUE.fullmatch(value):
@@ -32,10 +41,14 @@ async def claim_of(request: LaneRequest, services: Services, *, caller: Caller, 
             param="Idempotency-Key",
             code="invalid_idempotency_key",
         )
-    if caller.key_id is None:
+    if own is not None and own.alone:
+        whose = "own:"
+    elif caller.key_id is None:
         whose = "ip:" + client_ip(request, services.env.trusted_proxies)
     else:
         whose = f"key:{caller.key_id}"
+    if own is not None:
+        whose += f" own:{own.name.hex()}"
     path, query = request.path.encode(), request.scope.get("query_string", b"")
     if request.incoming is None:
         body = request.body

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from providers.errors import Owner, UpstreamError
+from providers.own_credential import showing
 from providers.tests.samples import make_upstream
 from proxy.fleet.breaker import State
 from proxy.fleet.cooling import GUESS_S
@@ -247,5 +248,69 @@ def test_it_forgets_on_request_what_speaks_against_an_upstream():
         visits.standing.quota("").learn(limits(0), visits.loop.time())
         visits.standing.reset()
         assert visits.pick() == (A, visits.loop.time(), False, False)
+
+    told(story)
+
+
+# ---------------------------------------------------------------- clients' own credentials
+
+OWN = replace(A, account=showing(A.account, "sk-own-0123456789-of-the-client"), spares=())
+
+
+@pytest.mark.parametrize("owner", [Owner.CREDENTIAL, Owner.CAPACITY])
+def test_what_a_clients_own_credential_is_told_says_nothing_of_ours(owner):
+    def story(visits):
+        heard = []
+        visits.fleet.failed = heard.append
+        for _ in range(3):
+            assert visits.gate.enter_now()
+            visit = visits.fleet.begin(OWN, OWN, gate=visits.gate, tokens=100)
+            visit.heard({"x-ratelimit-remaining-requests": "0", "retry-after": "60"})
+            visit.failed(error(owner, retry_after_s=60.0))
+        standing = visits.standing
+        assert (heard, bool(standing.cooling), bool(standing.refused), standing.quotas) == (
+            [],
+            False,
+            False,
+            {},
+        )
+        assert visits.pick().upstream is A
+        assert visits.under_way == (0, 0)
+
+    told(story)
+
+
+def test_a_clients_own_credential_waits_for_no_limit_of_ours():
+    def story(visits):
+        for each in (A, *A.spares):
+            visits.begin(each).failed(error(Owner.CAPACITY, retry_after_s=60.0))
+        now = visits.loop.time()
+        assert visits.pick().upstream is None
+        assert visits.standing.pick(OWN, now, tokens=100).upstream is OWN
+        assert visits.standing.ready(OWN, now)
+
+    told(story)
+
+
+def test_a_call_by_a_clients_own_credential_is_not_counted_against_our_quota():
+    def story(visits):
+        visits.begin().heard({"x-ratelimit-remaining-requests": "1", "x-ratelimit-limit-requests": "9"})
+        assert visits.gate.enter_now()
+        visits.fleet.begin(OWN, OWN, gate=visits.gate, tokens=100)
+        assert visits.pick().upstream is A
+
+    told(story)
+
+
+def test_a_vendor_that_fails_a_client_fails_us():
+    def story(visits):
+        heard = []
+        visits.fleet.failed = heard.append
+        assert visits.gate.enter_now()
+        visit = visits.fleet.begin(OWN, OWN, gate=visits.gate, tokens=100)
+        visit.failed(error(Owner.HEALTH))
+        assert heard == [visits.standing]
+        assert visits.pick().open
+        assert visits.standing.pick(OWN, visits.loop.time(), tokens=100).open
 
     told(story)

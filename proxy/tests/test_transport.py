@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from providers.errors import Owner, UpstreamError
+from providers.own_credential import showing
 from providers.tests.samples import make_upstream
 from providers.upstream import Timeouts, UpstreamRequest
 from proxy.demo_response import DemoResponse
 from proxy.tests.fakes import until
+from proxy.tests.reached import texts
 from proxy.transport import Transport
 from proxy.vendor_response import timed_out
 
@@ -698,3 +700,32 @@ async def test_it_asks_the_demo_in_the_process(transport):
 def test_it_names_the_timeout_that_fired():
     error = timed_out("total")
     assert (error.timeout, error.message) == ("total", "The total timeout fired.")
+
+
+# ---------------------------------------------------------------- clients' own credentials
+
+
+async def test_each_request_shows_its_own_credential_on_shared_connections(transport):
+    async with vendor(answers(reply())) as running:
+        configured = at(running)
+        own = [
+            replace(configured, account=showing(configured.account, f"sk-own-{number}-of-a-client"))
+            for number in range(2)
+        ]
+        for each in (configured, own[0], own[1], configured, own[0]):
+            await body_of(transport, each)
+        shown = [headers["authorization"].removeprefix("Bearer ") for _, headers, _ in running.requests]
+        first, second = "sk-own-0-of-a-client", "sk-own-1-of-a-client"
+        assert shown == ["vendor-secret", first, second, "vendor-secret", first]
+        assert running.connections == 1
+
+
+async def test_nothing_of_a_clients_own_credential_stays_behind(transport):
+    async with vendor(answers(reply())) as running:
+        configured = at(running)
+        secret = "sk-own-0123456789-of-the-client"
+        await body_of(transport, configured)
+        await body_of(transport, replace(configured, account=showing(configured.account, secret)))
+        kept = list(texts(transport))
+        assert any(b"vendor-secret" in each for each in kept)  # it looks far enough
+        assert not any(secret.encode() in each for each in kept)
