@@ -90,7 +90,7 @@ def retracting(found: Booked) -> Row:
 
 
 def adjusting(found: Booked, *, price_ref: int, difference: int, rerating: int) -> Row:
-    """Return the row that adds `difference` to what an entry has cost. It has no tokens: the entry has them."""
+    """Return the row that adds `difference` to an entry's cost. It has no tokens: the entry has them."""
     return {
         **_correcting(found),
         **dict.fromkeys(COUNTS.values(), 0),

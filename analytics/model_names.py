@@ -35,5 +35,5 @@ def plain(model: str) -> str:
 
 
 def undated(model: str) -> tuple[str, ...]:
-    """Return the words of a name without a date, sorted: "Claude Sonnet 3.5" is "claude-3-5-sonnet-20241022"."""
+    """Return the words of a name without a date, sorted: as in "claude-3-5-sonnet-20241022"."""
     return tuple(sorted(_DATE.sub("", plain(model)).split("-")))

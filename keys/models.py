@@ -97,8 +97,8 @@ class Tenant(TrackedModel):
         default=list,
         blank=True,
         validators=[_check_emails],
-        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one of its "
-        "percentages. Empty: nobody.",
+        help_text="Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one "
+        "of its percentages. Empty: nobody.",
     )
     alert_webhook = models.TextField(
         blank=True, help_text="A URL that is told the same by POST; kept encrypted. Empty: none."
@@ -169,8 +169,8 @@ class ApiKey(TrackedModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that asks "
-        "for more is refused. Empty: as much as the model gives.",
+        help_text="The most tokens of an answer. It is what a request that names no limit gets; one that "
+        "asks for more is refused. Empty: as much as the model gives.",
     )
     forced_route = models.CharField(
         max_length=200,
@@ -178,7 +178,9 @@ class ApiKey(TrackedModel):
         help_text="A model name: whatever a request of this key asks for, it gets this one, by its route. "
         "Empty: what it asks for.",
     )
-    previous_digest = models.CharField(max_length=64, unique=True, null=True, editable=False)
+    previous_digest = models.CharField(  # noqa: DJ001 - unique, but for those that have none
+        max_length=64, unique=True, null=True, editable=False
+    )
     previous_prefix = models.CharField(max_length=16, blank=True, editable=False)
     previous_until = models.DateTimeField(
         null=True, editable=False, help_text="Until when the secret before the last rotation works as well."
@@ -351,8 +353,8 @@ class RateLimit(_Scope):
         choices=Each,
         blank=True,
         default=Each.TOGETHER,
-        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked for) or "
-        "client address has it for itself.",
+        help_text="Whether everyone it holds for shares the amount, or each tenant, key, model (as asked "
+        "for) or client address has it for itself.",
     )
 
     class Meta:
@@ -415,14 +417,14 @@ class Budget(_Scope):
         default=usual_percents,
         blank=True,
         validators=[_check_percents],
-        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window when "
-        "so much of it is spent. Empty: nobody is.",
+        help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window "
+        "when so much of it is spent. Empty: nobody is.",
     )
     refuse_unpriced = models.BooleanField(
         "refuse models without a price",
         default=False,
-        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests are "
-        "refused.",
+        help_text="What a model without a known price costs is unknown, and in no budget. On: such requests "
+        "are refused.",
     )
 
     class Meta:
@@ -444,7 +446,7 @@ class Budget(_Scope):
 
 
 class LedgerEntry(AppendOnlyModel):
-    """What was spent: append-only, one row per attempt that cost something, and one for each correction of it.
+    """What was spent: append-only, a row for each attempt that cost something, and for each correction of it.
 
     What an attempt has cost is the sum of its rows. Ids are plain numbers, not foreign keys: deleting a key
     never touches what it spent.

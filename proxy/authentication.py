@@ -80,8 +80,8 @@ def require_network(request: HttpRequest, caller: Caller, trusted_proxies: Seque
     address = client_ip(request, trusted_proxies)
     if not comes_from(address, networks):
         raise Forbidden(
-            f"This API key is not accepted from the address {address[:60] or '(unknown)'!r}. Ask the operator "
-            "of this gateway.",
+            f"This API key is not accepted from the address {address[:60] or '(unknown)'!r}. Ask the "
+            "operator of this gateway.",
             code="ip_not_allowed",
         )
 

@@ -19,10 +19,7 @@ from providers.usage import Usage
 
 # Begins the route of a completion that is no request's own: what it cost is in no budget of a key or tenant.
 SHADOW_ROUTE = "shadow:"
-_UNTAGGED: Mapping[str, Mapping[str, str]] = {}
-# Is in the records of what a client has paid its vendor for itself: that is in no budget either.
-OWN_CREDENTIAL: Mapping[str, bool] = {"own_credential": True}
-NOTHING: Mapping[str, bool] = {}
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)
@@ -125,7 +122,6 @@ class Completion:
                 "key_id": self.key_id,
                 "tenant_id": self.tenant_id,
                 "requested_model": self.requested_model,
-                **self._forced(),
                 "route": self.route,
                 "provider": self.provider,
                 "model": self.model,
@@ -137,16 +133,12 @@ class Completion:
                 "usage": None if usage is None else usage.to_json(),
                 "price_id": self.price_id,
                 "cost_nanousd": self.cost_nanousd,
-                **self._tagged(),
+                **self._rarely(),
                 "latency_ms": round(self.latency_ms, 3),
                 "ttft_ms": None if self.ttft_ms is None else round(self.ttft_ms, 3),
                 "overhead_ms": None if self.overhead_ms is None else round(self.overhead_ms, 3),
-                **(OWN_CREDENTIAL if self.own_credential else NOTHING),
             }
         )
-
-    def _forced(self) -> dict[str, str]:
-        return {"forced_model": self.forced_model} if self.forced_model else {}
 
     def done_line(self, record: bytes | None = None) -> bytes:
         """Return the spool line of the finished exchange, with its newline. `record`: if rendered already."""
@@ -167,12 +159,11 @@ class Completion:
                 "key_id": self.key_id,
                 "tenant_id": self.tenant_id,
                 "requested_model": self.requested_model,
-                **self._forced(),
                 "route": self.route,
                 "provider": provider,
                 "model": model,
                 "stream": self.stream,
-                **self._tagged(),
+                **self._rarely(),
                 "estimate": {
                     "prompt": prompt_estimate,
                     "completion": 0,
@@ -181,13 +172,16 @@ class Completion:
                     "reasoning": 0,
                     "estimated": True,
                 },
-                **(OWN_CREDENTIAL if self.own_credential else NOTHING),
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
 
-    def _tagged(self) -> Mapping[str, Mapping[str, str]]:
-        return {"tags": self.tags} if self.tags else _UNTAGGED
+    def _rarely(self) -> Mapping[str, Any]:
+        """Return what few records have. Who pays a vendor itself spends nothing of a budget."""
+        if not (self.tags or self.forced_model or self.own_credential):
+            return _NOTHING
+        rare = {"tags": self.tags, "forced_model": self.forced_model, "own_credential": self.own_credential}
+        return {name: value for name, value in rare.items() if value}
 
 
 class RecordForm:

@@ -79,7 +79,8 @@ def _in_words(source: VendorImport, found: Comparison) -> str:
     lines = [
         f"{source.provider}, {_period(source.first_day, source.last_day)} (read as {source.layout})",
         *(
-            f"  {row.day}  {row.models}: {_figures(row)}{f', {row.unpriced} unpriced' if row.unpriced else ''}"
+            f"  {row.day}  {row.models}: {_figures(row)}"
+            + (f", {row.unpriced} unpriced" if row.unpriced else "")
             for row in found.rows
         ),
         f"  All together: {_figures(found.total)}",

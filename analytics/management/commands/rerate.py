@@ -59,7 +59,7 @@ def _moment(options: dict[str, Any], name: str) -> Any:
 def _named(model: type[Tenant | ApiKey], name: str, option: str) -> tuple[int | None, str]:
     if not name:
         return None, ""
-    row = model._default_manager.filter(name=name).first()
+    row = model._default_manager.filter(name=name).first()  # noqa: SLF001 - Django's public name for it
     if row is None:
         raise CommandError(f"{option}: there is none of the name {name}")
     return row.pk, name
