@@ -1,4 +1,4 @@
-"""Keys of a served gateway with two workers and Redis: rotation, leaks and terms, as the OpenAI SDK meets them."""
+"""Keys of a served gateway with two workers and Redis: rotation, leaks and terms, as an SDK meets them."""
 
 from collections.abc import Callable, Iterator
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('keys', '0004_limits_and_ledger'),
+        ('keys', '0005_append_only_ledger'),
     ]
 
     operations = [
