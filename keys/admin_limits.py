@@ -42,7 +42,7 @@ class BudgetRows(Rows):
     readonly_fields = ("more",)
 
     @display(description="Raise, alerts")
-    def more(self, obj: Budget) -> str:
+    def more(self, obj: Any) -> str:
         """Link to the budget's own form."""
         if obj.pk is None:
             return "once saved"

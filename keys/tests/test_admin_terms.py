@@ -54,6 +54,7 @@ def test_it_rotates_a_secret_and_shows_the_new_one_once(client, tenant):
     key.refresh_from_db()
     assert key.digest == secrets.digest(secret).hex()
     assert key.previous_digest == secrets.digest(old).hex()
+    assert key.previous_until is not None
     assert timedelta(hours=23, minutes=58) < key.previous_until - before <= timedelta(hours=24, minutes=1)
     until = f"{key.previous_until:%Y-%m-%d %H:%M} UTC"
     pages = [page(client, KEYS), page(client, change(key))]
