@@ -18,11 +18,13 @@ Execute = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
 class Batcher:
     """Gathers commands for `execute`, which returns one answer (or exception) for each."""
 
-    def __init__(self, execute: Execute) -> None:
-        """Nothing is under way yet."""
+    def __init__(self, execute: Execute, *, under_way: int = MAX_UNDER_WAY) -> None:
+        """Nothing is under way yet. `under_way`: at most so many batches, 1 keeps their order."""
         self._execute = execute
+        self._most = under_way
         self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
         self._gathering = False
+        self._running = 0
         self._under_way: set[asyncio.Task[None]] = set()
 
     def send(self, *command: Any) -> "asyncio.Future[Any]":
@@ -30,8 +32,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, answer))
-        if not self._gathering and len(self._under_way) < MAX_UNDER_WAY:
+        if not self._gathering and self._running < self._most:
             self._gathering = True
+            self._running += 1
             task = loop.create_task(self._run())  # begins with the loop's next turn
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
@@ -57,3 +60,4 @@ class Batcher:
                     waiting.set_exception(answer)
                 else:
                     waiting.set_result(answer)
+        self._running -= 1  # whoever sends from now on is waited for by nobody here

@@ -72,3 +72,20 @@ async def test_it_passes_over_who_has_left():
     left, stays = batcher.send("GET"), batcher.send("GET")
     left.cancel()
     assert await stays == "ok"
+
+
+async def test_one_batch_at_a_time_keeps_the_order_and_leaves_nobody_behind():
+    trips = []
+
+    async def execute(commands):
+        trips.append([command[0] for command in commands])
+        await asyncio.sleep(0)
+        return list(commands)
+
+    batcher = Batcher(execute, under_way=1)
+    for number in range(5):  # each is sent by who has just been answered
+        assert await batcher.send(number) == (number,)
+    first = batcher.send("a")
+    await asyncio.sleep(0)
+    await asyncio.gather(batcher.send("b"), batcher.send("c"), first)
+    assert trips == [[0], [1], [2], [3], [4], ["a"], ["b", "c"]]
