@@ -148,8 +148,10 @@ class Counts:
         hold.settled = True
         for (rule, key, by_tokens), step in zip(hold.demand.rates, hold.steps, strict=True):
             difference = tokens if by_tokens else requests
-            window = self._windows.get(key) if difference else None
-            if window is not None:
+            window = self._windows.get(key)
+            if window is None and difference > 0:
+                window = self._new_window(key, int(now * 1e6))
+            if window is not None and difference:
                 window.correct(step, difference, now_step=int(now * 1e6) // rule.step_us)
 
     def _new_window(self, key: str, now_us: int) -> SlidingWindow:

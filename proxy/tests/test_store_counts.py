@@ -103,6 +103,14 @@ def test_what_a_long_answer_had_more_counts_when_it_ends():
     assert counts.used_of(limit, now=NOW + 120).used == 60
 
 
+def test_what_was_taken_before_a_loss_counts_what_it_had_more():
+    counts, limit = Counts(), counted(100, kind=TOKENS)
+    more, less = [take(Counts(), limit, tokens=10).hold for _ in range(2)]
+    for hold, tokens in ((more, 70), (less, 0)):
+        counts.settle(hold, tokens=tokens, costs=(), now=NOW + 120)
+    assert counts.used_of(limit, now=NOW + 120).used == 60
+
+
 def test_it_gives_back_all_that_was_taken():
     counts, rates, one, budget = (
         Counts(),
