@@ -54,7 +54,7 @@ class Services:
         self.stopping = False
         self.keep_alive_s = env.stream_keep_alive_s or NEVER_S  # a stream's silence until a comment is due
         self.snapshot: Snapshot | None = None
-        self.store = make_store(env)
+        self.store = make_store(env, owner=f"{self.boot}-{worker}")
         self.transport = Transport(max_response_bytes=env.max_response_bytes)
         self.deadlines = Deadlines()
         self.meter = Meter()

@@ -7,9 +7,17 @@ from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
 
 
-def make_store(env: Any) -> Store:
-    """Return the store: counters in Redis when there is one, the cache as CACHE_MODE says."""
+def make_store(env: Any, *, owner: str = "") -> Store:
+    """Return the store: counters in Redis when there is one, the cache as CACHE_MODE says.
+
+    `owner`: the worker's name, of no other worker ever.
+    """
     if not env.redis_url:
         return MemoryStore(max_bytes=env.cache_max_bytes)
-    local = None if env.cache_mode == "redis" else MemoryStore(max_bytes=env.cache_max_bytes)
-    return RedisStore(env.redis_url, local=local, max_claim_bytes=env.cache_max_bytes // 4)
+    return RedisStore(
+        env.redis_url,
+        local=None if env.cache_mode == "redis" else MemoryStore(max_bytes=env.cache_max_bytes),
+        max_claim_bytes=env.cache_max_bytes // 4,
+        owner=owner,
+        outage=env.store_outage,
+    )

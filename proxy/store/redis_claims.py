@@ -4,30 +4,15 @@ One string per key: a state, the fingerprint, then the owner of a claim or the a
 each process counts for itself, and what it keeps then is found by it alone.
 """
 
-import hashlib
-from collections.abc import Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol
-
-from proxy.store.batch import Command
 from proxy.store.claims import Claim, Held, LocalClaims
+from proxy.store.scripts import Script
+from proxy.store.server import Server
 
 LEASE_S = 30.0
 _LEASE_MS = int(LEASE_S * 1000)
 _WANTED_MS = 15_000  # so long somebody who has asked for an answer counts as waiting for it
 _RUNNING, _KEPT = b"r", b"k"
 _FINGERPRINT_BYTES = 32
-
-
-class Script(NamedTuple):
-    """A script, and the name that Redis knows it by."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def of(cls, text: str) -> "Script":
-        """Name it."""
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 # Whoever has lost a claim must not touch what has taken its place; one that is simply gone is still its own.
@@ -38,19 +23,6 @@ if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 """)
-
-
-class Server(Protocol):
-    """Redis, as its store reaches it."""
-
-    async def ask(self, *commands: Command) -> Sequence[Any] | None:
-        """Return the answers to commands that go out together. None: Redis is away."""
-
-    async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
-        """Return a script's answer. None: Redis is away."""
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something soon, and before the store is closed."""
 
 
 class RedisClaims:
