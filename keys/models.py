@@ -67,7 +67,7 @@ def _check_emails(value: Any) -> None:
     for each in value:
         try:
             validate_email(each)
-        except ValidationError:
+        except ValidationError:  # its code would have a JSON field say that this is no JSON
             raise ValidationError(f"{each!r} is not an e-mail address") from None
 
 

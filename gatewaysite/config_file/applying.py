@@ -18,7 +18,6 @@ from gatewaysite.config_file.reading import price_identity
 from gatewaysite.config_file.rowwriter import Changes, Listed, RowWriter
 from keys.models import ApiKey, Budget, RateLimit, Tenant
 from providers.builtin_prices import write_builtin_prices
-from providers.credential import CredentialHolder
 from providers.models import Credential, Price, Provider, vault
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
@@ -56,7 +55,7 @@ class Applier:
         name, row = entry.row["name"], dict(entry.row)
         found = self._existing.providers.get(name)
         before = (found.dialect, found.base_url) if found else None
-        row |= self._credential(entry, found)
+        row |= self._sealed("credential", entry, found.credential if found else "")
         provider = self._writer.upsert(f"provider {name}", Provider, found, row)
         self._existing.providers[name] = provider
         if before != (provider.dialect, provider.base_url):
@@ -65,12 +64,11 @@ class Applier:
         if provider.enabled:
             self._warn_of_unset(provider, entry)
 
-    def _credential(self, entry: Entry, found: CredentialHolder | None) -> Row:
-        """Return the column of a credential that is not the one that `found` holds."""
-        stored = found.credential if found else ""
+    def _sealed(self, column: str, entry: Entry, stored: str) -> Row:
+        """Return the column of a secret, unless it is the `stored` one."""
         if entry.secret is None or same_credential(self._vault, stored, entry.secret):
             return {}
-        return {"credential": entry.secret if sealed(entry.secret) else self._vault.seal(entry.secret)}
+        return {column: entry.secret if sealed(entry.secret) else self._vault.seal(entry.secret)}
 
     def _further(self, provider: Provider, entry: Entry) -> None:
         """Make the further credentials those of the file, in its order; known ones keep their secrets."""
@@ -84,7 +82,7 @@ class Applier:
         ordered = [name for name in rows if name in wanted] == wanted
         for position, each in enumerate(entry.further):
             found = rows.get(each.row["name"])
-            row = {**each.row, **self._credential(each, found)}
+            row = {**each.row, **self._sealed("credential", each, found.credential if found else "")}
             if not ordered:
                 row["position"] = position
             if found is None:
@@ -107,8 +105,13 @@ class Applier:
                 warnings.append(f"{each.path}: {variable} is not set: this key is not used until it is")
 
     def _tenant(self, entry: Entry) -> None:
-        name = entry.row["name"]
-        tenant = self._writer.upsert(f"tenant {name}", Tenant, self._existing.tenants.get(name), entry.row)
+        name, found = entry.row["name"], self._existing.tenants.get(entry.row["name"])
+        row = {**entry.row, **self._sealed("alert_webhook", entry, found.alert_webhook if found else "")}
+        tenant = self._writer.upsert(f"tenant {name}", Tenant, found, row)
+        if (variable := reference(tenant.alert_webhook)) and not self._vault.open(tenant.alert_webhook):
+            self._writer.changes.warnings.append(
+                f"{entry.path}.alert_webhook: {variable} is not set: nothing is sent to it until it is"
+            )
         self._existing.tenants[name] = tenant
         owner = {"tenant": tenant, "key": None}
         self._limits(f"tenant {name}", owner, entry.rate_limits, entry.budgets)
@@ -162,7 +165,7 @@ class Applier:
         ids = (tenant and tenant.pk, key and key.pk)
         if rate_limits is not None:
             rows = self._existing.rate_limits.get(ids, ())
-            identity = ("kind", "per", "model")
+            identity = ("kind", "per", "model", "each")
             self._writer.replace(Listed(what, RateLimit, owner), rows, rate_limits, identity=identity)
         if budgets is not None:
             spent = self._existing.budgets.get(ids, ())

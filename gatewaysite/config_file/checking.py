@@ -26,7 +26,9 @@ def check_against_rows(document: Document, existing: Existing, problems: Problem
         _complete(entry, fields.PROVIDER, problems, known=entry.row["name"] in existing.providers)
         _check_faults(entry, existing, problems)
         for credential in (entry, *(entry.further or ())):
-            _check_token(credential, problems)
+            _check_token(credential, problems, field="api_key")
+    for entry in document.tenants:
+        _check_token(entry, problems, field="alert_webhook")
     for entry in document.routes:
         _check_route(entry, existing, providers, problems)
     for entry in document.keys:
@@ -58,19 +60,32 @@ def _check_key(entry: Entry, existing: Existing, tenants: Collection[str], probl
     _complete(entry, fields.KEY, problems, known=name in existing.keys)
     if "tenant" in entry.row:
         _refer(f"{entry.path}.tenant", entry.row["tenant"], known=tenants, what="tenant", problems=problems)
-    holder = existing.key_names.get(entry.row.get("digest", ""), name)
-    if holder != name:
-        problems.add(entry.path, f"its secret is already that of key {holder}")
+    for column, whose in (("digest", "its secret"), ("previous_digest", "its previous secret")):
+        holder = existing.key_names.get(entry.row.get(column) or "", name)
+        if holder != name:
+            problems.add(entry.path, f"{whose} is already that of key {holder}")
+    _check_previous(entry, existing, problems)
 
 
-def _check_token(entry: Entry, problems: Problems) -> None:
+def _check_previous(entry: Entry, existing: Existing, problems: Problems) -> None:
+    """A secret from before a rotation works until a moment, and a moment is nothing without the secret."""
+    found = existing.keys.get(entry.row["name"])
+    secret = entry.row.get("previous_digest", found.previous_digest if found else None)
+    until = entry.row.get("previous_until", found.previous_until if found else None)
+    if secret and until is None:
+        problems.add(f"{entry.path}.previous_until", "required beside previous_secret_sha256")
+    elif secret is None and (until or entry.row.get("previous_prefix")):
+        problems.add(f"{entry.path}.previous_secret_sha256", "required: until when does which secret work?")
+
+
+def _check_token(entry: Entry, problems: Problems, *, field: str) -> None:
     """Refuse an encrypted credential that another installation's keys have sealed."""
     if entry.secret and sealed(entry.secret):
         try:
             Vault(settings.SECRET_KEYS).open(entry.secret)
         except SecretUnreadable as problem:
             # A key that is listed as a text alone has no fields.
-            problems.add(f"{entry.path}.api_key" if entry.given else entry.path, str(problem))
+            problems.add(f"{entry.path}.{field}" if entry.given else entry.path, str(problem))
 
 
 def _check_faults(entry: Entry, existing: Existing, problems: Problems) -> None:

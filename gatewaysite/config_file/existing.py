@@ -14,6 +14,7 @@ from proxy.models import GatewaySettings, Route
 
 # (tenant id, key id); both None: everyone.
 Owner = tuple[int | None, int | None]
+_SECRETS = ("previous_digest", "digest")  # the present ones count where both are known
 # Below the number of parameters that every database takes in one query.
 CHUNK = 500
 Limit = TypeVar("Limit", RateLimit, Budget)
@@ -38,7 +39,9 @@ class Existing:
 def read_existing(document: Document) -> Existing:
     """Return the rows that `document` may be about."""
     operators_prices = Price.objects.filter(source=Price.Source.OPERATOR).select_related("provider")
-    digests = [key.row["digest"] for key in document.keys if "digest" in key.row]
+    digests = [
+        digest for key in document.keys for column in _SECRETS if (digest := key.row.get(column)) is not None
+    ]
     keys = ApiKey.objects.in_bulk([key.row["name"] for key in document.keys], field_name="name")
     key_ids = [key.pk for key in keys.values()]
     return Existing(
@@ -51,7 +54,8 @@ def read_existing(document: Document) -> Existing:
         key_names={
             digest: name
             for chunk in chunks(digests)
-            for digest, name in ApiKey.objects.filter(digest__in=chunk).values_list("digest", "name")
+            for column in _SECRETS
+            for digest, name in ApiKey.objects.filter(**{f"{column}__in": chunk}).values_list(column, "name")
         },
         rate_limits=_by_owner(RateLimit.objects.all(), key_ids),
         budgets=_by_owner(Budget.objects.all(), key_ids),

@@ -13,12 +13,15 @@ from config.vault import sealed
 from gatewaysite.config_file import fields
 from gatewaysite.config_file.fields import written_fields
 from gatewaysite.config_file.reading import ALWAYS, FORMAT_VERSION
-from keys.models import ApiKey, Budget, RateLimit, Tenant
+from keys.models import ApiKey, Budget, RateLimit, Tenant, usual_percents
 from providers.credential import CredentialHolder
 from providers.models import DEMO_URL, Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 HEADER = "# Configuration of the LLM gateway; `manage.py apply_config` reads it back.\n"
+
+
+_UNSET = ("canary", "context_window", "percent", "budget_usd_per_day", "raised_usd", "raised_until")
 
 
 class Inline(dict[str, Any]):
@@ -63,7 +66,7 @@ def export(*, with_secrets: bool = False) -> str:
         "cache": {**written_fields(vars(settings), fields.CACHE), "exclusions": _exclusions()},
         "rate_limits": limits[None, None],
         "budgets": budgets[None, None],
-        "tenants": _tenants(limits, budgets),
+        "tenants": _tenants(limits, budgets, with_secrets=with_secrets),
         "keys": _keys(limits, budgets),
         "prices": _prices(),
     }
@@ -108,8 +111,11 @@ def _faults(provider: Provider) -> Inline:
 
 
 def _credential(row: CredentialHolder, *, with_secrets: bool) -> dict[str, str | None]:
-    shown = with_secrets or not sealed(row.credential)
-    return {"api_key": row.credential or None} if shown else {}
+    return _secret("api_key", row.credential, with_secrets=with_secrets)
+
+
+def _secret(name: str, stored: str, *, with_secrets: bool) -> dict[str, str | None]:
+    return {name: stored or None} if with_secrets or not sealed(stored) else {}
 
 
 def _routes() -> list[dict[str, Any]]:
@@ -143,10 +149,11 @@ def _exclusions() -> list[Inline]:
     return [Inline(written_fields(row, fields.EXCLUSION)) for row in rows]
 
 
-def _tenants(limits: Owned, budgets: Owned) -> list[dict[str, Any]]:
+def _tenants(limits: Owned, budgets: Owned, *, with_secrets: bool) -> list[dict[str, Any]]:
     return [
         {
             **written_fields(row, fields.TENANT),
+            **_secret("alert_webhook", row["alert_webhook"], with_secrets=with_secrets),
             "rate_limits": limits[row["id"], None],
             "budgets": budgets[row["id"], None],
         }
@@ -204,6 +211,9 @@ def _short(written: dict[str, Any]) -> Inline:
         "model": "",
         "enabled": True,
         "mode": str(Budget.Mode.STRICT),
-        **dict.fromkeys(("canary", "context_window", "percent", "budget_usd_per_day")),
+        "each": "",
+        "alert_percents": usual_percents(),
+        "refuse_unpriced": False,
+        **dict.fromkeys(_UNSET),
     }
     return Inline({name: value for name, value in written.items() if usual.get(name, ...) != value})

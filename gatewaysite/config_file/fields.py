@@ -9,7 +9,7 @@ from typing import Any
 
 from gatewaysite.config_file import values
 from gatewaysite.config_file.problems import Problems, did_you_mean
-from keys.models import Budget, RateLimit
+from keys.models import MAX_COUNT, Budget, RateLimit
 from providers.dialects import DIALECTS
 from proxy.models import CacheExclusion, Route, Target
 
@@ -124,6 +124,7 @@ TENANT = (
     Field("name", "name", required=True),
     Field("timezone", "timezone"),
     Field("queue_weight", "queue_weight", values.whole(1, 1000)),
+    Field("alert_emails", "alert_emails", values.listed),
 )
 KEY = (
     Field("name", "name", required=True),
@@ -133,20 +134,33 @@ KEY = (
     ENABLED,
     Field("expires_at", "expires_at", values.optional(values.instant), values.instant_written),
     Field("allowed_models", "allowed_models", values.patterns),
+    Field("denied_models", "denied_models", values.patterns),
+    Field("allowed_networks", "allowed_networks", values.listed),
+    Field("tags", "tags", values.tags, values.mapping_written),
+    Field("max_tokens", "max_tokens", values.optional(values.whole(1))),
+    Field("forced_route", "forced_route", values.optional_text),
+    Field("previous_secret_sha256", "previous_digest", values.optional(values.sha256)),
+    Field("previous_prefix", "previous_prefix", values.optional_text),
+    Field("previous_until", "previous_until", values.optional(values.instant), values.instant_written),
 )
 # A rate limit says its kind by the name of its amount: {requests: 60, per: minute}.
 LIMIT_AMOUNTS = tuple(
-    Field(str(kind), "amount", values.whole(1, values.BIG_INTEGER)) for kind in RateLimit.Kind.values
+    Field(str(kind), "amount", values.whole(1, MAX_COUNT)) for kind in RateLimit.Kind.values
 )
 LIMIT = (
     Field("per", "per", values.choice(RateLimit.Per)),
+    Field("each", "each", values.choice(RateLimit.Each)),
     MODELS,
     ENABLED,
 )
 BUDGET = (
-    Field("amount_usd", "amount_nanousd", values.usd, values.usd_written, required=True),
+    Field("amount_usd", "amount_nanousd", values.budget_usd, values.usd_written, required=True),
     Field("window", "window", values.choice(Budget.Window), required=True),
     Field("mode", "mode", values.choice(Budget.Mode)),
+    Field("raised_usd", "raised_nanousd", values.optional(values.budget_usd), values.usd_written),
+    Field("raised_until", "raised_until", values.optional(values.instant), values.instant_written),
+    Field("alert_percents", "alert_percents", values.listed),
+    Field("refuse_unpriced", "refuse_unpriced", values.flag),
     MODELS,
     ENABLED,
 )

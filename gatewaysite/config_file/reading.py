@@ -108,9 +108,8 @@ def _dated(read: Callable[[Any, str], Entry | None]) -> Callable[[Any, str], Ent
 def _distinct_secrets(keys: Sequence[Entry], problems: Problems) -> Sequence[Entry]:
     seen: dict[str, str] = {}
     for key in keys:
-        digest = key.row.get("digest")
-        if digest is not None:
-            first = seen.setdefault(digest, key.path)
+        for digest in (key.row.get("digest"), key.row.get("previous_digest")):
+            first = key.path if digest is None else seen.setdefault(digest, key.path)
             if first != key.path:
                 problems.add(key.path, f"has the same secret as {first}")
     return keys

@@ -5,22 +5,31 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from config.vault import reference
+from config.vault import reference, sealed
 from gatewaysite.config_file import fields
 from gatewaysite.config_file.document import Entry, Row
 from gatewaysite.config_file.fields import Field, read_fields
 from gatewaysite.config_file.problems import Problems
-from keys.models import ApiKey, Budget, RateLimit, Tenant
+from keys.models import ApiKey, Budget, RateLimit, Tenant, usual_percents
 from providers.faults import OFF
 from providers.models import Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 _LIMITS = ("rate_limits", "budgets")
 # A list is replaced whole: what an item leaves out is as if it were new.
+_PLAIN_BUDGET: Row = {
+    "mode": str(Budget.Mode.STRICT),
+    "raised_nanousd": None,
+    "raised_until": None,
+    "refuse_unpriced": False,
+    "model": "",
+    "enabled": True,
+}
 _PLAIN_TARGET: Row = {
     "model": "",
     "weight": 1,
@@ -79,15 +88,17 @@ class Sections:
 
     def tenant(self, item: Any, path: str) -> Entry | None:
         """Read a tenant and its limits."""
-        row = self._read(item, path, fields.TENANT, beside=_LIMITS)
+        row = self._read(item, path, fields.TENANT, beside=("alert_webhook", *_LIMITS))
         self._check(Tenant, row, path, fields.TENANT)
-        return self._named(item, row, path, ("name",), **self._limits(item, path))
+        webhook = self._webhook(item, path)
+        return self._named(item, row, path, ("name",), secret=webhook, **self._limits(item, path))
 
     def key(self, item: Any, path: str) -> Entry | None:
         """Read a key, what identifies it, and its limits."""
         row = self._read(item, path, fields.KEY, beside=("secret", *_LIMITS))
         self._check(ApiKey, {name: row[name] for name in row if name != "tenant"}, path, fields.KEY)
         row |= self._secret(item, path)
+        row |= self._previous(row, path)
         return self._named(item, row, path, ("name",), **self._limits(item, path))
 
     def price(self, item: Any, path: str) -> Entry | None:
@@ -163,13 +174,17 @@ class Sections:
             windows = ", ".join(RateLimit.Per.values)
             self._problems.add(f"{path}.per", f"required: one of {windows}")
         self._check(RateLimit, row, path, (*kinds, *fields.LIMIT))
-        return {"kind": kind, "per": "", "model": "", "enabled": True, **row}
+        return {"kind": kind, "per": "", "each": "", "model": "", "enabled": True, **row}
 
     def _budget(self, item: Any, path: str) -> Row:
         row = self._read(item, path, fields.BUDGET)
         self._require(item, path, fields.BUDGET)
         self._check(Budget, row, path, fields.BUDGET)
-        return {"mode": str(Budget.Mode.STRICT), "model": "", "enabled": True, **row}
+        budget = {**_PLAIN_BUDGET, "alert_percents": usual_percents(), **row}
+        for name, other in (("raised_usd", "raised_until"), ("raised_until", "raised_usd")):
+            if isinstance(item, dict) and item.get(name) is not None and item.get(other) is None:
+                self._problems.add(f"{path}.{other}", f"required beside {name}")
+        return budget
 
     def _further(self, item: Any, path: str) -> Sequence[Entry] | None:
         """Read a provider's further credentials: each a text, or a mapping with a name."""
@@ -213,6 +228,26 @@ class Sections:
         else:
             return written.strip()
         return ""
+
+    def _webhook(self, item: Any, path: str) -> str | None:
+        """Return the URL that is told of a tenant's budgets, as it is written; "" for none."""
+        if not isinstance(item, dict) or "alert_webhook" not in item:
+            return None
+        where = f"{path}.alert_webhook"
+        written = self._written(item["alert_webhook"], where)
+        if written and not (reference(written) or sealed(written) or _is_url(written)):
+            self._problems.add(where, "must be a URL that begins with http:// or https://, or ${VARIABLE}")
+        return written
+
+    def _previous(self, row: Row, path: str) -> Row:
+        """Return what else is gone where the file says that there is no secret from before."""
+        if "previous_digest" not in row:
+            return {}
+        if row["previous_digest"] is None:
+            return {"previous_prefix": "", "previous_until": None}
+        if row["previous_digest"] == row.get("digest"):
+            self._problems.add(f"{path}.previous_secret_sha256", "is the secret that the key has now")
+        return {}
 
     def _secret(self, item: Any, path: str) -> Row:
         """Return the digest and prefix of a `secret`; a `${VARIABLE}` is read now, as only they are kept."""
@@ -293,6 +328,14 @@ class Sections:
                     where = f"{path}.{names[column]}" if column in names else path
                     for message in messages:
                         self._problems.add(where, _sentence_end(message))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and text.isprintable()
+    except ValueError:
+        return False
 
 
 def _sentence_end(message: str) -> str:

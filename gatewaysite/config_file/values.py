@@ -13,10 +13,11 @@ from django.db import models
 
 from config import money
 from config.moments import moment, moment_text
+from keys.models import MAX_BUDGET_NANOUSD
 
 Reader = Callable[[Any], Any]
-# The most that the columns hold on every database.
-INTEGER, BIG_INTEGER = 2**31 - 1, 2**63 - 1
+# The most that most columns hold on every database.
+INTEGER = 2**31 - 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -127,11 +128,33 @@ def instant_written(value: datetime | None) -> str | None:
     return None if value is None else moment_text(value)
 
 
+def budget_usd(value: Any) -> int:
+    """Read the dollars of a budget."""
+    nanousd = usd(value)
+    if nanousd > MAX_BUDGET_NANOUSD:
+        raise WrongValueError(f"must be at most {MAX_BUDGET_NANOUSD // money.NANO:,} dollars")
+    return nanousd
+
+
 def patterns(value: Any) -> list[str]:
     """Read a list of model patterns."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
         raise WrongValueError('must be a list of model patterns, such as ["gpt-4o*", "anthropic/*"]')
     return list(value)
+
+
+def listed(value: Any) -> list[Any]:
+    """Read a list whose items the row itself checks."""
+    if not isinstance(value, list):
+        raise WrongValueError("must be a list ([] for none)")
+    return list(value)
+
+
+def tags(value: Any) -> dict[str, Any]:
+    """Read names and texts, which the row itself checks; null is none."""
+    if not isinstance(value, dict | None):
+        raise WrongValueError("must be names and texts, such as {team: search}")
+    return dict(value or {})
 
 
 def headers(value: Any) -> dict[str, str]:

@@ -67,6 +67,7 @@ def test_it_applies_the_example_file_and_its_example_shows_every_field(monkeypat
     assert changes.warnings == [
         "providers[1].api_key: ANTHROPIC_API_KEY is not set: provider anthropic stays disabled until it is",
         "providers[1].api_keys[0]: ANTHROPIC_API_KEY_2 is not set: this key is not used until it is",
+        "tenants[0].alert_webhook: ACME_ALERT_WEBHOOK is not set: nothing is sent to it until it is",
     ]
     assert apply_text(text).done == []
     for table in (value for value in vars(fields).values() if isinstance(value, tuple)):
@@ -82,6 +83,7 @@ def test_it_applies_the_example_file_and_its_example_shows_every_field(monkeypat
         *fields.CHAINS,
         "exclusions",
         "secret",
+        "alert_webhook",
     ):
         assert f"{beside}:" in text
 
@@ -151,6 +153,52 @@ def test_it_refuses_another_keys_secret():
     applied(f"tenants: [{{name: t}}]\nkeys: [{{name: k, tenant: t, secret: {'s' * 30}}}]")
     assert problems(f"keys: [{{name: l, tenant: t, secret: {'s' * 30}}}]") == [
         "keys[0]: its secret is already that of key k"
+    ]
+
+
+def test_it_rotates_a_key_and_ends_the_overlap():
+    old, new = hashlib.sha256(b"o" * 30).hexdigest(), hashlib.sha256(b"n" * 30).hexdigest()
+    applied(f"tenants: [{{name: t}}]\nkeys: [{{name: k, tenant: t, secret: {'o' * 30}}}]")
+    applied(
+        f"keys: [{{name: k, secret: {'n' * 30}, previous_secret_sha256: {old}, previous_until: 2027-01-01}}]"
+    )
+    key = ApiKey.objects.get()
+    assert (key.digest, key.previous_digest, key.previous_until) == (new, old, DAY)
+    assert applied("keys: [{name: k, previous_until: 2027-01-01, previous_prefix: oooo}]").done == [
+        "key k: changed (previous_prefix)"
+    ]
+    applied("keys: [{name: k, previous_secret_sha256: null}]")
+    key = ApiKey.objects.get()
+    assert (key.digest, key.previous_digest, key.previous_prefix, key.previous_until) == (new, None, "", None)
+
+
+def test_it_refuses_a_secret_that_was_another_keys_before_its_rotation():
+    before = "b" * 64
+    applied(
+        "tenants: [{name: t}]\nkeys: [{name: k, tenant: t, "
+        f"secret_sha256: {'a' * 64}, previous_secret_sha256: {before}, previous_until: 2027-01-01}}]"
+    )
+    assert problems(f"keys: [{{name: l, tenant: t, secret_sha256: {before}}}]") == [
+        "keys[0]: its secret is already that of key k"
+    ]
+    assert problems(
+        "keys: [{name: l, tenant: t, "
+        f"secret_sha256: {'c' * 64}, previous_secret_sha256: {'a' * 64}, previous_until: 2027-01-01}}]"
+    ) == ["keys[0]: its previous secret is already that of key k"]
+
+
+def test_it_stores_a_webhook_encrypted_and_warns_of_an_unset_one():
+    applied("tenants: [{name: t, alert_webhook: 'https://hook.example/very-secret'}]")
+    tenant = Tenant.objects.get()
+    assert tenant.alert_webhook.startswith("enc:")
+    assert applied("tenants: [{name: t, alert_webhook: 'https://hook.example/very-secret'}]").done == []
+    assert applied("tenants: [{name: t, alert_webhook: '${NO_SUCH_VARIABLE_HERE}'}]").warnings == [
+        "tenants[0].alert_webhook: NO_SUCH_VARIABLE_HERE is not set: nothing is sent to it until it is"
+    ]
+    assert Tenant.objects.get().alert_webhook == "${NO_SUCH_VARIABLE_HERE}"
+    token = Vault(["another"]).seal("https://x")
+    assert problems(f"tenants: [{{name: t, alert_webhook: '{token}'}}]") == [
+        "tenants[0].alert_webhook: no key in GATEWAY_SECRET_KEYS opens this credential"
     ]
 
 

@@ -1,5 +1,6 @@
 """The round trip is the identity: in bytes on an empty database, in rows on the same one."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from gatewaysite.config_file.problems import Problems
 from gatewaysite.config_file.yamltext import read_yaml
 from gatewaysite.tests.config_files import DESIGN_EXAMPLE, PROVIDER, applied
 from keys.models import ApiKey, Budget, RateLimit, Tenant
-from providers.models import Credential, Price, Provider
+from providers.models import Credential, Price, Provider, vault
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 pytestmark = pytest.mark.django_db
@@ -284,3 +285,85 @@ def test_it_writes_no_further_key_in_the_clear_and_keeps_those_that_it_leaves_ou
     emptied()
     apply_text(plain)  # elsewhere: their keys are to be given again
     assert [each.credential for each in Credential.objects.all()] == ["", ""]
+
+
+LIMITING = f"""
+version: 1
+rate_limits:
+- {{requests: 1, per: second, each: ip}}
+- {{concurrent: 2, model: "gpt-4o*", each: model}}
+- {{tokens: 1000000000000, per: day, each: tenant, enabled: false}}
+budgets:
+- {{amount_usd: "9000000", window: total, raised_usd: "1.5", raised_until: "2027-01-31T12:00:00Z"}}
+- {{amount_usd: "1", window: week, mode: soft, alert_percents: [], refuse_unpriced: true, model: "a/*"}}
+tenants:
+- name: t
+  timezone: Asia/Tokyo
+  alert_emails: [ops@example.com, b@example.com]
+  alert_webhook: ${{HOOK}}
+  budgets: [{{amount_usd: "2", window: day, alert_percents: [10, 50]}}]
+keys:
+- name: k
+  tenant: t
+  secret_sha256: {"a" * 64}
+  denied_models: ["gpt-4o-mini", "demo/*"]
+  allowed_networks: [10.0.0.0/8, 203.0.113.7, "2001:db8::/32"]
+  tags: {{team: search, a: b}}
+  max_tokens: 100
+  forced_route: fast
+  previous_secret_sha256: {"b" * 64}
+  previous_prefix: sk-gw-old
+  previous_until: "2027-01-31"
+  rate_limits: [{{requests: 5, per: hour}}]
+- {{name: plain, tenant: t, secret_sha256: {"c" * 64}}}
+"""
+
+
+def test_it_brings_limits_and_terms_of_keys_through(monkeypatch):
+    monkeypatch.setenv("HOOK", "https://hook.example")
+    assert apply_text(LIMITING).warnings == []
+    exported = export()
+    version = current_version()
+    assert apply_text(exported).done == []
+    assert current_version() == version
+    told, wanted = yaml.safe_load(exported), yaml.safe_load(LIMITING)
+    assert told["rate_limits"] == wanted["rate_limits"]
+    assert told["budgets"] == wanted["budgets"]
+    for listed in ("tenants", "keys"):
+        for name, value in wanted[listed][0].items():
+            assert told[listed][0][name] == value
+    assert told["keys"][1]["previous_secret_sha256"] is None
+    ApiKey.objects.filter(name="plain").update(
+        denied_models=["x"],
+        allowed_networks=["::/0"],
+        tags={"x": "y"},
+        max_tokens=1,
+        forced_route="x",
+        previous_digest="d" * 64,
+        previous_prefix="x",
+        previous_until=datetime(2027, 1, 1, tzinfo=UTC),
+    )
+    ApiKey.objects.filter(name="k").update(tags={}, previous_digest=None, previous_until=None)
+    RateLimit.objects.update(each="key")
+    Budget.objects.update(raised_nanousd=None, raised_until=None, alert_percents=[1], refuse_unpriced=False)
+    Tenant.objects.update(alert_emails=[], alert_webhook="")
+    apply_text(exported)
+    assert export() == exported
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+
+
+def test_it_writes_a_webhook_only_when_asked_and_never_in_the_clear():
+    applied("tenants: [{name: t, alert_webhook: 'https://hook.example/very-secret'}]")
+    plain, full = export(), export(with_secrets=True)
+    assert "alert_webhook" not in plain
+    assert "very-secret" not in full
+    assert apply_text(plain).done == []
+    assert apply_text(full).done == []
+    emptied()
+    apply_text(full)
+    assert vault().open(Tenant.objects.get().alert_webhook) == "https://hook.example/very-secret"
+    assert export(with_secrets=True) == full
+    applied("tenants: [{name: t, alert_webhook: null}]")
+    assert Tenant.objects.get().alert_webhook == ""

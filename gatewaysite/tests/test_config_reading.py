@@ -309,6 +309,108 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
             "budgets: [{amount_usd: '5', window: day, mode: lax}]",
             "budgets[0].mode: must be one of strict, soft",
         ),
+        (
+            "rate_limits: [{requests: 1000000000001, per: day}]",
+            "rate_limits[0].requests: must be 1000000000000 or less",
+        ),
+        (
+            "rate_limits: [{requests: 5, per: day, each: planet}]",
+            "rate_limits[0].each: must be one of tenant, key, model, ip",
+        ),
+        (
+            "rate_limits: [{requests: 5, per: day, model: 'gpt-*-mini'}]",
+            "rate_limits[0].model: a * stands at the end of a pattern alone",
+        ),
+        (
+            "budgets: [{amount_usd: '9000000.01', window: day}]",
+            "budgets[0].amount_usd: must be at most 9,000,000 dollars",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, raised_usd: 9000001, raised_until: 2027-01-01}]",
+            "budgets[0].raised_usd: must be at most 9,000,000 dollars",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, raised_usd: 2}]",
+            "budgets[0].raised_until: required beside raised_usd",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, raised_until: 2027-01-01}]",
+            "budgets[0].raised_usd: required beside raised_until",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, raised_usd: 2, raised_until: soon}]",
+            "budgets[0].raised_until: must be a date or time",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, alert_percents: 80}]",
+            "budgets[0].alert_percents: must be a list ([] for none)",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, alert_percents: [0]}]",
+            "budgets[0].alert_percents: must be a list of whole percentages from 1 to 1000",
+        ),
+        (
+            "budgets: [{amount_usd: 1, window: day, refuse_unpriced: 1}]",
+            "budgets[0].refuse_unpriced: must be true or false",
+        ),
+        (
+            "tenants: [{name: t, alert_emails: [ops]}]",
+            "tenants[0].alert_emails: 'ops' is not an e-mail address",
+        ),
+        ("tenants: [{name: t, alert_emails: null}]", "tenants[0].alert_emails: must be a list ([] for none)"),
+        (
+            "tenants: [{name: t, alert_webhook: 'ftp://x'}]",
+            "tenants[0].alert_webhook: must be a URL that begins with http:// or https://, or ${VARIABLE}",
+        ),
+        (
+            "tenants: [{name: t, alert_webhook: 'https://x/${TOKEN}'}]",
+            "tenants[0].alert_webhook: a reference stands alone, as in ${OPENAI_API_KEY}",
+        ),
+        (
+            "tenants: [{name: t, alert_webhook: 5}]",
+            "tenants[0].alert_webhook: must be text: put it in quotes",
+        ),
+        (
+            "keys: [{name: k, denied_models: ['']}]",
+            "keys[0].denied_models: must be a list of model patterns",
+        ),
+        (
+            "keys: [{name: k, denied_models: ['gpt-*-mini']}]",
+            "keys[0].denied_models: a * stands at the end of a pattern alone",
+        ),
+        (
+            "keys: [{name: k, allowed_networks: [10.0.0.0/99]}]",
+            "keys[0].allowed_networks: '10.0.0.0/99' is neither an address nor a network such as 10.0.0.0/8",
+        ),
+        (
+            "keys: [{name: k, allowed_networks: 10.0.0.0/8}]",
+            "keys[0].allowed_networks: must be a list ([] for none)",
+        ),
+        ("keys: [{name: k, tags: [team]}]", "keys[0].tags: must be names and texts, such as {team: search}"),
+        ("keys: [{name: k, tags: {team: 5}}]", 'keys[0].tags: must be names and texts, such as {"team"'),
+        ("keys: [{name: k, max_tokens: 0}]", "keys[0].max_tokens: must be 1 or more"),
+        ("keys: [{name: k, forced_route: 5}]", "keys[0].forced_route: must be text: put it in quotes"),
+        (
+            "keys: [{name: k, previous_secret_sha256: abc}]",
+            "keys[0].previous_secret_sha256: must be a SHA-256 digest: 64 hexadecimal digits",
+        ),
+        (
+            f"keys: [{{name: k, previous_secret_sha256: {'a' * 64}}}]",
+            "keys[0].previous_until: required beside previous_secret_sha256",
+        ),
+        (
+            "keys: [{name: k, previous_until: 2027-01-01}]",
+            "keys[0].previous_secret_sha256: required: until when does which secret work?",
+        ),
+        (
+            f"keys: [{{name: k, secret_sha256: {'a' * 64}, previous_secret_sha256: {'a' * 64}}}]",
+            "keys[0].previous_secret_sha256: is the secret that the key has now",
+        ),
+        (
+            f"keys: [{{name: k, secret_sha256: {'a' * 64}}}, "
+            f"{{name: l, previous_secret_sha256: {'A' * 64}}}]",
+            "keys[1]: has the same secret as keys[0]",
+        ),
         ("keys: [{name: k}]", "keys[0].tenant: required"),
         ("keys: [{name: k, tenant: t}]", "keys[0].tenant: no tenant is named t"),
         ("keys: [{tenant: t}]", "keys[0].name: required"),
