@@ -407,8 +407,10 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
             "keys[0].previous_secret_sha256: is the secret that the key has now",
         ),
         (
-            f"keys: [{{name: k, secret_sha256: {'a' * 64}}}, "
-            f"{{name: l, previous_secret_sha256: {'A' * 64}}}]",
+            (
+                f"keys: [{{name: k, secret_sha256: {'a' * 64}}}, "
+                f"{{name: l, previous_secret_sha256: {'A' * 64}}}]"
+            ),
             "keys[1]: has the same secret as keys[0]",
         ),
         ("keys: [{name: k}]", "keys[0].tenant: required"),

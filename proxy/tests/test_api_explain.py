@@ -1,5 +1,7 @@
 """`POST /api/v1/explain`: who may ask, what a mistake is answered with, and what each may see."""
 
+from datetime import timedelta
+
 import pytest
 from django.conf import settings
 from django.test import Client
@@ -83,6 +85,20 @@ def test_an_operator_asks_for_any_key(route, key, named):
     chosen = key.prefix if named == "a-key" else named
     told = ask(operator(), key=chosen).json()
     assert (told["caller"]["key"], told["allowed"]["patterns"]) == ("acme-ci", ["gpt-*"])
+
+
+def test_it_knows_a_key_by_its_secret_from_before_a_rotation_until_the_overlap_ends(route, key):
+    later = timezone.now() + timedelta(days=1)
+    key.rotate(until=later, secret="another-secret-of-the-explaining-test")
+    key.save()
+    assert ask(Client(), secret=SECRET).status_code == 200
+    assert ask(Client(), secret="another-secret-of-the-explaining-test").status_code == 200
+    key.previous_until = timezone.now()
+    key.save()
+    assert problem(ask(Client(), secret=SECRET))[3] == "api_key_expired"
+    key.previous_until = None  # it says until when, or does not work
+    key.save()
+    assert problem(ask(Client(), secret=SECRET))[3] == "invalid_api_key"
 
 
 def test_who_is_not_known_is_told_how_to_be(client):
