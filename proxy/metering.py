@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from providers.sse import EventSplitter, data_of
-from providers.usage import Usage, count, from_openai
+from providers.usage import Usage, count, from_openai, with_parts
 
 # An event without this cannot tell the usage; only those with it are parsed.
 _MENTION = b'"usage"'
@@ -53,17 +53,31 @@ def _usage_of(usage: Any) -> Usage | None:
     if told is not None and "completion_tokens" in usage:
         return told
     if "input_tokens" in usage or "output_tokens" in usage:
-        # Images and transcriptions: https://platform.openai.com/docs/api-reference/images/object
-        return Usage(
-            prompt=count(usage.get("input_tokens")),
-            completion=count(usage.get("output_tokens")),
-            cached=count(_mapping(usage.get("input_tokens_details")).get("cached_tokens")),
-            reasoning=count(_mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
-        )
+        return _of_input_and_output(usage)
     if told is None and "total_tokens" in usage:
         # Rerankers count one thing: https://jina.ai/reranker, https://docs.vllm.ai (score and rerank)
         return Usage(prompt=count(usage.get("total_tokens")))
     return told
+
+
+def _of_input_and_output(usage: Mapping[str, Any]) -> Usage:
+    """Read the usage of images, speech and responses.
+
+    https://platform.openai.com/docs/api-reference/images/object; transcriptions say `input_token_details`.
+    """
+    into = _mapping(usage.get("input_tokens_details") or usage.get("input_token_details"))
+    out = _mapping(usage.get("output_tokens_details") or usage.get("output_token_details"))
+    completion = count(usage.get("output_tokens"))
+    if "image_tokens" in into and not out:
+        out = {"image_tokens": completion}  # gpt-image-1 draws, and says nothing else
+    told = Usage(
+        prompt=count(usage.get("input_tokens")),
+        completion=completion,
+        cached=count(into.get("cached_tokens")),
+        cache_write=count(into.get("cache_write_tokens")),
+        reasoning=count(out.get("reasoning_tokens")),
+    )
+    return with_parts(told, into, out)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -179,11 +179,35 @@ def test_it_knows_a_clients_tool_of_that_name():
             Usage(prompt=210, completion=45, cached=7),
         ),
         ({"input_tokens": 1, "output_tokens": 1, "iterations": 3}, Usage(1, 1)),
+        (
+            {
+                "input_tokens": 5,
+                "cache_creation_input_tokens": 300,
+                "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+                "output_tokens": 7,
+                "iterations": [
+                    {
+                        "type": "compaction",
+                        "input_tokens": 1,
+                        "cache_creation_input_tokens": 30,
+                        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 30},
+                        "output_tokens": 2,
+                    },
+                ],
+            },
+            Usage(prompt=336, completion=9, cache_write=330, cache_write_1h=230),
+        ),
+        (
+            {"input_tokens": 5, "cache_creation_input_tokens": 3, "cache_creation": None, "output_tokens": 7},
+            Usage(prompt=8, completion=7, cache_write=3),
+        ),
         ({"input_tokens": -5, "output_tokens": "7", "output_tokens_details": 3}, Usage()),
     ],
 )
 def test_it_counts_the_cache_into_the_prompt(said, usage):
-    assert usage_of(said) == usage
+    read = usage_of(said)
+    assert read == usage
+    assert read is None or read.estimated is False
 
 
 @pytest.mark.parametrize(

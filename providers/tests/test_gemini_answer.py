@@ -254,6 +254,10 @@ def test_it_gives_several_candidates_their_places():
 # ---------------------------------------------------------------- usage
 
 
+def modalities(**tokens):
+    return [{"modality": name, "tokenCount": number} for name, number in tokens.items()]
+
+
 @pytest.mark.parametrize(
     ("metadata", "usage"),
     [
@@ -291,6 +295,41 @@ def test_it_gives_several_candidates_their_places():
             Usage(prompt=10, completion=4, cached=5),
         ),
         ({"promptTokenCount": -1, "candidatesTokenCount": "4", "totalTokenCount": True}, Usage()),
+        (
+            {
+                "promptTokenCount": 100,
+                "promptTokensDetails": modalities(TEXT=40, AUDIO=30, IMAGE=10, VIDEO=12, DOCUMENT=8),
+                "toolUsePromptTokenCount": 20,
+                "toolUsePromptTokensDetails": modalities(IMAGE=5, TEXT=15),
+                "cachedContentTokenCount": 50,
+                "cacheTokensDetails": modalities(TEXT=25, AUDIO=20, IMAGE=5),
+                "candidatesTokenCount": 30,
+                "candidatesTokensDetails": modalities(TEXT=4, AUDIO=6, IMAGE=20),
+                "thoughtsTokenCount": 3,
+                "totalTokenCount": 153,
+            },
+            Usage(
+                prompt=120,
+                completion=33,
+                cached=50,
+                reasoning=3,
+                audio_prompt=30,
+                audio_cached=20,
+                audio_completion=6,
+                image_prompt=35,
+                image_cached=5,
+                image_completion=20,
+            ),
+        ),
+        (
+            {
+                "promptTokenCount": 5,
+                "promptTokensDetails": [*modalities(TEXT=5), 7, None, {"modality": []}, {"tokenCount": 3}],
+                "cacheTokensDetails": "AUDIO",
+                "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": "5"}],
+            },
+            Usage(prompt=5),
+        ),
     ],
 )
 def test_it_counts_in_one_meaning(metadata, usage):

@@ -179,6 +179,20 @@ def test_it_says_how_a_response_ended(fields, reasons):
         ([], None),
         ({"input_tokens": 0, "output_tokens": 0}, Usage()),
         ({"input_tokens": -1, "output_tokens": "many", "output_tokens_details": []}, Usage()),
+        (
+            {
+                "input_tokens": 90,
+                "input_tokens_details": {
+                    "cached_tokens": 0,
+                    "cache_write_tokens": 9,
+                    "cache_write_tokens_details": {"ttl_30m_tokens": 2, "ttl_12h_tokens": 7},
+                    "image_tokens": 40,
+                },
+                "output_tokens": 8,
+                "output_tokens_details": {"reasoning_tokens": 1, "audio_tokens": 5},
+            },
+            Usage(90, 8, 0, 9, 1, cache_write_1h=7, image_prompt=40, audio_completion=5),
+        ),
     ],
 )
 def test_it_counts_what_the_vendor_says_and_nothing_else(usage, counted):

@@ -71,11 +71,81 @@ def test_it_never_counts_below_zero_whatever_the_vendor_sends(fields):
         assert min(usage.prompt, usage.completion, usage.cached, usage.reasoning) >= 0
 
 
-@given(st.builds(Usage, *[st.integers(0, 10**9)] * 5))
+@given(st.builds(Usage, *[st.integers(0, 10**9)] * 5, *[st.just(0)] * 8))
 def test_it_writes_what_it_reads(usage):
-    again = from_openai(usage.to_openai())
-    assert again == usage._replace(estimated=False)
+    assert from_openai(usage.to_openai()) == usage
+
+
+@given(st.builds(Usage, *[st.integers(0, 10**9)] * 5, st.booleans(), *[st.integers(0, 10**9)] * 7))
+def test_it_keeps_every_count_in_the_spool(usage):
     assert Usage(**usage.to_json()) == usage
+
+
+def test_it_reads_a_spool_from_before_there_were_parts():
+    told = {"prompt": 3, "completion": 2, "cached": 1, "cache_write": 0, "reasoning": 1, "estimated": False}
+    assert Usage(**told) == Usage(3, 2, 1, 0, 1)
+    assert Usage(**told).to_json() == told
+
+
+DETAILED = {
+    "prompt_tokens": 900,
+    "completion_tokens": 80,
+    "prompt_tokens_details": {"cached_tokens": 50, "audio_tokens": 300, "image_tokens": 200},
+    "completion_tokens_details": {"reasoning_tokens": 5, "audio_tokens": 30, "image_tokens": 20},
+}
+
+
+def test_it_reads_and_tells_sound_and_pictures():
+    usage = Usage(
+        prompt=900,
+        completion=80,
+        cached=50,
+        reasoning=5,
+        audio_prompt=300,
+        audio_completion=30,
+        image_prompt=200,
+        image_completion=20,
+    )
+    assert from_openai(DETAILED) == usage
+    assert usage.to_openai() == {**DETAILED, "total_tokens": 980}
+    assert Usage(prompt=9, audio_prompt=9).to_openai()["prompt_tokens_details"] == {"audio_tokens": 9}
+
+
+def test_it_reads_what_of_the_cached_was_sound_and_how_long_what_was_written_stays():
+    into = {
+        "cached_tokens": 50,
+        "cached_tokens_details": {"text_tokens": 20, "audio_tokens": 20, "image_tokens": 10},
+        "audio_tokens": 30,
+        "image_tokens": 10,
+        "cache_write_tokens": 9,
+        "cache_write_tokens_details": {"ttl_30m_tokens": 2, "ttl_12h_tokens": 7},
+    }
+    usage = from_openai({"prompt_tokens": 90, "completion_tokens": 0, "prompt_tokens_details": into})
+    assert usage == Usage(
+        prompt=90,
+        cached=50,
+        cache_write=9,
+        cache_write_1h=7,
+        audio_prompt=30,
+        audio_cached=20,
+        image_prompt=10,
+        image_cached=10,
+    )
+
+
+@pytest.mark.parametrize("broken", [None, 7, "x", [], {"audio_tokens": "x"}, {"audio_tokens": -3}])
+def test_it_reads_no_parts_from_what_tells_none(broken):
+    body = {"prompt_tokens": 3, "prompt_tokens_details": broken, "completion_tokens_details": broken}
+    assert from_openai(body) == Usage(prompt=3)
+    nested = {"cache_write_tokens": 1, "cached_tokens_details": broken, "cache_write_tokens_details": broken}
+    assert from_openai({"prompt_tokens": 3, "prompt_tokens_details": nested}) == Usage(3, cache_write=1)
+
+
+@given(st.builds(Usage, *[st.integers(0, 9)] * 5, st.booleans(), *[st.integers(0, 9)] * 7))
+def test_the_usage_of_two_attempts_has_the_parts_of_both(usage):
+    both = usage.plus(usage)
+    assert both == Usage(**{n: c if n == "estimated" else 2 * c for n, c in usage._asdict().items()})
+    assert both.has_parts == (usage.reasoning > 0 or any(usage[6:]))
 
 
 def test_it_leaves_details_out_that_say_nothing():

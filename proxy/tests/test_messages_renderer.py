@@ -23,6 +23,7 @@ from proxy import renderers
 from proxy.assemble import assemble, disassemble
 from proxy.errors import RateLimited
 from proxy.renderers.messages import MessagesRenderer
+from proxy.renderers.messages_whole import usage_of
 from proxy.tests.fakes import make_completion
 
 CALL = make_call(wire=MESSAGES, stream=True)
@@ -580,3 +581,10 @@ def test_it_writes_whatever_comes_in_order_and_loses_nothing(pieces):
     assert thoughts == "".join(delta.get("reasoning_content", "") for delta in deltas)
     calls = [piece["id"] for delta in deltas for piece in delta.get("tool_calls", ())]
     assert [block["id"] for block in blocks if block["type"] == "tool_use"] == calls
+
+
+def test_it_tells_how_long_the_cache_keeps_what_was_written():
+    told = usage_of(Usage(prompt=100, cache_write=30, cache_write_1h=20))
+    assert (told["input_tokens"], told["cache_creation_input_tokens"]) == (70, 30)
+    assert told["cache_creation"] == {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
+    assert "cache_creation" not in usage_of(USAGE)

@@ -22,6 +22,36 @@ from proxy.metering import StreamMeter, usage_in
             },
             Usage(100, 50, cached=10, reasoning=5),
         ),
+        # A picture made of a text and a picture, by gpt-image-1, which says nothing of its answer.
+        (
+            {
+                "input_tokens": 50,
+                "output_tokens": 1056,
+                "total_tokens": 1106,
+                "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+            },
+            Usage(50, 1056, image_prompt=40, image_completion=1056),
+        ),
+        (
+            {
+                "input_tokens": 50,
+                "output_tokens": 1100,
+                "input_tokens_details": {"text_tokens": 50, "image_tokens": 0},
+                "output_tokens_details": {"text_tokens": 44, "image_tokens": 1056},
+            },
+            Usage(50, 1100, image_completion=1056),
+        ),
+        # A transcription.
+        (
+            {
+                "type": "tokens",
+                "input_tokens": 14,
+                "input_token_details": {"text_tokens": 0, "audio_tokens": 14},
+                "output_tokens": 45,
+                "total_tokens": 59,
+            },
+            Usage(14, 45, audio_prompt=14),
+        ),
         ({"input_tokens": 0, "output_tokens": 0}, Usage()),
         ({"total_tokens": 15}, Usage(15)),
         ({"prompt_tokens": 15, "total_tokens": 15}, Usage(15)),

@@ -27,24 +27,32 @@ def usage_of(usage: Any) -> Usage | None:
     """
     if not isinstance(usage, dict) or ("input_tokens" not in usage and "output_tokens" not in usage):
         return None
+    told = _counts(usage)
     iterations = usage.get("iterations")
-    beside = [
-        each
-        for each in (iterations if isinstance(iterations, list) else ())
-        if isinstance(each, dict) and each.get("type") == "compaction"
-    ]
+    if not isinstance(iterations, list):
+        return told
+    for each in iterations:
+        if isinstance(each, dict) and each.get("type") == "compaction":
+            told = told.plus(_counts(each)._replace(reasoning=0))
+    return Usage._make(map(count, told))._replace(estimated=False)
 
-    def total(name: str) -> int:
-        return count(sum(count(each.get(name)) for each in (usage, *beside)))
 
-    cached, written = total("cache_read_input_tokens"), total("cache_creation_input_tokens")
-    details = usage.get("output_tokens_details")
+def _counts(usage: Mapping[str, Any]) -> Usage:
+    cached, written = (
+        count(usage.get("cache_read_input_tokens")),
+        count(usage.get("cache_creation_input_tokens")),
+    )
+    details, lifetimes = usage.get("output_tokens_details"), usage.get("cache_creation")
     return Usage(
-        prompt=count(total("input_tokens") + cached + written),
-        completion=total("output_tokens"),
+        prompt=count(count(usage.get("input_tokens")) + cached + written),
+        completion=count(usage.get("output_tokens")),
         cached=cached,
         cache_write=written,
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+        # https://platform.claude.com/docs/en/build-with-claude/prompt-caching#1-hour-cache-duration
+        cache_write_1h=count(lifetimes.get("ephemeral_1h_input_tokens"))
+        if written and isinstance(lifetimes, dict)
+        else 0,
     )
 
 

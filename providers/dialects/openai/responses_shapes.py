@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from providers.canonical import CONTENT_FILTER, LENGTH, STOP, TOOL_CALLS
-from providers.usage import Usage, count
+from providers.usage import Usage, count, with_parts
 
 # Why a response is incomplete; anything else that cuts one short is a length, too.
 _INCOMPLETE = {"content_filter": CONTENT_FILTER}
@@ -27,13 +27,11 @@ def usage_of(usage: Any) -> Usage | None:
         return None
     into = _object(usage.get("input_tokens_details"))
     out = _object(usage.get("output_tokens_details"))
-    return Usage(
-        prompt=count(usage.get("input_tokens")),
-        completion=count(usage.get("output_tokens")),
-        cached=count(into.get("cached_tokens")),
-        cache_write=count(into.get("cache_write_tokens")),
-        reasoning=count(out.get("reasoning_tokens")),
-    )
+    cached = count(told) if (told := into.get("cached_tokens")) else 0
+    cache_write = count(told) if (told := into.get("cache_write_tokens")) else 0
+    reasoning = count(told) if (told := out.get("reasoning_tokens")) else 0
+    prompt, completion = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    return with_parts(Usage(prompt, completion, cached, cache_write, reasoning), into, out)
 
 
 def finish_reasons_of(response: Mapping[str, Any]) -> Sequence[str]:
