@@ -4,12 +4,18 @@ Workers read rows only; the package (about 40 MB in memory) is imported inside t
 bootstrap and operators' commands call. A provider is matched to a vendor by its base URL. What a Price
 row cannot say is left out, so that its cost is unknown instead of wrong:
 
-- rates by time of day, by request, by second of audio, and output of sound or pictures;
+- rates by time of day, by request, by page, by second of audio, of citations, and of films where they differ
+  from those of pictures, with which they are counted;
 - model patterns other than an exact name, a prefix, or a dated name (`^gpt-x-\d{4}-\d{2}-\d{2}$`).
 
-Of rates tiered by prompt length the first tier is taken. A `contains` or `ends with` pattern holds
-for the name itself, which is what vendors' APIs use. Every pattern is looked up in the package again
-before it is written, since there the first match in its list wins and here the longest one.
+Tiers by prompt length mean the same here, in the package and on vendors' pages: the whole call is billed in
+the tier of its prompt, cached tokens counted (OpenAI, Anthropic, Google: above the number; xAI: from it on,
+which the package writes as above the number before it). What the package has for other service tiers (batch,
+flex, priority) is left out: a row is the standard one.
+
+A `contains` or `ends with` pattern holds for the name itself, which is what vendors' APIs use. Every pattern
+is looked up in the package again before it is written, since there the first match in its list wins and here
+the longest one.
 """
 
 import re
@@ -25,33 +31,33 @@ from django.db import transaction
 
 from config.money import nanousd
 from providers.models import Price, Provider
+from providers.pricing import RATE_COLUMNS
+from providers.tiers import ABOVE
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-# A rate in the package -> the column that holds it.
-_COLUMNS = {
-    "input_mtok": "input_nanousd_per_mtok",
-    "output_mtok": "output_nanousd_per_mtok",
-    "cache_read_mtok": "cached_input_nanousd_per_mtok",
-    "cache_write_mtok": "cache_write_nanousd_per_mtok",
+# A rate in the package -> ours.
+_RATES = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cached_input",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "output_reasoning_mtok": "reasoning",
+    "input_audio_mtok": "audio_input",
+    "cache_audio_read_mtok": "cached_audio_input",
+    "output_audio_mtok": "audio_output",
+    "input_image_mtok": "image_input",
+    "cache_image_read_mtok": "cached_image_input",
+    "output_image_mtok": "image_output",
 }
-_WINDOW = "context_window"
+_TIERS, _WINDOW = "tiers", "context_window"
 _LITERALS = ("equals", "starts_with", "contains", "ends_with")
-# Rates that a plain text exchange never meets: without them its cost is still right.
-_ASIDE = frozenset(
-    {
-        "cache_write_1h_mtok",
-        "web_searches_kcount",
-        "storage_searches_kcount",
-        "input_audio_mtok",
-        "cache_audio_read_mtok",
-        "input_image_mtok",
-        "cache_image_read_mtok",
-        "input_video_mtok",
-    }
-)
+# Paid beside the tokens: without these the cost of tokens is still right.
+_ASIDE = frozenset({"web_searches_kcount", "storage_searches_kcount"})
+_FILMS = {"input_video_mtok": "input_image_mtok", "output_video_mtok": "output_image_mtok"}
 # `^gpt-6-sol-\d{4}-\d{2}-\d{2}$`, `^claude-opus-5[-@]\d{8}$`: a name and its date.
 _DATED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+?)(?P<dash>-|\[-@\])\\d\{(?:8|4\}-\\d\{2\}-\\d\{2)\}\$")
 # `^gemini-3\.5-flash-\d`: a name and a number.
@@ -60,7 +66,7 @@ _NUMBERED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+-)\\d")
 # Providers, by id and base URL, whose prices this process has had written.
 _seen: set[tuple[int, str]] = set()
 
-Rates = Mapping[str, int | None]
+Rates = Mapping[str, Any]
 Dated = Sequence[tuple[datetime, Rates]]
 
 
@@ -86,7 +92,7 @@ def write_builtin_prices(provider: Provider) -> int:
         if surplus:
             rows.filter(pk__in=surplus).delete()
         if differing:
-            Price.objects.bulk_update(differing, [*_COLUMNS.values(), _WINDOW], batch_size=500)
+            Price.objects.bulk_update(differing, [*RATE_COLUMNS.values(), _TIERS, _WINDOW], batch_size=500)
         if missing:
             Price.objects.bulk_create(missing, batch_size=500)
     return len(surplus) + len(differing) + len(missing)
@@ -191,15 +197,37 @@ def _dated_rates(model: "ModelInfo") -> Dated:
 
 def _rates(price: "ModelPrice") -> Rates | None:
     """Return the rates by column; None when there are none, or some that no column says."""
-    given = {name: _first_tier(rate) for name, rate in vars(price).items() if rate is not None}
-    if "input_mtok" not in given or not given.keys() <= _COLUMNS.keys() | _ASIDE:
+    given = {name: rate for name, rate in vars(price).items() if rate is not None and name not in _ASIDE}
+    for film, picture in _FILMS.items():
+        if film in given and _says_films(given, film, picture):
+            del given[film]
+    if "input_mtok" not in given or not given.keys() <= _RATES.keys():
         return None
     given.setdefault("output_mtok", Decimal(0))  # an embedding: it has no output to pay for
     try:
-        return {column: nanousd(given[name]) if name in given else None for name, column in _COLUMNS.items()}
+        rates = {_RATES[name]: nanousd(getattr(rate, "base", rate)) for name, rate in given.items()}
+        tiers = _tiers(given)
     except ValueError:  # finer than a nano-dollar per million tokens
         return None
+    return {**{column: rates.get(name) for name, column in RATE_COLUMNS.items()}, _TIERS: tiers}
 
 
-def _first_tier(rate: Any) -> Decimal:
-    return Decimal(getattr(rate, "base", rate))
+def _says_films(given: Mapping[str, Any], film: str, picture: str) -> bool:
+    """Are films paid as pictures are? Of embeddings it does not matter: only texts are embedded here."""
+    general = "input_mtok" if film.startswith("input") else "output_mtok"
+    return bool(given[film] == given.get(picture, given.get(general)) or "output_mtok" not in given)
+
+
+def _tiers(given: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Return the tiers of all rates together: each says anew those that change with the prompt's length."""
+    tiered = {_RATES[name]: rate.tiers for name, rate in given.items() if hasattr(rate, "tiers")}
+    starts = sorted({tier.start for tiers in tiered.values() for tier in tiers})
+    return [
+        {ABOVE: start}
+        | {
+            name: nanousd(reached[-1].price)
+            for name, tiers in tiered.items()
+            if (reached := [tier for tier in tiers if tier.start <= start])
+        }
+        for start in starts
+    ]

@@ -9,10 +9,10 @@ from django.db import models
 from django.utils import timezone
 
 from config.models import TrackedModel
-from config.money import UsdField
 from providers.credential import Credential, CredentialHolder, vault
 from providers.dialects import DIALECTS
 from providers.fault_columns import FaultColumns
+from providers.price_columns import PriceColumns
 from providers.quirks import read_quirks
 
 __all__ = ("DEMO_URL", "Credential", "Price", "Provider", "ProviderModel", "dialect_choices", "vault")
@@ -225,7 +225,7 @@ class ProviderModel(TrackedModel):
         return f"{self.provider}/{self.name}"
 
 
-class Price(TrackedModel):
+class Price(PriceColumns, TrackedModel):
     """Rates of one provider's model from a moment on, in nano-dollars per million tokens.
 
     An operator's row wins over a built-in one; among equals the latest effective one holds.
@@ -243,25 +243,13 @@ class Price(TrackedModel):
     model = models.CharField(
         max_length=200, help_text='The vendor\'s model name; a trailing * matches by prefix: "gpt-4o*".'
     )
-    input_nanousd_per_mtok = UsdField(
-        "input", validators=[MinValueValidator(0)], help_text="US dollars per million prompt tokens."
-    )
-    output_nanousd_per_mtok = UsdField(
-        "output", validators=[MinValueValidator(0)], help_text="US dollars per million completion tokens."
-    )
-    cached_input_nanousd_per_mtok = UsdField(
-        "cached input",
+    max_output_tokens = models.PositiveIntegerField(
+        "most output",
         null=True,
         blank=True,
-        validators=[MinValueValidator(0)],
-        help_text="US dollars per million prompt tokens read from the vendor's cache. Empty: as input.",
-    )
-    cache_write_nanousd_per_mtok = UsdField(
-        "cache write",
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(0)],
-        help_text="US dollars per million prompt tokens written to the vendor's cache. Empty: as input.",
+        validators=[MinValueValidator(1)],
+        help_text="Tokens that the model answers with at the most. Empty: as built in, else unknown. Holds "
+        "whatever the date.",
     )
     context_window = models.PositiveIntegerField(
         null=True,

@@ -14,7 +14,7 @@ from django.conf import settings
 from keys.caller import Caller
 from providers import demo
 from providers.models import DEMO_URL
-from providers.pricing import PriceRule, Rates
+from providers.pricing import PriceRule, price_rule
 from providers.upstream import Account
 from proxy.accounts import compile_accounts
 from proxy.models import DEFAULT_STICKY_HEADER
@@ -203,30 +203,8 @@ def price_rules(rows: Sequence[Row]) -> dict[str, list[PriceRule]]:
     """Return each provider's rules."""
     rules: dict[str, list[PriceRule]] = {}
     for row in rows:
-        rules.setdefault(row["provider__name"], []).append(
-            PriceRule(
-                pattern=row["model"],
-                operator=row["source"] == "operator",
-                rates=_rates(row),
-                context_window=row.get("context_window"),
-            )
-        )
+        rules.setdefault(row["provider__name"], []).append(price_rule(row))
     return rules
-
-
-def _rates(row: Row) -> Rates:
-    return Rates(
-        price_id=row["id"],
-        effective_from=row["effective_from"],
-        input=row["input_nanousd_per_mtok"],
-        output=row["output_nanousd_per_mtok"],
-        cached_input=row["cached_input_nanousd_per_mtok"],
-        cache_write=row["cache_write_nanousd_per_mtok"],
-    )
-
-
-def _weights(rows: Sequence[Row]) -> dict[int | None, int]:
-    return {row["id"]: row["queue_weight"] for row in rows if row["queue_weight"] != 1}
 
 
 def _demo_model(accounts: Mapping[str, Account]) -> str:

@@ -11,6 +11,7 @@ from config.models import ConfigChange, current_version
 from keys.models import Tenant
 from providers.faults import COLUMNS
 from providers.models import Credential, Price, Provider, ProviderModel
+from providers.pricing import RULE_COLUMNS
 from proxy.limit_rows import read_limits
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target, UpstreamState
 
@@ -79,18 +80,7 @@ def _models() -> list[Row]:
 def price_rows(providers: Collection[str] | None = None) -> list[Row]:
     """Return the rows of prices, or those of some providers (by name) alone."""
     prices = Price.objects.all() if providers is None else Price.objects.filter(provider__name__in=providers)
-    rows = prices.values(
-        "id",
-        "provider__name",
-        "model",
-        "input_nanousd_per_mtok",
-        "output_nanousd_per_mtok",
-        "cached_input_nanousd_per_mtok",
-        "cache_write_nanousd_per_mtok",
-        "context_window",
-        "effective_from",
-        "source",
-    )
+    rows = prices.values("provider__name", *RULE_COLUMNS)
     return [{**row, "effective_from": row["effective_from"].timestamp()} for row in rows]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from keys.caller import Caller
 from keys.limits import NO_RULES, Rules
-from providers.pricing import PriceRule, context_window, schedule
+from providers.pricing import PriceRule, context_window, max_output, schedule
 from providers.upstream import Account, Upstream
 
 MAX_MEMO = 10_000
@@ -155,6 +155,7 @@ class Snapshot:
             prices=schedule(rules, model),
             timeouts=replace(account.timeouts, **dict(timeouts)),
             context_window=context_window(rules, model) if window is None else window,
+            max_output=max_output(rules, model),
         )
         spares = tuple(replace(first, account=spare) for spare in account.spares)
         return replace(first, spares=spares) if spares else first

@@ -27,6 +27,7 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
+from genai_prices.types import Usage as PackageUsage
 
 from config.models import ConfigChange, current_version
 from providers.builtin_prices import (
@@ -39,6 +40,8 @@ from providers.builtin_prices import (
     write_new_builtin_prices,
 )
 from providers.models import Price, Provider
+from providers.pricing import RATE_COLUMNS, cost_nanousd, price_rule
+from providers.usage import Usage
 
 URLS = {
     "openai": "https://api.openai.com/v1",
@@ -221,16 +224,18 @@ class TestNames:
 
 
 class TestRates:
-    def test_it_takes_the_four_rates(self):
+    def test_it_takes_the_rates_of_text(self):
         rates = price(input_mtok="1", output_mtok="2", cache_read_mtok="0.003625", cache_write_mtok="4")
         assert _dated_rates(model(rates)) == [
             (
                 ALWAYS,
                 {
+                    **dict.fromkeys(RATE_COLUMNS.values()),
                     "input_nanousd_per_mtok": 10**9,
                     "output_nanousd_per_mtok": 2 * 10**9,
                     "cached_input_nanousd_per_mtok": 3_625_000,
                     "cache_write_nanousd_per_mtok": 4 * 10**9,
+                    "tiers": [],
                     "context_window": None,
                 },
             )
@@ -246,12 +251,89 @@ class TestRates:
         )
         assert _dated_rates(known)[0][1]["context_window"] == taken
 
-    def test_it_takes_the_first_tier(self):
-        tiered = ModelPrice(
-            input_mtok=TieredPrices(base=Decimal(1), tiers=[Tier(200_000, Decimal(2))]),
-            output_mtok=Decimal(3),
+    def test_it_takes_the_rates_of_parts(self):
+        rates = price(
+            input_mtok="1",
+            output_mtok="2",
+            cache_write_1h_mtok="3",
+            output_reasoning_mtok="4",
+            input_audio_mtok="5",
+            cache_audio_read_mtok="6",
+            output_audio_mtok="7",
+            input_image_mtok="8",
+            cache_image_read_mtok="9",
+            output_image_mtok="10",
+            web_searches_kcount="11",
         )
-        assert _dated_rates(model(tiered))[0][1]["input_nanousd_per_mtok"] == 10**9
+        ((_, row),) = _dated_rates(model(rates))
+        assert {name: row[column] and row[column] // 10**9 for name, column in RATE_COLUMNS.items()} == {
+            "input": 1,
+            "output": 2,
+            "cached_input": None,
+            "cache_write": None,
+            "cache_write_1h": 3,
+            "reasoning": 4,
+            "audio_input": 5,
+            "cached_audio_input": 6,
+            "audio_output": 7,
+            "image_input": 8,
+            "cached_image_input": 9,
+            "image_output": 10,
+        }
+
+    @pytest.mark.parametrize(
+        "rates",
+        [
+            {"input_mtok": "1", "output_mtok": "1", "input_video_mtok": "1"},
+            {"input_mtok": "1", "output_mtok": "1", "input_image_mtok": "4", "input_video_mtok": "4"},
+            {"input_mtok": "1", "output_mtok": "1", "output_image_mtok": "4", "output_video_mtok": "4"},
+            {"input_mtok": "1", "input_video_mtok": "5"},  # an embedding: only texts are embedded here
+        ],
+    )
+    def test_it_takes_films_that_cost_what_pictures_do(self, rates):
+        assert len(_dated_rates(model(price(**rates)))) == 1
+
+    def test_it_takes_all_tiers(self):
+        tiered = ModelPrice(
+            input_mtok=TieredPrices(
+                base=Decimal(1), tiers=[Tier(200_000, Decimal(2)), Tier(400_000, Decimal(3))]
+            ),
+            output_mtok=Decimal(3),
+            cache_read_mtok=TieredPrices(base=Decimal("0.1"), tiers=[Tier(400_000, Decimal("0.3"))]),
+        )
+        ((_, row),) = _dated_rates(model(tiered))
+        assert (row["input_nanousd_per_mtok"], row["cached_input_nanousd_per_mtok"]) == (10**9, 10**8)
+        assert row["tiers"] == [
+            {"above_prompt_tokens": 200_000, "input": 2 * 10**9},
+            {"above_prompt_tokens": 400_000, "input": 3 * 10**9, "cached_input": 3 * 10**8},
+        ]
+
+    def test_a_tier_finer_than_a_row_can_say_leaves_the_model_out(self):
+        tiered = TieredPrices(base=Decimal(1), tiers=[Tier(1, Decimal("0.0000000001"))])
+        assert _dated_rates(model(ModelPrice(input_mtok=tiered, output_mtok=Decimal(1)))) == []
+
+    @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
+    def test_each_row_bills_texts_as_the_package_does(self, url):
+        """New, cached and written, in and out; before, at and above the borders of tiers."""
+        vendor = next(vendor for vendor in vendors if re.match(vendor.api_pattern, url))
+        now = datetime(2026, 11, 26, tzinfo=UTC)
+        for known in vendor.models:
+            dated = [rates for start, rates in _dated_rates(known) if start <= now]
+            if not dated:
+                continue
+            rule = price_rule(
+                {"id": 1, "model": "m", "source": "builtin", "effective_from": 0.0, **dated[-1]}
+            )
+            for prompt in (0, 99_999, 100_001, 199_999, 200_000, 200_001, 272_000, 272_001):
+                usage = Usage(prompt=prompt, completion=1000, cached=prompt // 4, cache_write=prompt // 8)
+                told = PackageUsage(
+                    input_tokens=prompt,
+                    output_tokens=1000,
+                    cache_read_tokens=usage.cached,
+                    cache_write_tokens=usage.cache_write,
+                )
+                paid = known.calc_price(told, vendor, genai_request_timestamp=now).total_price
+                assert abs(cost_nanousd(usage, rule.rates) - paid * 10**9) <= Decimal("0.5"), known.id
 
     def test_an_embedding_has_no_output_to_pay_for(self):
         assert _dated_rates(model(price(input_mtok="1")))[0][1]["output_nanousd_per_mtok"] == 0
@@ -263,9 +345,12 @@ class TestRates:
             {"output_mtok": "1"},
             {"audio_hours": "1"},
             {"input_mtok": "1", "output_mtok": "1", "requests_kcount": "5"},
-            {"input_mtok": "1", "output_mtok": "1", "output_audio_mtok": "5"},
-            {"input_mtok": "1", "output_mtok": "1", "output_image_mtok": "5"},
-            {"input_mtok": "1", "output_mtok": "1", "output_reasoning_mtok": "5"},
+            {"input_mtok": "1", "output_mtok": "1", "input_document_kpages": "5"},
+            {"input_mtok": "1", "output_mtok": "1", "output_citation_mtok": "5"},
+            # Films are counted with pictures.
+            {"input_mtok": "1", "output_mtok": "1", "input_video_mtok": "5"},
+            {"input_mtok": "1", "output_mtok": "1", "input_image_mtok": "4", "input_video_mtok": "5"},
+            {"input_mtok": "1", "output_mtok": "1", "output_video_mtok": "5"},
             {"input_mtok": "0.0000000001", "output_mtok": "1"},
         ],
     )
