@@ -43,7 +43,7 @@ class _DollarFields:
         sections = super().get_fieldsets(request, obj)  # type: ignore[misc]  # a mixin
         shown = self._shown_as_dollars(request, obj)
         return [
-            (title, {**options, "fields": [_replaced(field, shown) for field in options["fields"]]})
+            (title, {**options, "fields": [replaced(field, shown) for field in options["fields"]]})
             for title, options in sections
         ]
 
@@ -68,9 +68,10 @@ def _as_dollars(column: UsdField) -> Callable[[Any], str]:
     return shown
 
 
-def _replaced(field: Any, replacements: Mapping[str, Any]) -> Any:
+def replaced(field: Any, replacements: Mapping[str, Any]) -> Any:
+    """Return the field, or the fields of each row of a form, with others in the place of some."""
     if isinstance(field, list | tuple):
-        return tuple(_replaced(each, replacements) for each in field)
+        return tuple(replaced(each, replacements) for each in field)
     return replacements.get(field, field)
 
 

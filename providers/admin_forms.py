@@ -11,7 +11,9 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from config.form_fields import HeadersField, ObjectField
-from providers.models import Credential, Provider
+from providers import tier_text
+from providers.models import Credential, Price, Provider
+from providers.pricing import RATE_COLUMNS
 
 _MOVED = "The key was stored for another host: write it again."
 
@@ -140,3 +142,50 @@ class TestDialog(BaseDialogForm):  # type: ignore[misc]  # unfold ships no types
     def get_before_template_context(self, request: HttpRequest, object_id: Any = None) -> dict[str, Any]:
         """Say where to post."""
         return {"path": request.path}
+
+
+class TiersField(forms.CharField):
+    """Tiers, a line each; its value is the row's list."""
+
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3, "placeholder": "above 200000: input 6, output 22.5"})
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show the row's tiers as text; typed text, and what a copy brings along, stays as it is."""
+        return value if isinstance(value, str) else tier_text.written(value or ())
+
+    def clean(self, value: Any) -> Any:
+        """Return the tiers."""
+        text = super().clean(value)
+        try:
+            return tier_text.read(text)
+        except ValueError as problem:
+            raise forms.ValidationError(str(problem)) from None
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare the tiers: other spaces are no change, and what cannot be read is one."""
+        try:
+            return bool(tier_text.read(self.prepare_value(initial)) != tier_text.read(data or ""))
+        except ValueError:
+            return True
+
+
+class PriceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
+    """A price, with its tiers as lines of text."""
+
+    tiers = TiersField(
+        label="Long prompts",
+        required=False,
+        strip=False,  # so that lines are counted as they were typed
+        help_text='A line each, such as "above 200000: input 6, output 22.5, cached input 0.6", in US '
+        "dollars per million tokens. They hold for the whole of a call whose prompt has more tokens than "
+        "that, cached ones counted; what a line does not say is as without it.",
+    )
+
+    class Meta:
+        """All that people write."""
+
+        model = Price
+        fields = (
+            *("provider", "model", "effective_from", "context_window", "max_output_tokens", "tiers"),
+            *RATE_COLUMNS.values(),
+        )

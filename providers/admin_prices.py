@@ -7,13 +7,17 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.html import format_html_join
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
 from config.audit import audited
 from config.money import usd
-from config.screens import ReadOnlyScreen, Screen, action, display
+from config.screens import ReadOnlyScreen, Screen, action, display, replaced
 from config.words import dollars
+from providers import tier_text
+from providers.admin_forms import PriceForm
 from providers.models import Price, ProviderModel
+from providers.pricing import RATE_COLUMNS
 
 audited(Price)
 
@@ -35,6 +39,7 @@ class ProviderModelAdmin(ReadOnlyScreen):
 class PriceAdmin(Screen):
     """Rates. Built-in rows come with the gateway; an operator's row for the same model wins."""
 
+    form = PriceForm
     list_display = (
         "model",
         "provider",
@@ -42,6 +47,7 @@ class PriceAdmin(Screen):
         "output",
         "cached_input",
         "cache_write",
+        "long_prompts",
         "effective_from",
         "origin",
     )
@@ -52,17 +58,54 @@ class PriceAdmin(Screen):
     list_per_page = 100
     actions_detail = ("copy_price",)
     fieldsets = (
-        (None, {"fields": (("provider", "model"), ("effective_from", "context_window"))}),
+        (
+            None,
+            {
+                "fields": (
+                    ("provider", "model"),
+                    ("effective_from",),
+                    ("context_window", "max_output_tokens"),
+                )
+            },
+        ),
         (
             "US dollars per million tokens",
             {
                 "fields": (
                     ("input_nanousd_per_mtok", "output_nanousd_per_mtok"),
-                    ("cached_input_nanousd_per_mtok", "cache_write_nanousd_per_mtok"),
+                    ("cached_input_nanousd_per_mtok", "reasoning_nanousd_per_mtok"),
+                    ("cache_write_nanousd_per_mtok", "cache_write_1h_nanousd_per_mtok"),
+                    ("tiers",),
+                )
+            },
+        ),
+        (
+            "Sound and pictures, US dollars per million tokens",
+            {
+                "fields": (
+                    ("audio_input_nanousd_per_mtok", "audio_output_nanousd_per_mtok"),
+                    ("image_input_nanousd_per_mtok", "image_output_nanousd_per_mtok"),
+                    ("cached_audio_input_nanousd_per_mtok", "cached_image_input_nanousd_per_mtok"),
                 )
             },
         ),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Where a form is only looked at, Django would print the tiers as JSON."""
+        sections = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return sections
+        return [
+            (title, {**options, "fields": replaced(options["fields"], {"tiers": "long_prompts"})})
+            for title, options in sections
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Add what stands in for the tiers."""
+        fields = super().get_readonly_fields(request, obj)
+        looked_at = obj is not None and not self.has_change_permission(request, obj)
+        return (*fields, "long_prompts") if looked_at else fields
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Built-in rows are replaced at each upgrade: an edit would be lost."""
@@ -98,6 +141,11 @@ class PriceAdmin(Screen):
         """Show the rate."""
         return dollars(obj.cache_write_nanousd_per_mtok, unknown="as input")
 
+    @display(description="Long prompts")
+    def long_prompts(self, obj: Price) -> str:
+        """Show the tiers, a line each."""
+        return format_html_join("", "<div>{}</div>", ((line,) for line in _lines(obj))) or "-"
+
     @display(description="Source", ordering="source", label={"builtin": "info", "operator": "success"})
     def origin(self, obj: Price) -> tuple[str, str]:
         """Say who wrote it."""
@@ -107,19 +155,19 @@ class PriceAdmin(Screen):
     def copy_price(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Open the form of a new operator's price with this one's rates."""
         price = get_object_or_404(Price, pk=object_id)
-        rates = {
-            field: usd(value)
-            for field in (
-                "input_nanousd_per_mtok",
-                "output_nanousd_per_mtok",
-                "cached_input_nanousd_per_mtok",
-                "cache_write_nanousd_per_mtok",
-            )
-            if (value := getattr(price, field)) is not None
-        }
-        window = {"context_window": price.context_window} if price.context_window else {}
-        query = urlencode({"provider": price.provider_id, "model": price.model, **window, **rates})
+        columns = RATE_COLUMNS.values()
+        rates = {column: usd(rate) for column in columns if (rate := getattr(price, column)) is not None}
+        limits = {name: limit for name in _LIMITS if (limit := getattr(price, name))}
+        tiers = {"tiers": tier_text.written(price.tiers)} if price.tiers else {}
+        query = urlencode({"provider": price.provider_id, "model": price.model, **limits, **rates, **tiers})
         return redirect(f"{reverse('admin:providers_price_add')}?{query}")
+
+
+_LIMITS = ("context_window", "max_output_tokens")
+
+
+def _lines(price: Price) -> list[str]:
+    return tier_text.written(price.tiers).splitlines()
 
 
 def _is_builtin(obj: Any) -> bool:

@@ -174,7 +174,11 @@ def _keys(limits: Owned, budgets: Owned) -> list[dict[str, Any]]:
 
 
 def _prices() -> list[dict[str, Any]]:
-    columns = ("provider__name", *(field.column for field in fields.PRICE if field.column != "provider"))
+    columns = (
+        "provider__name",
+        "tiers",
+        *(field.column for field in fields.PRICE if field.column != "provider"),
+    )
     rows = Price.objects.filter(source=Price.Source.OPERATOR).order_by(
         "provider__name", "model", "effective_from"
     )
@@ -183,8 +187,12 @@ def _prices() -> list[dict[str, Any]]:
         price = written_fields({**row, "provider": row["provider__name"]}, fields.PRICE)
         if row["effective_from"] == ALWAYS:
             del price["effective_from"]
-        prices.append(price)
+        prices.append({**price, "tiers": [_tier(tier) for tier in row["tiers"]]})
     return prices
+
+
+def _tier(tier: Mapping[str, Any]) -> Inline:
+    return Inline(written_fields(tier, [field for field in fields.TIER if field.column in tier]))
 
 
 def _by_owner(model: type[RateLimit | Budget], write: Callable[[dict[str, Any]], Inline]) -> Owned:

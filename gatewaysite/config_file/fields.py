@@ -11,6 +11,8 @@ from gatewaysite.config_file import values
 from gatewaysite.config_file.problems import Problems, did_you_mean
 from keys.models import MAX_COUNT, Budget, RateLimit
 from providers.dialects import DIALECTS
+from providers.pricing import RATE_COLUMNS
+from providers.tiers import ABOVE
 from proxy.models import CacheExclusion, Route, Target
 
 
@@ -164,15 +166,25 @@ BUDGET = (
     MODELS,
     ENABLED,
 )
+_OPTIONAL_RATES = tuple(
+    Field(f"{name}_usd_per_mtok", column, _optional_usd, values.usd_written)
+    for name, column in RATE_COLUMNS.items()
+    if name not in ("input", "output")
+)
 PRICE = (
     Field("provider", "provider", required=True),
     Field("model", "model", required=True),
     Field("input_usd_per_mtok", "input_nanousd_per_mtok", values.usd, values.usd_written, required=True),
     Field("output_usd_per_mtok", "output_nanousd_per_mtok", values.usd, values.usd_written, required=True),
-    Field("cached_input_usd_per_mtok", "cached_input_nanousd_per_mtok", _optional_usd, values.usd_written),
-    Field("cache_write_usd_per_mtok", "cache_write_nanousd_per_mtok", _optional_usd, values.usd_written),
+    *_OPTIONAL_RATES,
+    Field("max_output_tokens", "max_output_tokens", values.optional(values.whole(1))),
     _WINDOW,
     Field("effective_from", "effective_from", values.instant, values.instant_written),
+)
+# A tier's columns are the names in its JSON. What it does not say is as below it.
+TIER = (
+    Field(ABOVE, ABOVE, values.whole(1), required=True),
+    *(Field(f"{name}_usd_per_mtok", name, values.usd, values.usd_written) for name in RATE_COLUMNS),
 )
 
 

@@ -18,6 +18,8 @@ from gatewaysite.config_file.problems import Problems
 from keys.models import ApiKey, Budget, RateLimit, Tenant, usual_percents
 from providers.faults import OFF
 from providers.models import Credential, Price, Provider
+from providers.pricing import RATE_NAMES
+from providers.tiers import read_tiers
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 _LIMITS = ("rate_limits", "budgets")
@@ -103,8 +105,13 @@ class Sections:
 
     def price(self, item: Any, path: str) -> Entry | None:
         """Read a price."""
-        row = self._read(item, path, fields.PRICE)
+        row = self._read(item, path, fields.PRICE, beside=("tiers",))
         self._check(Price, {name: row[name] for name in row if name != "provider"}, path, fields.PRICE)
+        tiers = self._list(item, path, "tiers", self._tier)
+        if tiers is not None:
+            row["tiers"] = tiers
+            if all(len(tier) == len(each) for tier, each in zip(tiers, item["tiers"], strict=True)):
+                self._rise(tiers, f"{path}.tiers")  # else what does not read is told already
         return self._named(item, row, path, ("provider", "model"))
 
     def rate_limits(self, item: Any, path: str) -> Sequence[Row] | None:
@@ -185,6 +192,17 @@ class Sections:
             if isinstance(item, dict) and item.get(name) is not None and item.get(other) is None:
                 self._problems.add(f"{path}.{other}", f"required beside {name}")
         return budget
+
+    def _tier(self, item: Any, path: str) -> Row:
+        row = self._read(item, path, fields.TIER)
+        self._require(item, path, fields.TIER)
+        return row
+
+    def _rise(self, tiers: Sequence[Row], path: str) -> None:
+        try:
+            read_tiers(tiers, RATE_NAMES)
+        except ValueError as problem:
+            self._problems.add(path, str(problem))
 
     def _further(self, item: Any, path: str) -> Sequence[Entry] | None:
         """Read a provider's further credentials: each a text, or a mapping with a name."""

@@ -219,6 +219,63 @@ def test_it_exports_with_a_number_of_queries_that_rows_do_not_raise(django_asser
         export()
 
 
+PRICED = """\
+version: 1
+providers: [{name: p, dialect: openai, base_url: "http://p"}]
+prices:
+  - provider: p
+    model: "m*"
+    input_usd_per_mtok: 3
+    output_usd_per_mtok: 15
+    cache_write_1h_usd_per_mtok: 6
+    reasoning_usd_per_mtok: 16
+    audio_input_usd_per_mtok: 0.7
+    cached_audio_input_usd_per_mtok: "0.175"
+    audio_output_usd_per_mtok: 20
+    image_input_usd_per_mtok: 10
+    cached_image_input_usd_per_mtok: 2.5
+    image_output_usd_per_mtok: 40
+    tiers:
+      - {above_prompt_tokens: 200000, input_usd_per_mtok: "6.00", output_usd_per_mtok: 22.5}
+      - {above_prompt_tokens: 400000, cached_input_usd_per_mtok: 0.6, cache_write_1h_usd_per_mtok: 12}
+    max_output_tokens: 64000
+"""
+
+
+def test_it_brings_the_rates_of_parts_and_long_prompts_through():
+    apply_text(PRICED)
+    row = Price.objects.get()
+    assert row.tiers == [
+        {"above_prompt_tokens": 200_000, "input": 6 * 10**9, "output": 22_500_000_000},
+        {"above_prompt_tokens": 400_000, "cached_input": 600_000_000, "cache_write_1h": 12 * 10**9},
+    ]
+    assert (row.cached_audio_input_nanousd_per_mtok, row.max_output_tokens) == (175_000_000, 64_000)
+    exported = export()
+    version = current_version()
+    assert apply_text(exported).done == []
+    assert apply_text(PRICED).done == []
+    assert current_version() == version
+    emptied()
+    apply_text(exported)
+    assert export() == exported
+    told, wanted = (yaml.safe_load(text)["prices"][0] for text in (exported, PRICED))
+    assert {name for name, value in told.items() if value is not None} == set(wanted)
+    assert told["tiers"][0] == {
+        "above_prompt_tokens": 200_000,
+        "input_usd_per_mtok": "6",
+        "output_usd_per_mtok": "22.5",
+    }
+
+
+def test_it_takes_tiers_away_that_the_file_says_are_none():
+    apply_text(PRICED)
+    named = "prices: [{provider: p, model: 'm*', "
+    apply_text(f"version: 1\n{named}reasoning_usd_per_mtok: null}}]")
+    assert Price.objects.get().tiers != []  # left out: unchanged
+    apply_text(f"version: 1\n{named}tiers: []}}]")
+    assert Price.objects.get().tiers == []
+
+
 RESILIENT = """
 version: 1
 providers:

@@ -494,6 +494,38 @@ def test_it_says_where_the_file_is_no_configuration(text, expected):
             "prices: [{provider: p, model: m, effective_from: never}]",
             "prices[0].effective_from: must be a date or time",
         ),
+        (
+            "prices: [{provider: p, model: m, audio_output_usd_per_mtok: -1}]",
+            "prices[0].audio_output_usd_per_mtok: must not be negative",
+        ),
+        (
+            "prices: [{provider: p, model: m, max_output_tokens: 0}]",
+            "prices[0].max_output_tokens: must be 1 or more",
+        ),
+        (
+            "prices: [{provider: p, model: m, tiers: {above_prompt_tokens: 5}}]",
+            "prices[0].tiers: must be a list ([] for none)",
+        ),
+        (
+            "prices: [{provider: p, model: m, tiers: [{input_usd_per_mtok: 5}]}]",
+            "prices[0].tiers[0].above_prompt_tokens: required",
+        ),
+        (
+            "prices: [{provider: p, model: m, tiers: [{above_prompt_tokens: 5}]}]",
+            "prices[0].tiers: must say a rate above 5 tokens",
+        ),
+        (
+            "prices: [{provider: p, model: m, tiers: [{above_prompt_tokens: 5, input: 5}]}]",
+            "prices[0].tiers[0].input: unknown field",
+        ),
+        (
+            "prices: [{provider: p, model: m, tiers: [{above_prompt_tokens: 5, output_usd_per_mtok: x}]}]",
+            "prices[0].tiers[0].output_usd_per_mtok: must be a decimal number of dollars",
+        ),
+        (
+            "prices: [{model: m, tiers: [&t {above_prompt_tokens: 5, input_usd_per_mtok: 1}, *t]}]",
+            "prices[0].tiers: must rise: 5 comes after 5",
+        ),
     ],
 )
 def test_it_tells_each_problem_by_its_path(text, expected):

@@ -1,4 +1,7 @@
 import json
+import re
+from datetime import UTC, datetime
+from html import unescape
 
 import pytest
 from auditlog.models import LogEntry
@@ -541,6 +544,89 @@ def test_it_reads_and_writes_prices_in_dollars(client):
     assert row.cached_input_nanousd_per_mtok is None
 
 
+TIERS = [{"above_prompt_tokens": 200_000, "input": 300_000_000, "output": 10**9}]
+TYPED = "above 200000: input 0.3, output 1"
+
+
+def price_form(row, **fields):
+    return {
+        "provider": row.provider_id,
+        "model": row.model,
+        **{f"{initial}effective_from_0": "2026-01-01" for initial in ("", "initial-")},
+        **{f"{initial}effective_from_1": "00:00:00" for initial in ("", "initial-")},
+        "input_nanousd_per_mtok": "0.15",
+        "output_nanousd_per_mtok": "0.6",
+        **fields,
+    }
+
+
+def test_it_reads_and_writes_the_rates_of_parts_and_of_long_prompts(client):
+    row = price()
+    url = reverse("admin:providers_price_change", args=[row.pk])
+    typed = {
+        "cache_write_1h_nanousd_per_mtok": "0.3",
+        "reasoning_nanousd_per_mtok": "0.7",
+        "audio_input_nanousd_per_mtok": "10",
+        "cached_audio_input_nanousd_per_mtok": "1",
+        "audio_output_nanousd_per_mtok": "20",
+        "image_input_nanousd_per_mtok": "2",
+        "cached_image_input_nanousd_per_mtok": "0.2",
+        "image_output_nanousd_per_mtok": "40",
+        "max_output_tokens": "16384",
+    }
+    response = client.post(url, price_form(row, **typed, tiers=TYPED))
+    assert response.status_code == 302, messages_in(response.content.decode())
+    row.refresh_from_db()
+    assert row.tiers == TIERS
+    assert row.max_output_tokens == 16_384
+    assert row.cached_audio_input_nanousd_per_mtok == 10**9
+    html = page(client, url)
+    assert TYPED in html
+    for name, value in typed.items():
+        assert re.search(rf'name="{name}"[^>]*value="{value}"|value="{value}"[^>]*name="{name}"', html), name
+    assert TYPED in page(client, "/admin/providers/price/")
+
+
+def test_it_changes_no_tiers_that_are_typed_with_other_spaces(client):
+    row = price(tiers=TIERS, effective_from=datetime(2026, 1, 1, tzinfo=UTC))
+    url = reverse("admin:providers_price_change", args=[row.pk])
+    version = current_version()
+    typed = "\n  above 200,000 :  input $0.30,  output 1.00\n"
+    assert client.post(url, price_form(row, tiers=typed)).status_code == 302
+    assert current_version() == version
+    assert client.post(url, price_form(row, tiers="")).status_code == 302
+    row.refresh_from_db()
+    assert row.tiers == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("above 200000: input 0.3\nmore: input 1", "Line 2: must be as"),
+        ("\nabove 200000: inputs 0.3", "Line 2: 'inputs 0.3' is not a rate and its dollars"),
+        ("above 5: input 1\nabove 4: input 2", "Tiers must rise: 4 comes after 5."),
+    ],
+)
+def test_it_says_which_line_of_tiers_is_wrong_and_keeps_what_was_typed(client, typed, problem):
+    row = price(tiers=TIERS)
+    url = reverse("admin:providers_price_change", args=[row.pk])
+    response = client.post(url, price_form(row, tiers=typed))
+    assert response.status_code == 200
+    html = unescape(response.content.decode())
+    assert problem in html
+    assert typed.strip() in html
+    row.refresh_from_db()
+    assert row.tiers == TIERS
+
+
+def test_it_shows_the_tiers_of_builtin_prices_as_lines(client):
+    row = price(source="builtin", tiers=TIERS, audio_input_nanousd_per_mtok=10**10)
+    html = page(client, reverse("admin:providers_price_change", args=[row.pk]))
+    assert TYPED in html
+    assert "above_prompt_tokens" not in html
+    assert "$10.00" in html
+
+
 def test_it_protects_builtin_prices(client):
     row = price(source="builtin")
     url = reverse("admin:providers_price_change", args=[row.pk])
@@ -558,12 +644,15 @@ def test_it_protects_builtin_prices(client):
 
 
 def test_it_copies_a_builtin_price_to_an_operators_row(client):
-    row = price(source="builtin", cached_input_nanousd_per_mtok=75_000_000, context_window=128_000)
+    row = price(
+        source="builtin", cached_input_nanousd_per_mtok=75_000_000, context_window=128_000, tiers=TIERS
+    )
     response = client.get(reverse("admin:providers_price_copy_price", args=[row.pk]))
     assert response.status_code == 302
     html = page(client, response["Location"])
     for value in ('value="gpt-4o-mini"', 'value="0.15"', 'value="0.6"', 'value="0.075"', 'value="128000"'):
         assert value in html
+    assert TYPED in html
     fields = {
         "provider": row.provider_id,
         "model": row.model,
