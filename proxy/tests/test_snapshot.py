@@ -5,6 +5,8 @@ import pytest
 from config.vault import Vault
 from keys.caller import Caller
 from providers.faults import Faults
+from providers.pricing import cost_nanousd
+from providers.usage import Usage
 from proxy.callers import caller_row, compile_callers
 from proxy.compiling import check, compile_parts
 from proxy.snapshot import (
@@ -231,6 +233,18 @@ def test_it_chooses_the_price(rows, model, price):
 
 def test_it_knows_no_price_of_another_providers_model():
     assert price_of([price_row("vllm", "gpt-4o")], "gpt-4o") is None
+
+
+def test_it_knows_parts_tiers_and_the_longest_answer_of_an_upstream():
+    tiers = [{"above_prompt_tokens": 100, "input": 9 * 10**9}]
+    row = price_row("openai", "m", audio_output_nanousd_per_mtok=7, tiers=tiers, max_output_tokens=50)
+    upstream = make_snapshot("openai", prices=[row]).upstream("openai", "m")
+    rates = upstream.prices.at(0.0)
+    assert (rates.audio_output, rates.dearest_input, upstream.max_output) == (7, 9 * 10**9, 50)
+    assert cost_nanousd(Usage(prompt=101), rates) == 909_000
+    assert (
+        make_snapshot("openai", prices=[price_row("openai", "m")]).upstream("openai", "m").max_output is None
+    )
 
 
 def test_it_compiles_all_rates():
