@@ -298,7 +298,8 @@ def _sums(run: ReRating, group: str, word: str) -> str:
         (name, f"{count:,}", dollars(before), signed_dollars(difference), dollars(before + difference))
         for name, count, before, difference in rows
     )
-    return table((word, "Attempts", "Before", "Difference", "After"), shown)
+    heads = (word, "Attempts", "Before", "Difference", "After")
+    return format_html('<div class="gw-wide">{}</div>', table(heads, shown))
 
 
 def _this_month() -> Mapping[str, Any]:

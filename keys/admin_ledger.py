@@ -107,7 +107,7 @@ class LedgerEntryAdmin(EndlessScreen):
             {
                 "fields": (
                     ("completion_id", "attempt"),
-                    ("when", "kind", "revision"),
+                    ("when", "kind"),
                     ("owner", "tagged"),
                     ("upstream", "requested_model"),
                 )
@@ -124,7 +124,7 @@ class LedgerEntryAdmin(EndlessScreen):
                 )
             },
         ),
-        ("Cost", {"fields": (("cost", "price"), ("in_budgets", "rerating"), "all_rows")}),
+        ("Cost", {"fields": (("cost", "price"), ("in_budgets", "revision", "rerating"), "all_rows")}),
     )
     readonly_fields = (
         *("when", "owner", "tagged", "upstream", "rarer_tokens", "cost", "price", "in_budgets", "rerating"),
