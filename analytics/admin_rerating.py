@@ -299,7 +299,7 @@ def _sums(run: ReRating, group: str, word: str) -> str:
         for name, count, before, difference in rows
     )
     heads = (word, "Attempts", "Before", "Difference", "After")
-    return format_html('<div class="gw-wide">{}</div>', table(heads, shown))
+    return format_html('<div class="gw-sums">{}</div>', table(heads, shown))
 
 
 def _this_month() -> Mapping[str, Any]:

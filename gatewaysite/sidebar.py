@@ -26,6 +26,12 @@ def _at_routes(request: HttpRequest) -> bool:
     return request.path.startswith(routes) and request.path != str(EXPLAIN)
 
 
+def _at_vendor_exports(request: HttpRequest) -> bool:
+    """Is it a page of exports? The one that compares them stands below their path, as above."""
+    exports = str(reverse_lazy("admin:analytics_vendorimport_changelist"))
+    return request.path.startswith(exports) and request.path != str(RECONCILIATION)
+
+
 SIDEBAR: dict[str, Any] = {
     "show_search": True,
     "navigation": [
@@ -81,6 +87,8 @@ SIDEBAR: dict[str, Any] = {
                     "link": RECONCILIATION,
                     "permission": lambda request: request.user.has_perm("analytics.view_vendorimport"),
                 },
+                _screen("Vendor exports", "upload_file", "analytics.vendorimport")
+                | {"active": _at_vendor_exports},
             ],
         },
         {
