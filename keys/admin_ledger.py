@@ -243,7 +243,7 @@ def _link(view: str, pk: int, text: str) -> str:
 
 def tags_in_words(tags: Mapping[str, str] | None) -> str:
     """Show tags as the filter takes them."""
-    return ", ".join(f"{name}={value}" for name, value in (tags or {}).items()) or "-"
+    return ", ".join(f"{name}={value}" for name, value in sorted((tags or {}).items())) or "-"
 
 
 def with_owner_names(rows: QuerySet[Any]) -> QuerySet[Any]:

@@ -72,7 +72,7 @@ def test_a_row_links_to_its_price_and_to_the_other_rows(client, priced):
         html = page(client, reverse("admin:keys_ledgerentry_change", args=[row.pk]))
         assert reverse("admin:providers_price_change", args=[priced.pk]) in html
         assert reverse("admin:keys_ledgerentry_change", args=[second.pk]) in html
-        for told in ("+$0.000098", "Together", "$0.00014", "team=search, env=ci"):
+        for told in ("+$0.000098", "Together", "$0.00014", "env=ci, team=search"):
             assert told in words(html)
     assert reverse("admin:analytics_rerating_change", args=[run.pk]) in html
 
