@@ -87,7 +87,7 @@ def test_nothing_is_corrected_twice_whoever_applies_beside_whom(tmp_path):
             "GROUP BY completion_id"
         )
         assert finished == [(160_000,)]
-        # An estimate is taken back with its correction, if it was corrected first: what is left is the answer's.
+        # An estimate is taken back with its correction, if it was corrected first; the answer is left.
         late = ask(
             "SELECT DISTINCT sum(cost_nanousd) FROM keys_ledgerentry WHERE completion_id LIKE 'c%' "
             "GROUP BY completion_id"
