@@ -4,8 +4,8 @@ A segment is `{boot}-{worker}-{sequence}.open` while its writer holds its flock,
 An `.open` file whose lock is free belongs to a writer that died: it is final as well, and its calls
 that never ended are *interrupted*.
 
-Nothing here trusts a line. One that was cut short by a crash is *torn*: skipped and counted. One that
-is whole but makes no sense is *rejected*: kept aside for a person, and the rest goes on.
+A line that was cut short by a crash is *torn*: skipped and counted. One that is whole but makes no sense
+is *rejected*: kept aside for a person, and the rest goes on.
 """
 
 import fcntl
@@ -14,15 +14,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from proxy.segment import CLOSED, OPEN
+from proxy.spool_lines import Lines
 
 REJECTED_FOLDER = "rejected"
-MAX_ID = 60  # characters; as wide as the column
-MAX_AT = 253_402_300_799  # the last second of the year 9999
 EMPTY_KEPT_S = 3600.0  # an unlocked empty segment this old was left by a writer that died idle
 
 
@@ -82,7 +78,7 @@ def load(segment: Segment) -> Shipment | None:
         content = segment.path.read_bytes()
     except FileNotFoundError:
         return None
-    lines = _Lines(content)
+    lines = Lines(content)
     open_calls = dict(lines.of_kind("open")) if segment.abandoned else {}
     if open_calls:
         ended = {completion_id for later in _later(segment) for completion_id in later}
@@ -144,7 +140,7 @@ def _later(segment: Segment) -> Iterator[set[str]]:
     for path in segment.path.parent.glob(f"{segment.writer}-*"):
         if path.stem >= segment.name and path.suffix in {OPEN, CLOSED}:
             try:
-                lines = _Lines(path.read_bytes())
+                lines = Lines(path.read_bytes())
             except FileNotFoundError:
                 continue  # shipped meanwhile: what ended there is in the database already
             yield {completion_id for completion_id, _ in lines.of_kind("done")}
@@ -152,54 +148,3 @@ def _later(segment: Segment) -> Iterator[set[str]]:
 
 def _joined(lines: Iterable[bytes]) -> str:
     return b"\n".join(lines).decode()
-
-
-class _Lines:
-    """A segment's lines, parsed and sorted by kind."""
-
-    def __init__(self, content: bytes) -> None:
-        self.count = 0
-        self.torn = 0
-        self.rejected: list[bytes] = []
-        self._by_kind: dict[str, list[tuple[str, bytes]]] = {"open": [], "done": [], "settled": []}
-        # A writer that died leaves room that it had allocated and not yet written: zeros.
-        *whole, rest = content.rstrip(b"\0").split(b"\n")
-        for line in whole:
-            self._add(line)
-        if rest:
-            self._add_unfinished(rest)
-
-    def of_kind(self, kind: str) -> Sequence[tuple[str, bytes]]:
-        return self._by_kind[kind]
-
-    def _add(self, line: bytes) -> None:
-        self.count += 1
-        found = _kind_and_id(line)
-        if found is None:
-            self.rejected.append(line)
-        else:
-            self._by_kind[found[0]].append((found[1], line))
-
-    def _add_unfinished(self, line: bytes) -> None:
-        # Only the newline may be missing: a JSON object is whole when it parses.
-        if _kind_and_id(line) is None:
-            self.torn += 1
-        else:
-            self._add(line)
-
-
-def _kind_and_id(line: bytes) -> tuple[str, str] | None:
-    try:
-        record: Any = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(record, dict):
-        return None
-    kind, completion_id, at = record.get("kind"), record.get("id"), record.get("at")
-    if kind not in {"open", "done", "settled"} or not isinstance(completion_id, str):
-        return None
-    if not 0 < len(completion_id) <= MAX_ID or "\0" in completion_id:
-        return None
-    if kind != "settled" and not (isinstance(at, int | float) and 0 <= at <= MAX_AT):
-        return None
-    return kind, completion_id

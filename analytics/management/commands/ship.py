@@ -4,15 +4,13 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Collection
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import close_old_connections
 
 from analytics import tasks
-from analytics.models import SpoolReceipt
+from analytics.receipts import arrived
 from analytics.shipper import RECEIPT_TIMEOUT_S, Shipper, alone
 from analytics.ticker import Ticker
 
@@ -49,7 +47,7 @@ class Command(BaseCommand):
         shipper = Shipper(
             directory,
             publish=tasks.publish,
-            receipts=_receipts,
+            receipts=arrived,
             receipt_timeout_s=options["receipt_timeout"],
         )
         with alone(directory, stop) as at_work:
@@ -67,9 +65,3 @@ def _stopped_by_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
-
-
-def _receipts(segments: Collection[str]) -> set[str]:
-    # A connection that an outage has cut is closed here, and opened anew by the query.
-    close_old_connections()
-    return set(SpoolReceipt.objects.filter(segment__in=segments).values_list("segment", flat=True))
