@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 
 from keys.limits import Purse
+from proxy.charges import Charge, charged_to
 from proxy.completion import Completion
-from proxy.demand import Applicable, covers
+from proxy.demand import Applicable
 from proxy.estimating import Costs
 from proxy.learning import Learned
 from proxy.limit_errors import refused
@@ -52,18 +53,18 @@ def _costs(completion: Completion, purses: Sequence[Purse]) -> Sequence[int]:
     if completion.own_credential:
         return [0] * len(purses)
     return [
-        sum(cost for cost, names in _spends(completion) if covers(purse.ceiling.model, names))
+        charged_to(purse.ceiling.model, _charges(completion))
         if purse.ceiling.model
         else completion.cost_nanousd or 0
         for purse in purses
     ]
 
 
-def _spends(completion: Completion) -> Sequence[tuple[int, Sequence[str]]]:
+def _charges(completion: Completion) -> Sequence[Charge]:
     """Return the costs of its attempts, each with the names of its model."""
     asked = completion.named_model
     charged = [each for each in completion.attempts if each.usage is not None]
     if not charged:
         names = (asked, f"{completion.provider}/{completion.model}")
-        return [(completion.cost_nanousd or 0, names)]
-    return [(each.cost_nanousd or 0, (asked, f"{each.provider}/{each.model}")) for each in charged]
+        return [Charge(completion.cost_nanousd or 0, names)]
+    return [Charge(each.cost_nanousd or 0, (asked, f"{each.provider}/{each.model}")) for each in charged]

@@ -12,11 +12,19 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 OPEN, CLOSED = ".open", ".seg"
 # A file system that copies on write may need new blocks even for what is allocated, and a mapped page
 # that finds none kills the process: near a full disk lines are written, not mapped.
 MAPPED_ABOVE_BYTES = 64 << 20
+
+
+class Position(NamedTuple):
+    """How far a writer has come: the number of its segment, and the bytes in that."""
+
+    sequence: int
+    size: int
 
 
 class Segment:

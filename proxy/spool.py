@@ -23,7 +23,7 @@ from typing import IO
 
 import structlog
 
-from proxy.segment import CLOSED, OPEN, Segment
+from proxy.segment import CLOSED, OPEN, Position, Segment
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Spool:
         directory.mkdir(parents=True, exist_ok=True)
         self.full = False
         self._directory = directory
-        self._name = f"{boot}-{worker}"
+        self.name = f"{boot}-{worker}"
         self._sequence = 0
         self._in_flight: dict[str, bytes] = {}
         self._lock = threading.Lock()
@@ -67,6 +67,15 @@ class Spool:
     def in_flight(self) -> int:
         """Calls whose `done` line has not been written."""
         return len(self._in_flight)
+
+    @property
+    def position(self) -> Position:
+        """How far has this writer come?"""
+        with self._lock:
+            segment = self._segment
+            if segment is None:
+                return Position(self._sequence + 1, 0)
+            return Position(int(segment.path.stem.rpartition("-")[2]), segment.size)
 
     def append_open(self, completion_id: str, line: bytes) -> None:
         """Record that an upstream call has started."""
@@ -165,7 +174,7 @@ class Spool:
 
     def _next_segment(self) -> Segment:
         self._sequence += 1
-        path = self._directory / f"{self._name}-{self._sequence:08d}{OPEN}"
+        path = self._directory / f"{self.name}-{self._sequence:08d}{OPEN}"
         return Segment(path, room=SEGMENT_BYTES + SLACK_BYTES)
 
     def _allocate_reserve(self) -> bool:
