@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from keys.limits import STEPS, Counted, Purse
+from keys.limits import STEPS, WINDOWS_S, Counted, Purse
 from proxy.store.base import Admission, Demand, Hold, Ledgered, Left, Refusal, Used
 from proxy.store.windows import SlidingWindow
 
 MAX_COUNTERS = 100_000
+LASTING_STEP_US = int(WINDOWS_S["hour"] * 1e6) // STEPS
 SLOT_WAIT_S = 1.0  # nobody knows when a call ends
 
 
@@ -96,6 +97,25 @@ class Counts:
                 known = self._sums[key] = Sums(float("inf"))
             known.spent = max(known.spent + corrected - known.corrected, spent)
             known.corrected = corrected
+
+    def sums(self) -> dict[str, Ledgered]:
+        """Return what each window of a budget has spent, by the key of its sums."""
+        return {key: Ledgered(sums.spent, sums.corrected) for key, sums in self._sums.items()}
+
+    def lasting(self) -> dict[str, dict[int, int]]:
+        """Return what was let through by the limits of hours and days, step by step. For any thread."""
+        windows = list(self._windows.items())
+        return {key: window.steps() for key, window in windows if _step_us(key) >= LASTING_STEP_US}
+
+    def restore(self, lasting: Mapping[str, Mapping[int, int]], *, now: float) -> None:
+        """Go on with what `lasting` has returned, as far as it still counts."""
+        now_us = int(now * 1e6)
+        for key, steps in lasting.items():
+            window = SlidingWindow()
+            for step in sorted(steps):
+                window.take(step, steps[step])
+            if not _at_rest(key, window, now_us):
+                self._windows[key] = window
 
     def used_of(self, counted: Counted, *, now: float) -> Used:
         """Return how a rate limit stands."""
@@ -218,5 +238,9 @@ def _refused_by(counted: Counted, window: SlidingWindow, weight: int, now: float
 
 def _at_rest(key: str, window: SlidingWindow, now_us: int) -> bool:
     """Does nothing of it count by now? The key ends in its step's microseconds: see proxy.demand."""
-    newest, step_us = window.newest, int(key.rpartition("/")[2])
-    return newest is None or (newest + STEPS + 1) * step_us <= now_us
+    newest = window.newest
+    return newest is None or (newest + STEPS + 1) * _step_us(key) <= now_us
+
+
+def _step_us(key: str) -> int:
+    return int(key.rpartition("/")[2])

@@ -74,6 +74,18 @@ class MemoryStore:
         """Do it at once."""
         self.counts.raise_spent(sums)
 
+    def sums(self) -> dict[str, Ledgered]:
+        """Return what each window of a budget has spent, by the key of its sums."""
+        return self.counts.sums()
+
+    def lasting(self) -> dict[str, dict[int, int]]:
+        """Return what was let through by the limits of hours and days, step by step. For any thread."""
+        return self.counts.lasting()
+
+    def restore(self, lasting: Mapping[str, Mapping[int, int]], *, now: float) -> None:
+        """Go on with what `lasting` has returned, as far as it still counts."""
+        self.counts.restore(lasting, now=now)
+
     async def used(
         self, counted: Sequence[Counted], purses: Sequence[Purse], *, now: float
     ) -> Sequence[Used]:

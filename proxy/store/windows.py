@@ -59,6 +59,10 @@ class SlidingWindow:
                 return step + STEPS + 1
         return None
 
+    def steps(self) -> dict[int, int]:
+        """Return what was let through in each step. For any thread: it is copied in one go."""
+        return dict(list(self._steps.items()))
+
     @property
     def newest(self) -> int | None:
         """Return the latest step that counts."""
