@@ -235,6 +235,8 @@ UNFOLD = {
 # Called with every finished Completion, by dotted path; nothing here costs nothing.
 COMPLETION_OBSERVERS: list[str] = []
 REQUEST_LOG = "gatewaysite.logs.log_request"
+# Tells which segments of the spool are in the database.
+SPOOL_RECEIPTS = "analytics.receipts.arrived"
 # Dotted paths to classes (docs/middleware.md); nothing here costs nothing.
 REQUEST_MIDDLEWARE = GATEWAY.request_middleware
 RESPONSE_MIDDLEWARE = GATEWAY.response_middleware

@@ -3,9 +3,12 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from itertools import count
 from typing import Any, TypeVar
 
+import structlog
 from django.conf import settings
 from django.utils.module_loading import import_string
 
@@ -22,24 +25,30 @@ from proxy.fleet.registry import Fleet
 from proxy.flights import Flights
 from proxy.http import LaneRequest, request_id_of
 from proxy.idempotency.turns import Turns
+from proxy.keeping import Keeping
 from proxy.learning import Learned
 from proxy.metrics import Meter
 from proxy.middleware.chain import configured
 from proxy.oversight import Oversight
 from proxy.own_credential import brought
 from proxy.prepared import Prepared, Repeats
+from proxy.reseeding import Reseeding
 from proxy.ruling import nobody
 from proxy.shadow_budgets import ShadowBudgets
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
 from proxy.store import make_store
+from proxy.store.side_by_side import SideBySideStore
 from proxy.transport import Transport
 from proxy.watcher import Watcher
+
+log = structlog.get_logger()
 
 Started = TypeVar("Started", bound=Exchange)
 START_WAIT_S = 10.0
 CLOSE_WAIT_S = 2.0
 NEVER_S = 86_400.0
+HANDOVER_S = 0.05
 
 
 class Services:
@@ -51,7 +60,7 @@ class Services:
         self.env = env
         self.boot = secrets.token_hex(5)
         self.started_at = time.time()
-        self.stopping = False
+        self.stopping = self._closing = False
         self.keep_alive_s = env.stream_keep_alive_s or NEVER_S  # a stream's silence until a comment is due
         self.snapshot: Snapshot | None = None
         self.store = make_store(env, owner=f"{self.boot}-{worker}")
@@ -83,6 +92,8 @@ class Services:
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
         )
         self.watcher.each_poll = self._each_poll
+        self.watcher.before_publishing = self._before_publishing
+        self.reseeding = self._reseeding(worker)
         self._log_request = import_string(settings.REQUEST_LOG)
         self._observers = [import_string(path) for path in settings.COMPLETION_OBSERVERS]
         self._prefix = f"{self.boot}-{worker}-"
@@ -124,8 +135,10 @@ class Services:
             await asyncio.to_thread(self.middleware.response.close)
         await self.transport.close()
         self.deadlines.close()
+        self.reseeding.close()
         await self.store.close()
         self.oversight.close()
+        self._closing = True
         self.watcher.close()
         self.spool.close()
         self.meter.publish()
@@ -164,8 +177,53 @@ class Services:
         self.snapshot = snapshot
         self.fleet.loop.call_soon_threadsafe(self.fleet.configure, snapshot.accounts)
 
+    def _reseeding(self, worker: int) -> Reseeding:
+        data_dir, keeping = self.env.data_dir, None
+        if isinstance(self.store, SideBySideStore):
+            keeping = Keeping(
+                self.store,
+                self.spool,
+                sums=data_dir / f"sums-{worker}.kept",
+                rates=data_dir / f"rates-{worker}.kept",
+                on_loop=self._on_loop,
+            )
+        return Reseeding(
+            self.store,
+            spool=data_dir / "spool",
+            receipts=import_string(settings.SPOOL_RECEIPTS),
+            on_loop=self._on_loop,
+            keeping=keeping,
+        )
+
+    def _before_publishing(self, snapshot: Snapshot) -> None:
+        """Count its budgets. Called from the watcher's thread."""
+        try:
+            self.reseeding.prepare(snapshot, database_up=self.watcher.database_up)
+        except Exception:  # a configuration is put in force all the same: it may take keys back
+            log.exception("budgets_not_counted")
+
+    def _on_loop(self, work: Callable[[], Any]) -> Any:
+        """Run `work` on the event loop and return its result. Called from the watcher's thread."""
+        done: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except Exception as problem:  # noqa: BLE001 - it is raised in the thread
+                done.set_exception(problem)
+
+        self.fleet.loop.call_soon_threadsafe(run)
+        while not self._closing:  # then the loop waits for this very thread
+            if wait([done], HANDOVER_S).done:
+                return done.result()
+        return None
+
     def _each_poll(self) -> None:
         self.meter.publish()
+        try:
+            self.reseeding.poll(database_up=self.watcher.database_up)
+        except Exception:  # the watcher must live
+            log.exception("budgets_not_followed")
         if self.watcher.database_up:
             self.oversight.poll()
 

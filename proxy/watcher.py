@@ -42,6 +42,7 @@ class Watcher:
         self.refreshed_at = 0.0  # last time an unknown key made us look
         self.ready = threading.Event()
         self.each_poll: Callable[[], None] = lambda: None
+        self.before_publishing: Callable[[Snapshot], None] = lambda _: None
         self._publish = publish
         self._kept_at = kept_at
         self._vault = vault
@@ -144,6 +145,7 @@ class Watcher:
     def _swap(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._unkept = self._unkept or not self._refused
+        self.before_publishing(snapshot)
         self._publish(snapshot)
         self.ready.set()
         log.info("configuration_in_force", version=snapshot.version, keys=len(snapshot.callers))
@@ -182,6 +184,7 @@ class Watcher:
             return
         log.warning("serving_kept_configuration", version=version)
         self._snapshot = snapshot
+        self.before_publishing(snapshot)
         self._publish(snapshot)
         self.ready.set()
 
