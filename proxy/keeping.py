@@ -26,6 +26,7 @@ log = structlog.get_logger()
 RATES_EVERY_S = 5.0
 MEET_S = 5.0  # how long the processes beside us may take to tell how they stand
 _DOUBTED = Ceiling(id=0, amount_nanousd=0, window="total")
+_ALWAYS = Span(0, 2**53)
 
 
 class Keeping:
@@ -109,5 +110,5 @@ class Keeping:
 
 
 def _doubt(key: str, amount: int) -> Hold:
-    purse = Purse(_DOUBTED, key, 0, Span(0, 0))
+    purse = Purse(_DOUBTED, key, 0, _ALWAYS)
     return Hold(Demand(f"doubt-{key}", purses=(purse,), worst=amount, expected=amount))

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 SUFFIX = ".purses"
 _ELSEWHERE = Ceiling(id=0, amount_nanousd=0, window="total")
+_ALWAYS = Span(0, 2**53)
 
 
 class Counters(Protocol):
@@ -223,7 +224,7 @@ def _hold(other: Other, form: Sequence[Any], counters: Counters) -> None:
     before = other.holds.pop(identity, None)
     if before is not None:
         counters.give_back(before, now=0.0)
-    purses = [Purse(_ELSEWHERE, key, 0, Span(0, 0)) for key in keys]
+    purses = [Purse(_ELSEWHERE, key, 0, _ALWAYS) for key in keys]
     hold = other.holds[identity] = Hold(Demand(identity, purses=purses, worst=worst, expected=expected))
     counters.adopt([hold])
 
