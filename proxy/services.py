@@ -38,6 +38,7 @@ from proxy.shadow_budgets import ShadowBudgets
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool
 from proxy.store import make_store
+from proxy.store.redis import RedisStore
 from proxy.store.side_by_side import SideBySideStore
 from proxy.transport import Transport
 from proxy.watcher import Watcher
@@ -187,13 +188,17 @@ class Services:
                 rates=data_dir / f"rates-{worker}.kept",
                 on_loop=self._on_loop,
             )
-        return Reseeding(
+        reseeding = Reseeding(
             self.store,
             spool=data_dir / "spool",
             receipts=import_string(settings.SPOOL_RECEIPTS),
             on_loop=self._on_loop,
             keeping=keeping,
         )
+        if isinstance(self.store, RedisStore):
+            self.store.counts.presence.epoch.reseed = reseeding.reseed
+            self.store.counts.holdings.before_dropping = reseeding.before_dropping
+        return reseeding
 
     def _before_publishing(self, snapshot: Snapshot) -> None:
         """Count its budgets. Called from the watcher's thread."""

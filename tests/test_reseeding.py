@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from redis import Redis as RedisClient
 
 from tests.gateway import Gateway, running_gateway
 from tests.records import rows
-from tests.servers import eventually, postgres
+from tests.servers import eventually, postgres, redis
 from tests.sizes import at_full_size, sized
 from tests.traffic import clients_running
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
@@ -223,3 +224,20 @@ def test_a_restart_without_the_database_goes_on_with_the_budget(vendor: FakeVend
             spend_all(gateway)
             database.start()
             assert_sums_are_the_ledgers(gateway)
+
+
+@pytest.mark.broker
+def test_an_empty_redis_is_told_what_is_spent(vendor: FakeVendor) -> None:
+    """Nothing of it is in the ledger: the spool alone knows."""
+    with redis() as store:
+        variables = {**QUIET, "REDIS_URL": store.url()}
+        files, arguments = priced(vendor, TOTAL), ("--no-shipper",)
+        with running_gateway(variables, workers=2, files=files, arguments=arguments) as gateway:
+            spend(gateway, 20)
+            with RedisClient.from_url(store.url()) as client:
+                client.flushall()
+            assert left(gateway) <= LIMIT - 20 * COST
+            spend(gateway, 5)
+            assert left(gateway) <= LIMIT - 25 * COST
+            # What the workers held because nobody knew comes off again.
+            eventually(lambda: left(gateway) == LIMIT - 25 * COST, within_s=60, what="the right sum")

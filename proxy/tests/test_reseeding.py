@@ -124,7 +124,7 @@ class Process:
             self.store.settle(admission.hold, tokens=0, costs=[cost] * len(purses), now=NOW.timestamp())
 
     def stand(self, budget):
-        sums = self.store._sums.get(purse(budget).key)
+        sums = self.store.counts._sums.get(purse(budget).key)
         return (0, 0) if sums is None else (sums.spent, sums.worst)
 
     def die(self):
@@ -338,7 +338,9 @@ def test_limits_of_hours_and_days_go_on_after_a_restart(tmp_path, budget):
     before.reseeding.close()
     before.die()
     after = Process(tmp_path).prepare(budget)
-    assert [(key, window.total) for key, window in after.store._windows.items()] == [("1//144000000", 5)]
+    assert [(key, window.total) for key, window in after.store.counts._windows.items()] == [
+        ("1//144000000", 5)
+    ]
     assert (tmp_path / "rates").stat().st_mode & 0o777 == 0o600
 
 
