@@ -196,8 +196,7 @@ class Services:
             keeping=keeping,
         )
         if isinstance(self.store, RedisStore):
-            self.store.counts.presence.epoch.reseed = reseeding.reseed
-            self.store.counts.holdings.before_dropping = reseeding.before_dropping
+            self.store.ask_ledger(before_dropping=reseeding.before_dropping, reseed=reseeding.reseed)
         return reseeding
 
     def _before_publishing(self, snapshot: Snapshot) -> None:

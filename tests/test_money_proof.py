@@ -80,7 +80,7 @@ def cost(answer: httpx.Response) -> int:
     """Return what an answer has cost by its own usage, in nano-dollars."""
     usage = answer.json()["usage"]
     prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
-    return prompt * nanousd(PROMPT_RATE) // 10**6 + completion * nanousd(ANSWER_RATE) // 10**6
+    return int(prompt * nanousd(PROMPT_RATE) // 10**6 + completion * nanousd(ANSWER_RATE) // 10**6)
 
 
 def worst(request: Mapping[str, Any]) -> int:
@@ -107,7 +107,7 @@ def settled(gateway: Gateway, *, within_s: float = 30) -> int:
 
     def agreed() -> bool:
         now = budget(gateway)
-        return now["held"] == 0 and now["spent"] == booked(gateway)
+        return bool(now["held"] == 0 and now["spent"] == booked(gateway))
 
     eventually(agreed, within_s=within_s, what="counters that agree with the ledger")
     return booked(gateway)
