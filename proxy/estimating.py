@@ -65,13 +65,12 @@ class Dearest:
 
     def costs(self, size: Size) -> Costs:
         """Return what a call of that size costs."""
-        prompt, output = size.worst_prompt, size.worst_output
-        if self.prompt_limit is not None and prompt > self.prompt_limit:
-            prompt = self.prompt_limit
-        worst = max((prompt * each + output * other for each, other in self.rates), default=0)
-        expected = max((size.prompt * each + size.output * other for each, other in self.usual), default=0)
-        worst = -(-worst // _PER_MTOK)
-        return Costs(worst, min(-(-expected // _PER_MTOK), worst), self.unpriced)
+        worst_prompt, worst_output, prompt, output = size
+        if self.prompt_limit is not None and worst_prompt > self.prompt_limit:
+            worst_prompt = self.prompt_limit
+        worst = -(-_most(self.rates, worst_prompt, worst_output) // _PER_MTOK)
+        expected = -(-_most(self.usual, prompt, output) // _PER_MTOK)
+        return Costs(worst, min(worst, expected), self.unpriced)
 
 
 def dearest(targets: Sequence[Upstream], now: float) -> Dearest:
@@ -152,6 +151,13 @@ def _unseen(call: Call) -> int:
             raw.count(b'"image"') + raw.count(b'"image_url"') + raw.count(b'"input_image"')
         )
     return unseen + TOOLS_TOKENS if b'"tools"' in raw else unseen
+
+
+def _most(rates: Sequence[tuple[int, int]], prompt: int, output: int) -> int:
+    if len(rates) == 1:  # of nearly every route
+        ((each, other),) = rates
+        return prompt * each + output * other
+    return max((prompt * each + output * other for each, other in rates), default=0)
 
 
 def _not_cheaper(rates: set[tuple[int, int]]) -> Sequence[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from config.money import usd
 from keys.limits import CONCURRENT, Counted, Purse, RateRule
@@ -47,20 +48,22 @@ def limit_headers(requests: Left | None, tokens: Left | None) -> list[WireHeader
     """Return the headers that say how much is left, by OpenAI's names."""
     headers: list[WireHeader] = []
     if requests is not None:
-        rule, remaining = requests
-        headers += (
-            (b"x-ratelimit-limit-requests", b"%d" % rule.amount),
-            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-            (b"x-ratelimit-reset-requests", duration(rule.window_s)),
-        )
+        limit, reset = _of_rule(requests.rule)
+        remaining = b"%d" % requests.remaining
+        headers += ((b"x-ratelimit-limit-requests", limit), (b"x-ratelimit-remaining-requests", remaining))
+        headers.append((b"x-ratelimit-reset-requests", reset))
     if tokens is not None:
-        rule, remaining = tokens
-        headers += (
-            (b"x-ratelimit-limit-tokens", b"%d" % rule.amount),
-            (b"x-ratelimit-remaining-tokens", b"%d" % remaining),
-            (b"x-ratelimit-reset-tokens", duration(rule.window_s)),
-        )
+        limit, reset = _of_rule(tokens.rule)
+        remaining = b"%d" % tokens.remaining
+        headers += ((b"x-ratelimit-limit-tokens", limit), (b"x-ratelimit-remaining-tokens", remaining))
+        headers.append((b"x-ratelimit-reset-tokens", reset))
     return headers
+
+
+@lru_cache(maxsize=4096)
+def _of_rule(rule: RateRule) -> tuple[bytes, bytes]:
+    """Return a limit's amount, and how long until all of it is free again if nothing comes."""
+    return b"%d" % rule.amount, duration(rule.window_s)
 
 
 def duration(seconds: float) -> bytes:

@@ -8,6 +8,8 @@ from proxy.store.windows import SlidingWindow
 
 MAX_COUNTERS = 100_000
 LASTING_STEP_US = int(WINDOWS_S["hour"] * 1e6) // STEPS
+# A window, the step that it is in, and what is to be let through in it.
+Passed = tuple[SlidingWindow, int, int]
 SLOT_WAIT_S = 1.0  # nobody knows when a call ends
 
 
@@ -33,20 +35,20 @@ class Counts:
 
     def take(self, demand: Demand, *, now: float) -> Admission:
         """Take all of it or nothing."""
-        admission, steps = self._room_in_windows(demand, int(now * 1e6), now)
-        if admission.refusal is not None:
-            return admission
-        refusal = self._refused_by_slots(demand) or self._refused_by_purses(
-            demand.purses, demand.worst, demand.expected, now
-        )
+        refusal, passed, requests, tokens = self._room_in_windows(demand, int(now * 1e6), now)
+        if refusal is None and demand.slots:
+            refusal = self._refused_by_slots(demand)
+        if refusal is None and demand.purses:
+            refusal = self._refused_by_purses(demand.purses, demand.worst, demand.expected, now)
         if refusal is not None:
             return Admission(refusal=refusal)
-        windows, tokens = self._windows, demand.tokens
-        for (_, key, by_tokens), step in zip(demand.rates, steps, strict=True):
-            windows[key].take(step, tokens if by_tokens else 1)
+        steps = []
+        for window, step, weight in passed:
+            window.take(step, weight)
+            steps.append(step)
         hold = Hold(demand, steps)
         self.adopt(hold)
-        return admission._replace(hold=hold)
+        return Admission(None, hold, None, requests, tokens)
 
     def take_more(self, hold: Hold, *, worst: int, expected: int, now: float) -> Refusal | None:
         """Hold more money, or say what refuses it."""
@@ -138,11 +140,13 @@ class Counts:
 
     # ------------------------------------------------------------ rates
 
-    def _room_in_windows(self, demand: Demand, now_us: int, now: float) -> tuple[Admission, list[int]]:
-        """Return what is left after the demand, or what refuses it, and each window's step by now."""
+    def _room_in_windows(
+        self, demand: Demand, now_us: int, now: float
+    ) -> tuple[Refusal | None, Sequence[Passed], Left | None, Left | None]:
+        """Return what refuses the demand, or what is to be taken from which windows and what is left then."""
         requests: Left | None = None
         tokens: Left | None = None
-        steps: list[int] = []
+        passed: list[Passed] = []
         windows, weighs = self._windows, demand.tokens
         for counted in demand.rates:
             rule, key, by_tokens = counted
@@ -155,14 +159,14 @@ class Counts:
             weight = weighs if by_tokens else 1
             left = rule.amount - window.total - weight
             if left < 0:
-                return Admission(refusal=_refused_by(counted, window, weight, now)), steps
+                return _refused_by(counted, window, weight, now), passed, None, None
             if by_tokens:
                 if tokens is None or left < tokens.remaining:
                     tokens = Left(rule, left)
             elif requests is None or left < requests.remaining:
                 requests = Left(rule, left)
-            steps.append(step)
-        return Admission(requests=requests, tokens=tokens), steps
+            passed.append((window, step, weight))
+        return None, passed, requests, tokens
 
     def _correct(self, hold: Hold, *, tokens: int, requests: int, now: float) -> None:
         hold.settled = True
