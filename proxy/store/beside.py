@@ -64,6 +64,7 @@ class Beside:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         scratch.rename(self._path)
         self._others: dict[str, Other] = {}
+        self._left = False
         self.met = threading.Event()  # has everyone who was there told how it stands?
 
     @property
@@ -123,7 +124,10 @@ class Beside:
         self._write({"kind": "ended", "id": hold.demand.id, "costs": costs})
 
     def close(self) -> None:
-        """Leave."""
+        """Leave. Once is enough: the descriptors may be another's by then."""
+        if self._left:
+            return
+        self._left = True
         self._path.unlink(missing_ok=True)
         for other in self._others.values():
             other.close()
