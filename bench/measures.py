@@ -7,6 +7,8 @@ it is the one to believe.
 """
 
 import contextlib
+import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -302,3 +304,15 @@ def _held(held: Held) -> dict[str, float]:
         "after_mb": held.after_mb,
         "kb_per_stream": held.kb_per_stream,
     }
+
+
+def admission(bench: Bench) -> Iterator[Row]:
+    """Measure what admission and settlement cost a worker, on both stores."""
+    command = [sys.executable, "-m", "bench.admitting"]
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(CannotMeasure):
+            command.append(stack.enter_context(processes.redis(bench.home)))
+        printed = processes.run("admitting", command, env=processes.environment(bench.prepared))
+    for store, found in json.loads(printed).items():
+        told = ", ".join(f"{spent:.0f} us at {at_a_time} a time" for at_a_time, spent in found.items())
+        yield Row(what=f"admission and settlement, {store}", measured=told, figures={store: found})

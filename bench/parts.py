@@ -15,9 +15,10 @@ ALL: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "translated": measures.translated,
     "balancing": balancing,
     "redis": measures.redis,
+    "admission": measures.admission,
     "shipper": measures.shipper,
     "memory": measures.memory,
     "streams": measures.idle_streams,
     "open": open_streams,
 }
-QUICK = ("limits", "throughput", "translated", "balancing", "redis", "memory", "streams", "open")
+QUICK = ("limits", "throughput", "translated", "balancing", "redis", "admission", "memory", "streams", "open")
