@@ -19,9 +19,8 @@ REQUESTS_A_ROUND, ROUNDS = 2000, 7
 AT_A_TIME = (64, 1)
 
 
-async def measured(store: Any) -> dict[str, float]:
+async def measured(store: Any, known: Sequence[Any]) -> dict[str, float]:
     """Return microseconds of admission with its estimate, and of settlement, by requests at a time."""
-    known = _asking()
     numbers, found = itertools.count(), dict[str, float]()
     for at_a_time in AT_A_TIME:
         rounds = []
@@ -74,15 +73,15 @@ def _asking() -> Sequence[Any]:
     return asking, applicable(snapshot, caller, call.model, targets), Learned()
 
 
-async def _both(redis_url: str) -> dict[str, dict[str, float]]:
+async def _both(redis_url: str, known: Sequence[Any]) -> dict[str, dict[str, float]]:
     from proxy.store.memory import MemoryStore  # noqa: PLC0415 - Django must be set up first
     from proxy.store.redis import RedisStore  # noqa: PLC0415
 
-    found = {"memory": await measured(MemoryStore(max_bytes=1 << 20))}
+    found = {"memory": await measured(MemoryStore(max_bytes=1 << 20), known)}
     if redis_url:
         store = RedisStore(redis_url, owner="bench-0")
         try:
-            found["redis"] = await measured(store)
+            found["redis"] = await measured(store, known)
         finally:
             await store.close()
     return found
@@ -94,4 +93,6 @@ if __name__ == "__main__":
     django.setup()
     import orjson
 
-    sys.stdout.buffer.write(orjson.dumps(asyncio.run(_both(sys.argv[1] if len(sys.argv) > 1 else ""))))
+    sys.stdout.buffer.write(
+        orjson.dumps(asyncio.run(_both(sys.argv[1] if len(sys.argv) > 1 else "", _asking())))
+    )
