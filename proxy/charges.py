@@ -110,5 +110,6 @@ def _is_shadow(record: Record) -> bool:
 
 def _charge(record: Record, tried: Record, cost: object) -> Charge:
     model = tried.get("model")
-    names = (str(record.get("requested_model") or model), f"{tried.get('provider')}/{model}")
+    asked = record.get("forced_model") or record.get("requested_model") or model
+    names = (str(asked), f"{tried.get('provider')}/{model}")
     return Charge(cost if type(cost) is int and cost > 0 else 0, names)

@@ -169,3 +169,15 @@ def test_it_reads_a_segment_that_is_closed_or_shipped_meanwhile(tmp_path, budget
     spool._rotate()
     (tmp_path / "boot-0-00000001.seg").unlink()
     assert total(unshipped(tmp_path, budgets))[KEYS] == 100
+
+
+def test_it_knows_a_forced_request_by_the_model_that_its_key_makes_of_it(tmp_path, spool):
+    """As the ledger does: what the client had asked for was not what it got."""
+    made = snapshot()
+    ceilings = (Ceiling(11, 10**9, "total", model="best"), Ceiling(12, 10**9, "total", model="wish"))
+    object.__setattr__(made, "rules", Rules(ceilings=ceilings))
+    call = completion(1, cost=30, key=8, tenant=6, forced_model="best")
+    call.requested_model = "wish"
+    spool.append_open(call.id, call.open_line(provider="openai", model="m1", prompt_estimate=50))
+    end(spool, call)
+    assert total(unshipped(tmp_path, Budgets(made))) == {"11@0": 30}
