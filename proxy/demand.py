@@ -36,6 +36,11 @@ class Targets(Protocol):
         ...
 
     @property
+    def route(self) -> str:
+        """Return by what they were found, of the model's name alone or with a provider's."""
+        ...
+
+    @property
     def own_credential(self) -> bool:
         """Does the client pay some of them itself?"""
         ...
@@ -55,6 +60,7 @@ class Untargeted:
     """Nobody: the answer is there already."""
 
     all_upstreams: tuple[Upstream, ...] = ()
+    route = ""
     own_credential = False
 
 
@@ -138,9 +144,12 @@ class Applicable:
 
 
 def applicable(snapshot: Snapshot, caller: Caller, model: str, targets: Targets) -> Applicable:
-    """Return the limits and budgets of a request; they are found once for each key and model."""
-    terms = caller.terms
-    key = ("limits", terms, caller.key_id, caller.tenant_id, model, targets.own_credential)
+    """Return the limits and budgets of a request; they are found once for each key, model and way there.
+
+    What is passed on goes elsewhere than a chat for the same model, and to whatever provider it names.
+    """
+    terms, way = caller.terms, (targets.__class__, targets.route, targets.own_credential)
+    key = ("limits", terms, caller.key_id, caller.tenant_id, model, way)
     found: Applicable | None = snapshot.memo.get(key)
     if found is None:
         rules = (snapshot.rules, snapshot.tenant_rules.get(caller.tenant_id), terms.rules)
