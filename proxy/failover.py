@@ -184,12 +184,14 @@ class Course(Generic[Result]):
         may = self.attempts < terms.max_attempts and self._fleet.loop.time() < terms.deadline
         return self._next_visit() if may else None
 
-    def _one_failed(self, visit: Visit, problem: UpstreamError | Inexpressible) -> None:
-        """Of two attempts at a time one has failed, and the other has not ended."""
-        if isinstance(problem, Inexpressible):
-            self._not_asked(problem)
-        else:
+    def _one_failed(self, visit: Visit, problem: UpstreamError | GatewayError) -> None:
+        """Of two attempts at a time one has failed, or was not made, and the other has not ended."""
+        if isinstance(problem, UpstreamError):
             self._put_back(visit.target, problem)
+        elif isinstance(problem, Inexpressible):
+            self._not_asked(problem)
+        else:  # a budget has no room for both
+            self.attempts -= 1
 
     def _next_visit(self) -> Visit | None:
         """Start an attempt at the next upstream that can be asked at once; None: in this round none can."""

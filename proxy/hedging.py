@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
 from providers.errors import UpstreamError
-from proxy.errors import Inexpressible
+from proxy.errors import GatewayError
 from proxy.fleet.visit import Visit
 
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ class Hedged(Generic[Result]):
         *,
         visited: Callable[[Visit], Coroutine[Any, Any, Result]],
         second: Callable[[], Visit | None],
-        failed: Callable[[Visit, UpstreamError | Inexpressible], None],
+        failed: Callable[[Visit, UpstreamError | GatewayError], None],
     ) -> None:
         """`visited` makes an attempt, `second` starts another; `failed` hears of one that fails first."""
         self.last: Visit | None = None
@@ -90,7 +90,7 @@ class Hedged(Generic[Result]):
         visit = self.last = self._running.pop(task)
         try:
             result = task.result()
-        except (UpstreamError, Inexpressible) as problem:
+        except (UpstreamError, GatewayError) as problem:  # the latter: of one that was not made
             final = isinstance(problem, UpstreamError) and not problem.retryable
             if final or not self._running:
                 raise

@@ -9,6 +9,7 @@ from providers.tests.samples import make_upstream
 from proxy.errors import Inexpressible
 from proxy.failover import Course, Terms
 from proxy.fleet.registry import Fleet
+from proxy.limit_errors import BudgetExhausted
 from proxy.tests.virtual_time import run
 
 A, B, C = make_upstream("a"), make_upstream("b"), make_upstream("c")
@@ -246,6 +247,26 @@ def test_it_lets_go_of_what_came_in_the_moment_that_the_client_left():
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert sorted(racing.told) == [("left", "from a"), ("left", "from b")]
+        await racing.over()
+
+    told(story)
+
+
+def test_a_second_one_for_which_a_budget_has_no_room_costs_the_first_nothing():
+    async def story():
+        racing = Racing(a=(15.0, "from a"), b=(0.0, BudgetExhausted("no room")))
+        assert await racing.ask(A, B) == "from a"
+        assert racing.told == [("won", "a")]
+        await racing.over()
+
+    told(story)
+
+
+def test_it_tells_of_the_budget_where_the_first_one_fails_too():
+    async def story():
+        racing = Racing(a=(15.0, down()), b=(6.0, BudgetExhausted("no room")))
+        with pytest.raises(BudgetExhausted):
+            await racing.ask(A, B)
         await racing.over()
 
     told(story)
