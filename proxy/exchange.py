@@ -388,8 +388,11 @@ class Exchange:
 
 
 def _may_have_cost(attempt: Attempt) -> bool:
-    """Has its vendor perhaps begun to answer? One that answers with an error asks for no money."""
-    return attempt.status is None or attempt.status < 300
+    """Has its vendor perhaps begun to answer? One that answers with an error asks for no money.
+
+    Of an answer that a content filter stopped the vendor has told what it costs, though it counts as failed.
+    """
+    return attempt.usage is not None or attempt.status is None or attempt.status < 300
 
 
 def _size(answer: Answer) -> int:

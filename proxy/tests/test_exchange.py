@@ -379,3 +379,35 @@ def test_it_costs_nothing_to_answer_from_the_cache(usage):
     running.usage = usage
     running.end_ok()
     assert (running.completion.usage, running.completion.cost_nanousd) == (usage, 0)
+
+
+# ---------------------------------------------------------------- holds
+
+
+class Holdings:
+    """Counts what is held for further attempts."""
+
+    def __init__(self):
+        self.raised = 0
+
+    async def raise_again(self):
+        self.raised += 1
+
+    def settle(self, completion):
+        """Give it back."""
+
+
+@pytest.mark.parametrize(("status", "charged", "raised"), [(503, False, 0), (None, False, 1), (400, True, 1)])
+async def test_it_holds_more_for_another_attempt_if_one_before_it_may_have_cost_something(
+    status, charged, raised
+):
+    """The last one is an answer that the vendor's content filter has stopped."""
+    running = Running()
+    running.holding = Holdings()
+    error = UpstreamError("no", owner=Owner.HEALTH, status=status)
+    attempt = running.open_attempt(UPSTREAM)
+    if charged:
+        running.spend(attempt, UPSTREAM, Usage(prompt=5, completion=2))
+    running.close_attempt(attempt, status=None, error=error)
+    await running.hold_for_another()
+    assert running.holding.raised == raised
