@@ -156,8 +156,12 @@ class RedisCounts:
             server.failed(problem)
             presence.unheard(identity, plan)
         except asyncio.CancelledError:
+            if not presence.begun:
+                raise  # nothing was sent
             if server.usable():
                 self._release(identity, plan)
+            else:
+                presence.unheard(identity, plan)
             raise
         return None
 
@@ -255,9 +259,11 @@ class RedisCounts:
 
     def _release(self, identity: str, plan: Plan) -> None:
         """Let go of a hold that nobody has: whoever asked for it has left, or was told otherwise."""
-        if identity and identity != "-":
+        if identity and identity != "-" and identity not in self.holdings.ended:
             costs = [0] * len(plan.demand.purses)
-            self._server.send(self._ending(plan, identity, _USED, (0, *costs))).add_done_callback(_heard)
+            command = self._ending(plan, identity, _USED, (0, *costs))
+            self.holdings.ended[identity] = Ended(Hold(plan.demand._replace(id=identity)), command, costs)
+            self._send(identity)
 
     def _last_known(self, counted: Sequence[Counted], purses: Sequence[Purse]) -> Sequence[Used]:
         left = self._plans.last_left()

@@ -264,6 +264,40 @@ async def test_one_that_leaves_before_it_is_admitted_holds_nothing(stores):
     assert await spent(store, budget) == [(0, 0)]
 
 
+async def test_what_one_that_leaves_may_hold_is_let_go_of_though_redis_goes_away_then(stores, monkeypatch):
+    """The admission has arrived at Redis; its answer and what takes it back are lost with the connection."""
+    monkeypatch.setattr(redis_store, "RETRY_S", 0.0)
+    store, one, budget = stores(), slot(1), purse(10)
+    await take(store)
+    execute, arrived, lost = store._batch._execute, asyncio.Event(), asyncio.Event()
+
+    async def losing(commands):
+        answers = await execute(commands)
+        if not arrived.is_set() and any(b"gw:purse:" in each[0] for each in commands if len(each) == 1):
+            arrived.set()
+            await lost.wait()
+            raise ConnectionResetError
+        if arrived.is_set() and not lost.released:
+            lost.released = True
+            raise ConnectionResetError
+        return answers
+
+    lost.released = False
+    monkeypatch.setattr(store._batch, "_execute", losing)
+    asking = asyncio.create_task(take(store, slots=(one,), purses=(budget,), worst=4))
+    await arrived.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    lost.set()
+    await until(lambda: lost.released and store.state() != "up")
+    while store.state() != "up":
+        store.usable()
+        await asyncio.sleep(0)
+    assert await taken(store, one) == [0]
+    assert await spent(store, budget) == [(0, 0)]
+
+
 async def test_it_needs_no_script_to_be_known(stores, server):
     store, one, budget = stores(), slot(5), purse(10)
     hold = (await take(store, slots=(one,), purses=(budget,), worst=1)).hold
