@@ -63,7 +63,7 @@ def spend(key, cost, **fields):
     )
 
 
-class Idle(asyncio.AbstractEventLoop):
+class Idle:
     """A loop in which nothing happens: the test looks around itself."""
 
     def call_later(self, delay, callback, *args, **_):
