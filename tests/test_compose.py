@@ -254,7 +254,7 @@ def test_it_finds_a_shipper_that_lags_behind(tmp_path: Path) -> None:
     os.utime(segment, (0, time.time() - 300))
     late = healthcheck("spool", "120", GATEWAY_DATA_DIR=str(tmp_path))
     assert late.returncode == 1
-    assert "a segment has waited 300 s" in late.stderr
+    assert re.search(r"a segment has waited 3\d\d s", late.stderr)  # 300, and what the program took to start
 
 
 def test_it_finds_a_beat_that_stands_still(tmp_path: Path) -> None:
