@@ -42,7 +42,9 @@ async def admitted(
     )
     if costs.unpriced and held.refuses_unpriced is not None:
         raise unpriced(model, held.refuses_unpriced.holds_for)
-    admission = await asked(store, policy, demand, now=completion.at)
+    admission = store.admit_now(demand, policy, now=completion.at)
+    if admission is None:
+        admission = await store.admit(demand, policy, now=completion.at)
     if admission.refusal is not None:
         raise refused(admission.refusal)
     completion.told = limit_headers(admission.requests, admission.tokens)

@@ -52,10 +52,11 @@ def _costs(completion: Completion, purses: Sequence[Purse]) -> Sequence[int]:
     """Return what a completion has spent of each purse: as the ledger counts it (keys.spending)."""
     if completion.own_credential:
         return [0] * len(purses)
+    whole = completion.cost_nanousd
     return [
         charged_to(purse.ceiling.model, _charges(completion))
-        if purse.ceiling.model
-        else completion.cost_nanousd or 0
+        if whole is None or purse.ceiling.model  # where the price of one attempt is not known, others count
+        else whole
         for purse in purses
     ]
 
