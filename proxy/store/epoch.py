@@ -31,8 +31,11 @@ async def _nothing() -> Sums:
 class Holder(Protocol):
     """Who must be there before admission opens."""
 
-    async def register(self, *, lost: bool) -> None:
-        """Say that this worker lives, and what it holds. `lost`: Redis had it once."""
+    async def register(self) -> None:
+        """Say that this worker lives, and what it holds: whatever Redis had of it is lost."""
+
+    async def opened(self) -> None:
+        """See to what has ended meanwhile: the restored sums may have it, or not."""
 
     async def lift(self, sums: Sums) -> None:
         """Lift the sums of budgets."""
@@ -81,8 +84,9 @@ class Epoch:
         deadline = loop.time() + OPEN_S - _MARGIN_S
         expected = self._holder.workers
         epoch, restores, come = await self._ask("")
-        if not epoch:
-            await self._holder.register(lost=bool(self.current))
+        closed = not epoch
+        if closed:
+            await self._holder.register()
         if restores:
             await self._restore(deadline)
         while not epoch:
@@ -95,11 +99,15 @@ class Epoch:
             self.current = epoch  # and what this worker held is held
         elif epoch != self.current:
             await self._begun(epoch)
+        if closed:
+            await self._holder.opened()
 
     async def _begun(self, epoch: str) -> None:
-        """Be in an epoch that another worker has begun."""
-        if self.current:
-            await self._holder.register(lost=True)
+        """Be in an epoch that another worker has begun.
+
+        The first one that this worker knows as well: it may have ended something before Redis was back.
+        """
+        await self._holder.register()
         self.current = epoch
 
     async def _ask(self, begins: str) -> tuple[str, bool, int]:

@@ -31,10 +31,12 @@ class Running(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A hold that is, and the command that says so."""
+    """A hold that is. `way`, `tokens`: see settle.lua."""
 
     hold: Hold
-    command: bytes
+    plan: Plan
+    way: int
+    tokens: int
     costs: Sequence[int]
 
 
@@ -78,13 +80,17 @@ class Holdings:
                 for key, (purse, cost) in spent.items():
                     known = sums.get(key)
                     sums[key] = (purse, cost + (known[1] if known else 0))
-        for ended in self.ended.values():
-            _add(sums, ended.hold, ended.costs)
+        self._unpay(sums)
         for running in self.running.values():
             running.hold.steps = ()  # what was let through then counts no more: nothing of it is to correct
         self._spent.clear()
-        self.ended.clear()
         self._doubt(sums.values())
+
+    def doubt_ended(self) -> Sequence[Hold]:
+        """Doubt what has ended while sums were restored: whether they have it nobody can say."""
+        sums: dict[str, tuple[Purse, int]] = {}
+        self._unpay(sums)
+        return self._doubt(sums.values())
 
     def doubt(self, hold: Hold, costs: Sequence[int]) -> None:
         """Redis did not know this hold when it was settled."""
@@ -125,6 +131,12 @@ class Holdings:
             for hold in booked:
                 del self._doubts[hold.demand.id]
                 drop(hold)
+
+    def _unpay(self, sums: dict[str, tuple[Purse, int]]) -> None:
+        """Have what has ended cost nothing where it is settled, and add what it has cost to `sums`."""
+        for identity, ended in self.ended.items():
+            _add(sums, ended.hold, ended.costs)
+            self.ended[identity] = ended._replace(costs=[0] * len(ended.costs))
 
     def _doubt(self, sums: Iterable[tuple[Purse, int]]) -> Sequence[Hold]:
         since = time.monotonic()

@@ -57,7 +57,7 @@ class Presence:
         self._unheard: dict[str, Plan] = {}
         self._uncounted: dict[str, bytes] = {}
         self._outages = 0
-        self._settling = False
+        self._settling = self._waiting = self._turned_away = False
 
     # ------------------------------------------------------------ while Redis is there
 
@@ -94,12 +94,15 @@ class Presence:
         """Return how many workers there were at the last beat."""
         return self.leases.workers
 
-    async def register(self, *, lost: bool) -> None:
+    async def register(self) -> None:
         """Say that this worker lives, and hold again what it holds. Raises CONNECTION_ERRORS."""
-        if lost:
-            self._holdings.lost()
+        self._holdings.lost()
         await self.leases.beat()
         await self._holdings.hold_again()
+
+    async def opened(self) -> None:
+        """Hold what has ended since `register`, until the ledger has been asked. Raises CONNECTION_ERRORS."""
+        await self._holdings.adopt(self._holdings.doubt_ended())
 
     async def lift(self, sums: Mapping[str, Ledgered]) -> None:
         """Lift sums to the ledger's. Raises CONNECTION_ERRORS."""
@@ -126,6 +129,20 @@ class Presence:
                 await asyncio.gather(*[self.resend(identity) for identity in self._holdings.ended])
             finally:
                 self._settling = False
+
+    async def settle_when_open(self) -> None:
+        """Send what has ended once more when sums are restored. Raises CONNECTION_ERRORS."""
+        self._turned_away = True
+        if self._waiting:
+            return
+        self._waiting = True
+        try:
+            while self._turned_away:
+                self._turned_away = False
+                await self.epoch.opened()
+                await asyncio.gather(*[self.resend(identity) for identity in self._holdings.ended])
+        finally:
+            self._waiting = False
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

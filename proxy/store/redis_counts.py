@@ -223,8 +223,7 @@ class RedisCounts:
         identity = hold.demand.id
         running = self.holdings.running.pop(identity, None)
         plan = self._plans.of(hold.demand) if running is None else running.plan
-        command = self._ending(plan, identity, way, (tokens, *costs, *hold.steps))
-        self.holdings.ended[identity] = Ended(hold, command, costs)
+        self.holdings.ended[identity] = Ended(hold, plan, way, tokens, costs)
         if self._server.usable():
             self._send(identity)
 
@@ -234,7 +233,8 @@ class RedisCounts:
         return plan.settle + argument(words.encode())
 
     def _send(self, identity: str) -> "asyncio.Future[Any]":
-        sent = self._server.send(self.holdings.ended[identity].command)
+        hold, plan, way, tokens, costs = self.holdings.ended[identity]
+        sent = self._server.send(self._ending(plan, identity, way, (tokens, *costs, *hold.steps)))
         sent.add_done_callback(partial(self._answered, identity))
         return sent
 
@@ -249,7 +249,7 @@ class RedisCounts:
         elif problem is not None:
             self._server.failed(problem)
         elif sent.result() < 0:
-            self.presence.soon(self.presence.epoch.opened)
+            self.presence.soon(self.presence.settle_when_open)
         else:
             del self.holdings.ended[identity]
             if sent.result():

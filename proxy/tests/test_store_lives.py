@@ -222,6 +222,38 @@ async def test_what_was_spent_lately_counts_until_the_ledger_has_it(stores, serv
     assert await spent(store, BUDGET) == [(20, 0)]
 
 
+async def test_what_ends_while_sums_are_restored_counts_once(stores, server, monkeypatch):
+    """The spool that they are restored from has it, or not: its hold counts until the ledger was asked."""
+    store, gate, asked = stores(), asyncio.Event(), asyncio.Event()
+    holds = [await held(store), await held(store)]
+
+    async def ledger():
+        asked.set()
+        await gate.wait()
+        return {BUDGET.key: Ledgered(20)}
+
+    store.counts.presence.epoch.reseed = ledger
+    server.forget()
+    beat = asyncio.create_task(store.counts.presence.beat())
+    await asked.wait()
+    for hold, cost in zip(holds, (20, 5), strict=True):
+        store.settle(hold, tokens=0, costs=(cost,), now=0.0)
+    gate.set()
+    await beat
+    await settled(store)
+    assert await spent(store, BUDGET) == [(20, 25)]
+    assert await taken(store, ONE) == [0]
+
+    async def booked(purses):
+        store.raise_spent({BUDGET.key: Ledgered(25)})
+        return True
+
+    store.counts.holdings.before_dropping = booked
+    monkeypatch.setattr(holdings, "BOOKED_S", 0.0)
+    await store.counts.presence.beat()
+    assert await spent(store, BUDGET) == [(25, 0)]
+
+
 async def test_admission_opens_after_a_second_whatever_the_ledger_does(stores, server, monkeypatch):
     """And what it says is taken over when it does."""
     store, gate, lifted = stores(), asyncio.Event(), asyncio.Event()
@@ -452,6 +484,28 @@ async def test_a_redis_that_comes_back_empty_gets_all_from_ledger_and_worker(out
     assert await spent(store, budget) == [(119, 0)]
 
 
+async def test_what_a_worker_that_began_without_redis_has_ended_counts_once(outage, monkeypatch):
+    """Another worker has restored the sums, with what this one had spent by then."""
+    budget = purse(1000)
+    old, new = outage.store("allow"), outage.store("allow")
+    await take(old, purses=(budget,), worst=1)
+    outage.begin()
+    await old.look()  # both know that it is away, and the old one is the first to find it back
+    await new.look()
+    ended = (await take(new, purses=(budget,), worst=50)).hold
+    new.settle(ended, tokens=0, costs=(11,), now=0.0)
+
+    async def ledger():
+        return {budget.key: Ledgered(11)}
+
+    old.counts.presence.epoch.reseed = new.counts.presence.epoch.reseed = ledger
+    await outage.end()
+    assert await spent(old, budget) == [(11, 11 + 1)]
+    monkeypatch.setattr(holdings, "BOOKED_S", 0.0)
+    await new.counts.presence.beat()
+    assert await spent(old, budget) == [(11, 1)]
+
+
 async def test_sums_told_while_redis_is_away_are_taken_over(outage):
     store, budget = outage.store(), purse(1000)
     await take(store, purses=(budget,), worst=1)
@@ -469,6 +523,7 @@ async def test_sums_told_while_redis_is_away_are_taken_over(outage):
 async def test_holds_are_taken_over_from_elsewhere_whatever_the_limits_say(stores):
     store, budget, one = stores(), purse(10), slot(1)
     hold = Hold(demand(counted(1, kind=TOKENS), slots=(one,), purses=(budget,), worst=30, expected=2))
+    await take(store, counted(9, key="another"))
     for _ in range(2):
         store.adopt([hold])
         await settled(store)

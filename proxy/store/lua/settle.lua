@@ -2,20 +2,22 @@
 --
 -- ARGV: the plan; "id now back tokens", then the cost for each purse, then the step of each rate (maybe none).
 -- `tokens`: how many more than estimated, or less. back 1: nothing was used at all; back 2: nor was it of a
--- hit, which has no hold. Answers 1, 0: there is no such hold, or -1: nor is anything else that was counted.
+-- hit, which has no hold. Answers 1, 0: there is no such hold, or -1 and does nothing: what was counted is lost,
+-- and whether the sums that will be restored have this cost already nobody can say.
 
 local plan = cjson.decode(ARGV[1])
 local words = {}
 for word in string.gmatch(ARGV[2], '%S+') do words[#words + 1] = word end
 local id, now, back, tokens = words[1], now_of(words[2]), words[3], tonumber(words[4])
 local at, rates, slots, purses, word = 7, plan[3], plan[4], plan[5], 4
+if call('EXISTS', 'gw:epoch') == 0 then return -1 end
 
 if back == '2' then
   at, rates = at + 5 * rates + 2 * slots + 4 * purses, plan[6]
   slots, purses = 0, 0
 else
   local record = call('HGET', plan[1], id)
-  if not record then return call('EXISTS', 'gw:epoch') - 1 end
+  if not record then return 0 end
   call('HDEL', plan[1], id)
   local has_slots, worst, expected = read(record)
   local slot = at + 5 * rates
