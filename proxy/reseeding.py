@@ -27,6 +27,9 @@ log = structlog.get_logger()
 
 POLL_S = 1.0
 ALL_AGAIN_S = 300.0
+# So long after its line in the spool a call is settled in a store that is shared. Were a sum that has it
+# lifted before, it would be added once more.
+SETTLED_S = 0.25
 DATABASE_DOWN = (DatabaseError, InterfaceError, OSError)
 
 # Runs something on the event loop, and waits for it, from another thread.
@@ -42,6 +45,7 @@ class Reseeding:
         """`receipts`: which segments are in the database. `keeping`: where counters are in memory alone."""
         self._store, self._spool, self._receipts, self._on_loop = store, spool, receipts, on_loop
         self._keeping = keeping
+        self._settled_s = SETTLED_S if keeping is None else 0.0
         self._budgets: Budgets | None = None
         self._windows: Mapping[str, Owned] = {}
         self._windows_until = 0.0
@@ -86,6 +90,7 @@ class Reseeding:
         """Raise the sums of these windows to what is spent by now; False: the database is down."""
         sums = await asyncio.to_thread(self._fresh, keys)
         if sums is not None:
+            await asyncio.sleep(self._settled_s)
             self._store.raise_spent(sums)
         return sums is not None
 
@@ -125,6 +130,7 @@ class Reseeding:
         old = {key: each for key, each in new.items() if each.purse.span.start <= self._began}
         if old or self._doubts:
             sums = self._sums(old)
+            time.sleep(self._settled_s)
             self._on_loop(lambda: self._raise(sums))
             log.info("budgets_counted", windows=len(sums))
         self._counted |= new.keys()
