@@ -43,17 +43,32 @@ class Crowd:
         return Counter(each.json()["error"]["code"] for each in self.with_status(status))
 
 
-def ask_all(url: str, headers: Mapping[str, str], wishes: Sequence[Wish]) -> Crowd:
-    """Send all of them at once, each on a connection of its own, and wait for every end."""
+def ask_all(
+    url: str, headers: Mapping[str, str], wishes: Sequence[Wish], *, until: int | None = None
+) -> Crowd:
+    """Send all of them at once, each on a connection of its own, and wait for every end.
+
+    `until`: wait for so many answers alone; then all others leave.
+    """
     crowd = Crowd()
-    asyncio.run(_ask_all(url, headers, wishes, crowd))
+    asyncio.run(_ask_all(url, headers, wishes, crowd=crowd, until=until))
     return crowd
 
 
-async def _ask_all(url: str, headers: Mapping[str, str], wishes: Sequence[Wish], crowd: Crowd) -> None:
+async def _ask_all(
+    url: str, headers: Mapping[str, str], wishes: Sequence[Wish], *, crowd: Crowd, until: int | None
+) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=120) as client:
-        await asyncio.gather(*(_ask(client, wish, crowd) for wish in wishes))
+        asked = {asyncio.create_task(_ask(client, wish, crowd)): wish for wish in wishes}
+        for ended in asyncio.as_completed(asked):
+            await ended
+            if len(crowd.answers) == until:
+                break
+        for task, wish in asked.items():
+            if task.cancel():
+                crowd.left.add(wish.request_id)
+        await asyncio.wait(asked)
 
 
 async def _ask(client: httpx.AsyncClient, wish: Wish, crowd: Crowd) -> None:

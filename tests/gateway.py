@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.servers import CHECKOUT, Child, eventually, free_port
+from tests.servers import CHECKOUT, Child, eventually, free_port, is_running
 
 SERVES = "The gateway serves on "
 _KEY = re.compile(r"Demo key: (sk-gw-\S+)")
@@ -138,15 +138,6 @@ class _Command:
 
     def close(self) -> None:
         self._child.discard()
-
-
-def is_running(pid: int) -> bool:
-    """Does a process with this id run? A zombie does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _command_line(pid: int) -> str:

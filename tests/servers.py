@@ -53,6 +53,15 @@ def eventually(condition: Callable[[], Found], *, within_s: float = 20, what: st
     return value
 
 
+def is_running(pid: int) -> bool:
+    """Does a process with this id run? A zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
 def gateway_env(data_dir: Path, **variables: str) -> dict[str, str]:
     """Return the environment of a gateway process with a data directory of its own."""
     return {**os.environ, "GATEWAY_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1", **variables}
@@ -184,6 +193,16 @@ class Postgres:
             self._process.discard()
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL all its processes: the next start recovers what was committed."""
+        if self._process is not None:
+            self._process.popen.send_signal(signal.SIGSTOP)  # it makes no more of them meanwhile
+            pids = self._signal_all(signal.SIGKILL)
+            self._process.discard()
+            self._process = None
+            # Its backends are nobody's children now; while one lives, no other server may start.
+            eventually(lambda: not any(map(is_running, pids)), what="the death of PostgreSQL")
+
     def freeze(self) -> None:
         """Stop all its processes where they are: connections stay open, or open, and nothing answers."""
         self._signal_all(signal.SIGSTOP)
@@ -192,13 +211,16 @@ class Postgres:
         """Let them go on."""
         self._signal_all(signal.SIGCONT)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            postmaster = self._process.pid
-            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-            for pid in (postmaster, *map(int, children)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+    def _signal_all(self, number: signal.Signals) -> list[int]:
+        if self._process is None:
+            return []
+        postmaster = self._process.pid
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        pids = [postmaster, *map(int, children)]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
 
     def url(self, database: str = "postgres") -> str:
         """Return a database's URL, as DATABASE_URL takes it."""

@@ -22,6 +22,7 @@ class Size(NamedTuple):
 
 
 sizes: list[Size] = []
+told: dict[str, int] = {}
 
 
 def sized(what: str, reduced: int, *, full: int) -> int:
@@ -29,6 +30,11 @@ def sized(what: str, reduced: int, *, full: int) -> int:
     count = full if SOAK else reduced
     sizes.append(Size(what, count, reduced))
     return count
+
+
+def tell(what: str, count: int) -> None:
+    """Have a count that a test has come to told at the end of the run."""
+    told[what] = told.get(what, 0) + count
 
 
 def times(what: str, *, full: int) -> pytest.MarkDecorator:
@@ -43,6 +49,7 @@ def at_full_size(reduced_s: int) -> list[pytest.MarkDecorator]:
 
 def table() -> list[str]:
     """Return the counts of this run, a line each."""
-    width = max((len(size.what) for size in sizes), default=0)
+    width = max((len(what) for what in [*(size.what for size in sizes), *told]), default=0)
     lines = [f"{size.what:<{width}}  {size.run:>7,}  {size.reduced:>7,}" for size in sizes]
+    lines += [f"{what:<{width}}  {count:>7,}" for what, count in told.items()]
     return [f"{'what':<{width}}  {'run':>7}  {'reduced':>7}", *lines]

@@ -25,7 +25,7 @@ from tests.sizes import at_full_size, sized
 from tests.traffic import clients_running
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
 
-CROWD = sized("requests of a crowd", 1000, full=1000)
+CROWD = sized("requests of a crowd", 400, full=1000)
 TURNS = sized("crowds with failures, departures and kills", 1, full=10)
 TOKENS, PROMPT_RATE, ANSWER_RATE = 5, "1.00", "1000.00"  # dollars per million tokens
 LEASE_S = 40.0  # and the time until somebody looks
@@ -141,11 +141,12 @@ def test_a_budget_far_from_its_end_refuses_nobody(installation, vendor):
 @pytest.mark.parametrize("turn", range(TURNS))
 def test_no_failure_departure_or_kill_overspends_a_budget(installation, vendor, turn):
     rng = random.Random(turn)
-    most = 100 * worst(body("~ttfb=100"))
+    most = CROWD // 4 * worst(body("~ttfb=100"))  # the third crowd comes to its end
     with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
         crowds = []
         for number in range(3):
-            with clients_running(lambda: _kill_one(gateway, rng), threading.Event(), min(number, 1)):
+            over = threading.Event()
+            with clients_running(lambda: _kill_one(gateway, rng, over), over, min(number, 1)):  # noqa: B023
                 crowds.append(ask_all(gateway.url, bearer(TEAM_KEY), _mixed(rng, f"mixed-{number}")))
         spent = settled(gateway, within_s=LEASE_S + 60)
         assert spent <= most
@@ -166,23 +167,28 @@ def test_a_limit_of_requests_lets_exactly_so_many_through(installation, vendor):
 
 
 def test_a_limit_of_tokens_lets_so_many_through_as_their_estimates_fit(installation, vendor):
+    answering, hanging = (_of_one_size(option) for option in ("~ttfb=0000", "~hang=head"))
     with gateway_with(installation, vendor, rate_limits=[{"tokens": 4000, "per": "hour"}]) as gateway:
-        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(300, lambda _: body("~ttfb=2500")))
-        answered = crowd.with_status(200)
-        first = answered[0].headers
-        assert first["x-ratelimit-limit-tokens"] == "4000"
-        left = min(int(each.headers["x-ratelimit-remaining-tokens"]) for each in answered)
-        estimates = [_needs(each) for each in crowd.with_status(429)]
-        assert 0 <= left < min(estimates)
-        assert sum(crowd.statuses.values()) == 300
-        used = _limit(gateway)["used"]
-        assert used == sum(each.json()["usage"]["total_tokens"] for each in answered)
+        (first,) = ask_all(gateway.url, bearer(TEAM_KEY), wishes(1, lambda _: answering)).with_status(200)
+        used = first.json()["usage"]["total_tokens"]
+        estimate = 4000 - int(first.headers["x-ratelimit-remaining-tokens"])
+        assert estimate > used
+        eventually(lambda: _limit(gateway)["used"] == used, what="the correction")
+        # Nobody is answered before all others are refused: nothing else is corrected meanwhile.
+        fit = (4000 - used) // estimate
+        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(300, lambda _: hanging), until=300 - fit)
+        assert crowd.statuses == {429: 300 - fit}
+        assert len(crowd.left) == fit
+        assert set(map(_needs, crowd.with_status(429))) == {estimate}
 
 
 def test_a_limit_of_requests_at_once_holds_and_refuses_nobody_while_there_is_room(installation, vendor):
     with gateway_with(installation, vendor, rate_limits=[{"concurrent": 8}]) as gateway:
-        full = ask_all(gateway.url, bearer(TEAM_KEY), wishes(60, lambda _: body("~ttfb=3000")))
-        assert full.statuses == {200: 8, 429: 52}
+        # None of the eight is answered before all others are; then their clients leave.
+        hanging = wishes(60, lambda _: body("~hang=head"))
+        full = ask_all(gateway.url, bearer(TEAM_KEY), hanging, until=52)
+        assert full.statuses == {429: 52}
+        assert len(full.left) == 8
         eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")
         # One after the other, eight at a time, with a moment for the word of an end to get around.
         for number in range(5):
@@ -198,10 +204,13 @@ def _asked_alone(gateway: Gateway) -> httpx.Response:
     return httpx.post(f"{gateway.url}/v1/chat/completions", json=body(), headers=bearer(TEAM_KEY), timeout=30)
 
 
-def _kill_one(gateway: Gateway, rng: random.Random) -> None:
-    """Kill a web process while its requests run."""
-    eventually(lambda: budget(gateway)["held"] > 0, what="calls under way")
-    os.kill(rng.choice(gateway.children("web")), signal.SIGKILL)
+def _kill_one(gateway: Gateway, rng: random.Random, over: threading.Event) -> None:
+    """Kill a web process while requests run, if any does before they are over."""
+    while not over.wait(0.02):
+        with contextlib.suppress(httpx.TransportError):
+            if budget(gateway)["held"] and (workers := gateway.children("web")):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                return
 
 
 def _mixed(rng: random.Random, name: str) -> list[Wish]:
@@ -211,11 +220,10 @@ def _mixed(rng: random.Random, name: str) -> list[Wish]:
     for number in range(CROWD // 4):
         fate = rng.choice(fates)
         leaves = rng.uniform(0.2, 1.5) if fate == "~hang=head" or rng.random() < 0.3 else None
+        streamed = {"stream": True, "stream_options": {"include_usage": True}}
         made.append(
             Wish(
-                body(fate, stream=rng.random() < 0.5, stream_options={"include_usage": True})
-                if rng.random() < 0.5
-                else body(fate),
+                body(fate, **streamed) if rng.random() < 0.5 else body(fate),
                 f"{name}-{number}",
                 leaves_after_s=leaves,
                 begins_after_s=rng.uniform(0, 2),
@@ -233,6 +241,11 @@ def _needs(refused: httpx.Response) -> int:
     """Return the tokens that a refused request would have needed, as its error says."""
     message = refused.json()["error"]["message"]
     return int(message.partition("needs ")[2].partition(".")[0].replace(",", ""))
+
+
+def _of_one_size(option: str) -> dict[str, Any]:
+    """Return a request that is estimated like every other one with an option as long."""
+    return chat(f"replay/synthetic~prompt=7~tokens={TOKENS}{option}", max_tokens=TOKENS)
 
 
 def _limit(gateway: Gateway) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gateway import SERVES, Gateway, is_running, running_gateway
+from tests.gateway import SERVES, Gateway, running_gateway
 from tests.rawhttp import RawConnection, Reply, errors_in
 from tests.records import logged
-from tests.servers import CHECKOUT, eventually, redis
+from tests.servers import CHECKOUT, eventually, is_running, redis
 from tests.sizes import at_full_size, sized, times
 from tests.steady import Client, assert_booked_once, steady
 from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, data_lines, unique, wired

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.gateway import SERVES, Gateway, is_running, running_gateway
-from tests.servers import CHECKOUT, eventually
+from tests.gateway import SERVES, Gateway, running_gateway
+from tests.servers import CHECKOUT, eventually, is_running
 
 STUB = ("--app", "tests.stub_app:application", "--no-migrate", "--no-shipper")
 # `tests` is imported from the checkout although the process runs in its data directory.

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gateway import Gateway, is_running, running_gateway
-from tests.servers import eventually, postgres, redis
+from tests.gateway import Gateway, running_gateway
+from tests.servers import eventually, is_running, postgres, redis
 
 
 @pytest.fixture
