@@ -328,6 +328,30 @@ def test_it_tells_what_is_spent_by_now(process, key, budget, monkeypatch):
     assert asyncio.run(process.reseeding.reseed())[purse(budget).key].spent == 51
 
 
+def test_what_others_have_just_written_is_settled_before_a_shared_sum_is_lifted(
+    process, key, budget, monkeypatch
+):
+    """Lifted to what the spool says before that, the sum would have it twice."""
+    demand = Demand("theirs", purses=[purse(budget)], worst=30)
+    hold = process.store.admit_now(demand, BYPASS, now=NOW.timestamp()).hold
+    process.answer(key, 30)  # its line alone
+    another = Reseeding(
+        process.store,
+        spool=process.home / "spool",
+        receipts=arrived,
+        on_loop=lambda work: work(),
+        keeping=None,
+    )
+
+    def settled(seconds):
+        process.store.settle(hold, tokens=0, costs=(30,), now=NOW.timestamp())
+
+    monkeypatch.setattr(module.time, "sleep", settled)
+    another.prepare(snapshot(budget), database_up=True)
+    assert hold.settled
+    assert process.stand(budget) == (30, 0)
+
+
 # ---------------------------------------------------------------- rate limits
 
 
