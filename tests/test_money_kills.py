@@ -60,7 +60,6 @@ class Load:
     """Clients that ask under ids of their own, and know what they have had whole."""
 
     gateway: Gateway
-    rng: random.Random
     key: str = ""  # the round's, of a small budget; every other request is by TEAM_KEY
     asked: dict[str, Asked] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
@@ -203,7 +202,7 @@ def test_no_kill_of_anything_costs_or_saves_a_nano_dollar(vendor: FakeVendor, se
             "CELERY_BROKER_URL": store.url(1),
         }
         with running_gateway(variables, workers=2, files=configured(vendor, secrets)) as gateway:
-            load = Load(gateway, rng)
+            load = Load(gateway)
             victims = Victims(gateway, database, store, workers=workers, load=load)
             for secret in secrets:
                 load.key = secret
