@@ -42,9 +42,8 @@ async def admitted(
     )
     if costs.unpriced and held.refuses_unpriced is not None:
         raise unpriced(model, held.refuses_unpriced.holds_for)
-    admission = store.admit_now(demand, policy, now=completion.at)
-    if admission is None:
-        admission = await store.admit(demand, policy, now=completion.at)
+    at_once = store.admit_now(demand, policy, now=completion.at)
+    admission = at_once or await store.admit(demand, policy, now=completion.at)
     if admission.refusal is not None:
         raise refused(admission.refusal)
     completion.told = limit_headers(admission.requests, admission.tokens)

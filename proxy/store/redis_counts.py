@@ -261,8 +261,8 @@ class RedisCounts:
         """Let go of a hold that nobody has: whoever asked for it has left, or was told otherwise."""
         if identity and identity != "-" and identity not in self.holdings.ended:
             costs = [0] * len(plan.demand.purses)
-            command = self._ending(plan, identity, _USED, (0, *costs))
-            self.holdings.ended[identity] = Ended(Hold(plan.demand._replace(id=identity)), command, costs)
+            hold = Hold(plan.demand._replace(id=identity))
+            self.holdings.ended[identity] = Ended(hold, plan, _USED, 0, costs)
             self._send(identity)
 
     def _last_known(self, counted: Sequence[Counted], purses: Sequence[Purse]) -> Sequence[Used]:

@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 import orjson
 import pytest
 
@@ -403,7 +405,7 @@ async def test_it_holds_more_for_another_attempt_if_one_before_it_may_have_cost_
 ):
     """The last one is an answer that the vendor's content filter has stopped."""
     running = Running()
-    running.holding = Holdings()
+    running.holding = cast("Any", Holdings())
     error = UpstreamError("no", owner=Owner.HEALTH, status=status)
     attempt = running.open_attempt(UPSTREAM)
     if charged:

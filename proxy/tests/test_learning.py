@@ -17,6 +17,7 @@ def test_nine_of_ten_answers_have_no_more_than_it_says():
     for tokens in range(1, KEPT + 1):
         learned.saw("k", tokens)
     usual = learned.output("k")
+    assert usual is not None
     assert sum(tokens <= usual for tokens in range(1, KEPT + 1)) >= 0.9 * KEPT
     assert usual < KEPT
 
