@@ -20,12 +20,15 @@ from proxy.multipart import FormScanner
 STALL_S = 60.0
 # So much of a form is read in search of the model's name; with SDKs it stands before the file.
 PEEK_BYTES = 64 * 1024
+# The most pictures that OpenAI draws for one request: https://platform.openai.com/docs/api-reference/images
+MAX_IMAGES = 10
 
 
 class ForwardedBody(Protocol):
-    """`model` is what the body names, or empty."""
+    """`model` is what the body names, or empty; `choices`: how many pictures it may ask for."""
 
     model: str
+    choices: int
     content_type: str
 
     @property
@@ -48,6 +51,7 @@ class WholeBody:
         """Read the model's name. Raises BadRequest."""
         self.content_type = content_type or ("application/json" if raw else "")
         self.model = ""
+        self.choices = 1
         self._raw = raw
         self._parsed: dict[str, Any] = {}
         self._written: tuple[str, bytes] | None = None  # the last name, and the body with it
@@ -55,6 +59,8 @@ class WholeBody:
             self._parsed = object_in(raw)
             if self._parsed.get("model") is not None:
                 self.model = model_of(self._parsed)
+            asked = self._parsed.get("n")
+            self.choices = asked if type(asked) is int and asked > 0 else 1
             self._verbatim = is_verbatim(raw, self._parsed)
 
     def length(self, model: str) -> int | None:
@@ -85,10 +91,15 @@ class ArrivingForm:
         scanner: FormScanner | None,
         declared: int | None,
         limit: int,
+        pictures: bool = False,
     ) -> None:
-        """Without a scanner its fields do not matter. Raises GatewayError (413)."""
+        """Without a scanner its fields do not matter; `pictures`: it may ask for some.
+
+        Raises GatewayError (413).
+        """
         self.content_type = content_type
         self.model = ""
+        self.choices = MAX_IMAGES if pictures else 1  # its fields are not read
         self._incoming = incoming
         self._scanner = scanner
         self._declared = declared

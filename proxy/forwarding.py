@@ -124,8 +124,10 @@ class Forwarding:
 
     @property
     def call(self) -> Call:
-        """Return what is known of the call: the model, if it names one."""
-        return Call(wire=UNREAD, model=self.exchange.completion.named_model, body={}, raw=b"")
+        """Return what is known of the call: the model, if it names one, and how many pictures it asks for."""
+        model, body = self.exchange.completion.named_model, self._body
+        choices = 1 if body is None else body.choices
+        return Call(wire=UNREAD, model=model, body={}, raw=b"", choices=choices)
 
     async def answer(self, to: Destination) -> HttpResponseBase:
         """Fail over along the upstreams. Raises GatewayError when none answers."""
@@ -159,6 +161,7 @@ class Forwarding:
             scanner=FormScanner(boundary_of(content_type)) if target.names_model else None,
             declared=int(declared) if declared.isdigit() else None,
             limit=self.env.max_upload_bytes,
+            pictures=target.name == "images",
         )
         if not await form.peek() and not named:
             raise model_not_found()

@@ -1,120 +1,162 @@
+"""What a request can cost at most: nothing that a vendor may bill is left out of a strict budget's hold."""
+
+import orjson
 import pytest
 
 from providers.call import Call
 from providers.pricing import Rates, RateSchedule
-from providers.upstream import Account, Timeouts, Upstream
-from providers.wires import CHAT, COUNT_TOKENS, EMBEDDINGS
-from proxy.estimating import (
-    IMAGE_TOKENS,
-    MOST_OUTPUT,
-    THINKING_TOKENS,
-    TOOLS_TOKENS,
-    USUAL_OUTPUT,
-    dearest,
-    size_of,
-)
+from providers.tests.samples import make_call, make_upstream
+from providers.wires import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, UNREAD
+from proxy import estimating
+from proxy.endpoints.completions import parse_completions
+from proxy.endpoints.responses import parse_responses
+from proxy.estimating import FORWARDED_OUTPUT, FORWARDED_PROMPT, IMAGE_OUTPUT, MOST_COST, MOST_PROMPT, Size
 
-NOW = 1_000.0
+WINDOW, LONGEST = 8000, 500
+USER = {"role": "user", "content": "hello"}
 
 
-def call(raw=b"x" * 40, *, wire=CHAT, choices=1, **body):
-    return Call(wire=wire, model="m", body=body, raw=raw, choices=choices)
-
-
-def size(asked, *, learned=None, thinks_beyond=False, output_limit=1000):
-    return size_of(
-        asked,
-        prompt_bytes=len(asked.raw),
+def size(call, *, prompt_bytes=None, thinks_beyond=False, output_limit=LONGEST):
+    prompt_bytes = len(call.raw) if prompt_bytes is None else prompt_bytes
+    return estimating.size_of(
+        call,
+        prompt_bytes=prompt_bytes,
         output_limit=output_limit,
-        learned=learned,
+        learned=None,
         thinks_beyond=thinks_beyond,
     )
 
 
-def upstream(*rates, dialect="openai", **fields):
-    account = Account("p", dialect, "http://p.test", {}, Timeouts(), 10)
-    return Upstream("p/m", account, "m", RateSchedule(rates), Timeouts(), **fields)
-
-
-def rates(input_, output, since=0.0, **fields):
-    return Rates(1, since, input_, output, **fields)
-
-
-def test_a_prompt_has_no_more_tokens_than_bytes_and_about_a_quarter_of_them():
-    assert size(call(b"x" * 40))[:1] + size(call(b"x" * 40))[2:3] == (40, 10)
+def costs(asked, *, window=WINDOW):
+    """Return what a call of that size costs at a dollar per token each way, in dollars: prompt and answer."""
+    rates = Rates(1, 0.0, 10**15, 10**15)
+    upstream = make_upstream(rates=rates)
+    object.__setattr__(upstream, "context_window", window)
+    assert isinstance(upstream.prices, RateSchedule)
+    found = estimating.dearest([upstream], 1.0)
+    return found.costs(asked._replace(worst_output=0)).worst / 10**9
 
 
 @pytest.mark.parametrize(
-    ("body", "worst", "likely"),
+    ("limits", "most"),
     [
-        ({}, 1000, USUAL_OUTPUT),
-        ({"max_tokens": 30}, 30, 30),
-        ({"max_completion_tokens": 20, "max_tokens": 30}, 20, 20),
-        ({"max_tokens": True}, 1000, USUAL_OUTPUT),
-        ({"max_tokens": -1}, 1000, USUAL_OUTPUT),
-        ({"max_tokens": 2.5}, 1000, USUAL_OUTPUT),
+        ({}, LONGEST),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 7}, 7),
+        ({"max_completion_tokens": 1, "max_tokens": 9}, 9),
+        ({"max_tokens": 1, "n_predict": 9}, 9),
+        ({"max_tokens": 0}, LONGEST),
+        ({"max_tokens": -1}, LONGEST),
+        ({"max_tokens": 7, "n_predict": -1}, LONGEST),
+        ({"max_tokens": True}, LONGEST),
+        ({"max_tokens": 7.5}, LONGEST),
+        ({"max_tokens": "7"}, LONGEST),
+        ({"max_tokens": None}, LONGEST),
     ],
 )
-def test_an_answer_has_what_the_request_allows_or_what_the_model_gives(body, worst, likely):
-    found = size(call(**body))
-    assert (found.worst_output, found.output) == (worst, likely)
+def test_an_answer_is_as_long_as_the_highest_limit_allows(limits, most):
+    """Of two names each server knows another; what is no limit is none."""
+    assert size(make_call(**limits)).worst_output == most
 
 
-def test_history_says_what_is_likely_and_never_more_than_allowed():
-    assert size(call(max_tokens=500), learned=40).output == 40
-    assert size(call(max_tokens=30), learned=40).output == 30
-    assert size(call(max_tokens=500), learned=40).worst_output == 500
+def test_each_choice_and_each_prompt_has_an_answer_of_its_own():
+    assert size(make_call(n=3, max_tokens=10)).worst_output == 30
+    call = parse_completions(orjson.dumps({"model": "m", "prompt": ["a", "b"], "n": 3, "max_tokens": 10}))
+    assert size(call).worst_output == 60
 
 
-def test_each_choice_may_be_as_long():
-    found = size(call(choices=3, max_tokens=10))
-    assert (found.worst_output, found.output) == (30, 30)
+def test_a_wrong_prediction_is_billed_beside_the_answer():
+    call = make_call(prediction={"type": "content", "content": "x" * 100}, max_tokens=10)
+    assert size(call).worst_output >= 110
 
 
-def test_images_and_tools_cost_more_than_their_bytes_say():
-    shown = b'{"type":"image_url","image_url":{"url":"https://x"}}'
-    assert size(call(shown)).worst_prompt == len(shown) + 2 * IMAGE_TOKENS
-    assert size(call(b'{"tools":[]}')).worst_prompt == 12 + TOOLS_TOKENS
+def test_one_prompt_is_at_most_as_long_as_the_model_reads():
+    assert costs(Size(10**6, 0, 0, 0)) == WINDOW
 
 
-def test_thinking_may_come_on_top_of_the_limit_where_a_target_thinks_so():
-    asked = call(max_tokens=10, thinking={"type": "enabled", "budget_tokens": 70})
-    assert size(asked).worst_output == 10
-    assert size(asked, thinks_beyond=True).worst_output == 80
-    effort = call(max_tokens=10, reasoning_effort="high")
-    assert size(effort, thinks_beyond=True).worst_output == 10 + THINKING_TOKENS
+@pytest.mark.parametrize("wire", [EMBEDDINGS, UNREAD])
+def test_several_inputs_are_longer_than_the_model_reads_at_once(wire):
+    """Each of 2,048 texts of an embeddings request may fill it."""
+    call = Call(wire, "m", {}, b"")
+    assert costs(size(call, prompt_bytes=40_000)) == 40_000
 
 
-def test_embeddings_have_no_answer_and_counting_costs_nothing():
-    assert size(call(wire=EMBEDDINGS)).worst_output == 0
-    assert tuple(size(call(wire=COUNT_TOKENS))) == (0, 0, 0, 0)
+def test_several_prompts_of_a_completion_may_each_be_as_long_as_the_model_reads():
+    call = make_call(wire=COMPLETIONS)._replace(choices=3)
+    assert costs(size(call, prompt_bytes=10**6)) == 3 * WINDOW
 
 
-def test_the_dearest_target_decides():
-    cheap, dear = upstream(rates(100, 200)), upstream(rates(50, 4000))
-    costs = dearest([cheap, dear], NOW).costs(size(call(b"x" * 10_000, max_tokens=1000)))
-    assert costs.worst == max(10_000 * 100 + 1000 * 200, 10_000 * 50 + 1000 * 4000) // 10**6 + 1
-    assert costs.expected <= costs.worst
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": [{"type": kind}]}]}
+        for kind in ("file", "input_audio", "document", "video_url")
+    ]
+    + [
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "document"}]}]}
+            ]
+        },
+        {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://mcp.test"}]},
+        {"web_search_options": {"search_context_size": "high"}},
+    ],
+)
+def test_what_a_request_does_not_show_may_be_all_that_the_model_reads(fields):
+    call = make_call(**fields)
+    assert size(call).worst_prompt >= MOST_PROMPT
+    assert costs(size(call)) == WINDOW
 
 
-def test_a_price_that_nobody_knows_is_told():
-    assert dearest([upstream(rates(1, 1)), upstream()], NOW).costs(size(call())).unpriced
-    assert not dearest([upstream(rates(1, 1))], NOW).costs(size(call())).unpriced
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"previous_response_id": "resp_1"},
+        {"conversation": "conv_1"},
+        {"prompt": {"id": "pmpt_1"}},
+        {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+        {
+            "input": [
+                {"role": "user", "content": [{"type": "input_file", "file_url": "https://a.test/a.pdf"}]}
+            ]
+        },
+    ],
+)
+def test_earlier_turns_and_files_of_a_response_may_be_all_that_the_model_reads(fields):
+    call = parse_responses(orjson.dumps({"model": "m", "input": "hello", **fields}))
+    assert call.wire == RESPONSES
+    assert size(call).worst_prompt >= MOST_PROMPT
 
 
-def test_no_prompt_is_longer_than_every_target_takes():
-    known, unknown = upstream(rates(10**6, 0), context_window=30), upstream(rates(10**6, 0))
-    assert dearest([known], NOW).costs(size(call())).worst == 30
-    assert dearest([known, unknown], NOW).costs(size(call())).worst == 40
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"messages": [USER, {"role": "user", "content": [{"type": "text", "text": "a file"}]}]},
+        {"tools": [{"type": "function", "function": {"name": "file", "parameters": {"type": "file"}}}]},
+        {"messages": [{"role": "user", "content": [{"type": ["file"]}, "file", 1]}], "tools": [1]},
+    ],
+)
+def test_a_request_that_shows_all_is_held_for_its_own_size(fields):
+    call = make_call(**fields)
+    assert call.wire == CHAT
+    assert size(call).worst_prompt < 2000
 
 
-def test_a_model_gives_what_its_price_says_or_its_window_or_a_lot():
-    assert dearest([upstream(max_output=77)], NOW).output_limit == 77
-    assert dearest([upstream(context_window=8000)], NOW).output_limit == 8000
-    assert dearest([upstream()], NOW).output_limit == MOST_OUTPUT
+def test_each_picture_that_is_asked_for_costs_its_tokens():
+    one, many = (Call(UNREAD, "m", {}, b"", choices=n) for n in (1, 10))
+    assert size(one, prompt_bytes=9) == Size(9, FORWARDED_OUTPUT, 3, 0, prompts=0)
+    assert size(many, prompt_bytes=9).worst_output == 10 * IMAGE_OUTPUT
 
 
-def test_it_says_until_when_it_holds():
-    later = rates(5, 5, since=NOW + 60)
-    assert dearest([upstream(later, rates(1, 1))], NOW).until == NOW + 60
-    assert dearest([upstream(rates(1, 1))], NOW).until == float("inf")
+def test_a_form_that_has_not_arrived_is_not_free():
+    asked = size(Call(UNREAD, "m", {}, b""))
+    assert asked.worst_prompt == FORWARDED_PROMPT
+    assert costs(asked) == WINDOW
+
+
+def test_no_request_costs_more_than_every_store_can_count():
+    asked = size(make_call(max_tokens=2**63))
+    upstream = make_upstream(rates=Rates(1, 0.0, 10**15, 10**15))
+    assert estimating.dearest([upstream], 1.0).costs(asked).worst == MOST_COST
