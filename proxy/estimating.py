@@ -37,16 +37,8 @@ _PER_MTOK = 10**6
 # Parts of a prompt whose size says little of their tokens, or nothing.
 _FILES = frozenset(
     [
-        "file",
-        "input_file",
-        "document",
-        "document_url",
-        "container_upload",
-        "item_reference",
-        "input_audio",
-        "audio_url",
-        "video_url",
-        "input_video",
+        *("file", "input_file", "document", "document_url", "container_upload", "item_reference"),
+        *("input_audio", "audio_url", "video_url", "input_video"),
     ]
 )
 # What a vendor runs itself, with the results in the prompt.
