@@ -13,6 +13,7 @@ WINDOWS_S: Mapping[str, float] = {"second": 1.0, "minute": 60.0, "hour": 3600.0,
 STEPS = 600
 
 UTC = ZoneInfo("UTC")
+EVERYONE = "everyone"  # for whom a rule holds that is no tenant's or key's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +31,7 @@ class RateRule:
     per: str = ""
     model: str = ""
     each: str = ""
-    holds_for: str = "everyone"
+    holds_for: str = EVERYONE
     window_s: float = field(init=False)
     step_us: int = field(init=False)
 
@@ -53,7 +54,7 @@ class Ceiling:
     zone: ZoneInfo = UTC
     strict: bool = True
     model: str = ""
-    holds_for: str = "everyone"
+    holds_for: str = EVERYONE
     raised_nanousd: int | None = None
     raised_until: float | None = None
     refuse_unpriced: bool = False

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from config.money import usd
-from keys.limits import CONCURRENT, Counted, Purse, RateRule
+from keys.limits import CONCURRENT, EVERYONE, Counted, Purse, RateRule
 from proxy.errors import Forbidden, GatewayError, RateLimited
 from proxy.http import WireHeader
 from proxy.store.base import Left, Refusal
@@ -121,8 +121,10 @@ def _over_budget(refusal: Refusal, purse: Purse) -> BudgetExhausted:
         if ceiling.window == "total"
         else f" It resets at {datetime.fromtimestamp(purse.span.end, UTC):%Y-%m-%dT%H:%M:%SZ}."
     )
+    # The amount of everyone's, with what is left of it, would say what other tenants have spent.
+    amount = "" if ceiling.holds_for == EVERYONE else f"${usd(purse.limit)} "
     return BudgetExhausted(
-        f"Budget budget:{ceiling.id}: ${usd(purse.limit)} {window} for {ceiling.holds_for}{model}. "
+        f"Budget budget:{ceiling.id}: {amount}{window} for {ceiling.holds_for}{model}. "
         f"${usd(refusal.left)} is left, and this request {most} ${usd(refusal.needs)}.{resets}",
         retry_after_s=None if ceiling.window == "total" else refusal.retry_after_s,
         headers=NEVER,

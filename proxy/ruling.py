@@ -7,7 +7,7 @@ from django.conf import settings
 
 from keys.calendar import zone_of
 from keys.caller import ANONYMOUS, Caller, KeyTerms
-from keys.limits import CONCURRENT, REQUESTS, TOKENS, WINDOWS_S, Ceiling, RateRule, Rules
+from keys.limits import CONCURRENT, EVERYONE, REQUESTS, TOKENS, WINDOWS_S, Ceiling, RateRule, Rules
 from keys.models import MAX_BUDGET_NANOUSD, MAX_COUNT
 from proxy.snapshot import ConfigurationError
 
@@ -25,7 +25,7 @@ def compile_rules(rows: Sequence[Row]) -> tuple[Rules, Mapping[int | None, Rules
     owned: dict[int | None, list[Row]] = {}
     for row in rows:
         owned.setdefault(row["tenant_id"], []).append(row)
-    everyone = rules_of(owned.pop(None, ()), "everyone")
+    everyone = rules_of(owned.pop(None, ()), EVERYONE)
     tenants = {
         tenant_id: rules_of(listed, f"tenant {listed[0]['tenant__name']}")
         for tenant_id, listed in owned.items()
