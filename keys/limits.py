@@ -38,7 +38,8 @@ class RateRule:
     def __post_init__(self) -> None:
         """Derive what is asked for with every request."""
         object.__setattr__(self, "window_s", WINDOWS_S[self.per])
-        object.__setattr__(self, "step_us", int(self.window_s * 1e6) // STEPS)
+        # Rounded up: the steps of a window are never shorter than it is.
+        object.__setattr__(self, "step_us", -(-int(self.window_s * 1e6) // STEPS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,6 +54,17 @@ def test_no_window_of_its_length_ever_has_more_than_the_limit(moments, amount):
         assert passed[index + amount] - first >= 60
 
 
+@pytest.mark.parametrize("per", ["second", "minute", "hour", "day"])
+def test_a_place_is_not_free_again_before_the_whole_window_is_over(per):
+    """A second is no whole number of steps."""
+    limit = counted(1, per=per)
+    window_us, step_us = int(limit.rule.window_s * 1e6), limit.rule.step_us
+    last_of_a_step = (10**12 // step_us + 1) * step_us - 1
+    counts = Counts()
+    assert take(counts, limit, now=(last_of_a_step + 0.5) / 1e6).refusal is None
+    assert take(counts, limit, now=(last_of_a_step + window_us - 100) / 1e6).refusal is not None
+
+
 def test_it_takes_from_all_limits_or_from_none():
     counts, wide, narrow = Counts(), counted(5, key="wide"), counted(2, key="narrow")
     refused = [take(counts, wide, narrow).refusal for _ in range(10)]
