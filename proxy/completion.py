@@ -1,10 +1,9 @@
 """The finished exchange and its attempts, and the one form they take in the spool.
 
-The spool has three kinds of line, each one JSON object:
+The spool has two kinds of line, each one JSON object:
   open      an upstream call has started (id, key, upstream, estimate); if its process dies before
             `done`, the shipper books it as interrupted
   done      a Completion: everything the log and the ledger need
-  settled   the store has settled that completion; at a restart, spend without it is settled again
 """
 
 from collections.abc import Mapping, Sequence
@@ -205,8 +204,3 @@ class RecordForm:
 def done_line(record: bytes, attempts: bytes = b"[]") -> bytes:
     """Return the spool line of a record and its attempts, which are JSON both."""
     return b'{"kind":"done",%b,"attempts":%b}\n' % (record[1:-1], attempts)
-
-
-def settled_line(completion_id: str) -> bytes:
-    """Return the spool line that says the store has settled a completion."""
-    return b'{"kind":"settled","id":"%s"}\n' % completion_id.encode()

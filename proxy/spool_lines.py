@@ -11,7 +11,7 @@ import orjson
 
 MAX_ID = 60  # characters; as wide as the column
 MAX_AT = 253_402_300_799  # the last second of the year 9999
-_KINDS = frozenset({"open", "done", "settled"})
+_KINDS = frozenset({"open", "done", "settled"})  # the last is written no more: what it said is in the ledger
 
 
 class Lines:

@@ -8,7 +8,6 @@ import orjson
 from analytics import segments
 from analytics.segments import EMPTY_KEPT_S, Segment, Shipment, discard, final_segments, keep_rejected
 from analytics.tests.spool_files import BOOT, done, opened, write
-from proxy.completion import settled_line
 
 
 def ids(lines: str) -> list[str]:
@@ -83,7 +82,7 @@ def test_it_removes_an_empty_segment_that_a_dead_writer_left_long_ago(tmp_path):
 
 
 def test_it_sends_only_done_lines_of_a_closed_segment_and_counts_all(tmp_path):
-    write(tmp_path, 1, [opened("a"), done("a"), opened("b"), settled_line("a")])
+    write(tmp_path, 1, [opened("a"), done("a"), opened("b"), b'{"kind":"settled","id":"a"}\n'])
     shipment = load(only(tmp_path))
     assert ids(shipment.done) == ["a"]
     assert shipment.interrupted == ""

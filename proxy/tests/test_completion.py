@@ -1,7 +1,7 @@
 import orjson
 
 from providers.usage import Usage
-from proxy.completion import Attempt, settled_line
+from proxy.completion import Attempt
 from proxy.tests.fakes import make_completion
 
 
@@ -70,8 +70,3 @@ def test_it_keeps_one_line_a_line_whatever_is_in_it():
     line = completion.done_line(completion.record())
     assert line.count(b"\n") == 1
     assert orjson.loads(line)["requested_model"] == "a\nb\u2028c"
-
-
-def test_it_says_that_a_completion_is_settled():
-    assert orjson.loads(settled_line("boot-0-1")) == {"kind": "settled", "id": "boot-0-1"}
-    assert settled_line("boot-0-1").endswith(b"\n")
