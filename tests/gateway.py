@@ -74,7 +74,7 @@ class Gateway:
         )
         if not ready:
             return
-        self._process.wait_for(SERVES, within_s=60)
+        self._process.wait_for(SERVES, within_s=100)
         if not self.key and (found := _KEY.search(self.process.output)):
             self.key = found[1]
         if not self.admin_password and (found := _PASSWORD.search(self.process.output)):
