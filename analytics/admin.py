@@ -97,6 +97,7 @@ class RequestLogAdmin(EndlessScreen):
     """What happened, newest first. Nothing here counts or scans the table."""
 
     searched_ids = ("request_id", "completion_id")
+    empty_hint = "Each request to the gateway is here a second or two after its answer, refused ones too."
     list_display = ("arrived", "answer", "model_names", "caller", "tokens", "cost", "latency")
     list_display_links = ("arrived",)
     list_filter = (

@@ -100,6 +100,10 @@ class VendorProviderFilter(DropdownFilter):  # type: ignore[misc]  # unfold ship
 class VendorImportAdmin(ReadOnlyScreen):
     """What was read in, and the page that compares it."""
 
+    empty_hint = (
+        "Costs exported at a vendor as CSV, to hold against the ledger. They are read in on the page "
+        "Reconciliation."
+    )
     list_display = ("__str__", "file_name", "layout", "lines", "cost", "made")
     list_filter = (VendorProviderFilter,)
     actions_list = ("open_drift",)

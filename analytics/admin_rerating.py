@@ -100,6 +100,10 @@ class ScopeForm(forms.Form):
 class ReRatingAdmin(ReadOnlyScreen):
     """Past runs, newest first."""
 
+    empty_hint = (
+        'After a price was corrected, what was spent can be corrected too. "Re-rate a period" shows the '
+        "difference first, and changes nothing."
+    )
     list_display = ("what", "badge", "changed_of", "difference", "made", "applied")
     list_display_links = ("what",)
     actions_list = ("make_preview",)

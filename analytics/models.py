@@ -1,5 +1,7 @@
 """What happened: one RequestLog row per Completion, and the receipts that let spool segments go."""
 
+from datetime import timedelta
+
 from django.db import models
 
 
@@ -136,7 +138,8 @@ class ReRating(models.Model):
         """Say what it is about."""
         parts = [self.provider, self.model, self.tenant_name, self.key_name]
         about = ", ".join(part for part in parts if part) or "everything"
-        return f"{about} from {self.since:%Y-%m-%d} to {self.until:%Y-%m-%d}"
+        last = self.until - timedelta(microseconds=1)
+        return f"{about} from {self.since:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
 class VendorImport(models.Model):

@@ -81,9 +81,13 @@ class _List(ChangeList):  # type: ignore[misc]  # unfold ships no types
     def get_results(self, request: HttpRequest) -> None:
         """Read the page."""
         super().get_results(request)
-        narrowed = self.query or self.has_active_filters
-        if not narrowed or isinstance(self.paginator, NoCountPaginator):
+        if not self.is_narrowed or isinstance(self.paginator, NoCountPaginator):
             self.full_result_count = self.result_count
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Does a search or a filter keep rows out of it?"""
+        return bool(self.query or self.has_active_filters)
 
 
 class Screen(_DollarFields, ModelAdmin):  # type: ignore[misc]  # unfold ships no types
@@ -96,6 +100,8 @@ class Screen(_DollarFields, ModelAdmin):  # type: ignore[misc]  # unfold ships n
     list_disable_select_all = True
     show_full_result_count = False
     warn_unsaved_form = True
+    # What an empty list says: what would be here, and what to do next.
+    empty_hint = ""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:  # noqa: ARG002 - Django's contract
         """Insert a new row whole; of a stored one, write what the operator changed."""

@@ -12,6 +12,7 @@ from django.utils import timezone
 from analytics.models import RequestLog
 from config.vault import SecretUnreadable
 from config.words import dollars
+from keys.admin_limits import used_up
 from keys.models import ApiKey
 from providers.models import Provider
 from proxy.admin_status import configuration_badge
@@ -31,6 +32,7 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "cards": list(_cards(request)),
         "latest": list(_latest(request)),
         "log_url": reverse("admin:analytics_requestlog_changelist"),
+        "new_key_url": reverse("admin:keys_apikey_add"),
     }
     return context
 
@@ -51,6 +53,10 @@ def _problems(request: HttpRequest) -> Iterator[dict[str, str]]:
         for route in Route.objects.filter(enabled=True).exclude(going)[:SHOWN_PROBLEMS]:
             url = reverse("admin:proxy_route_change", args=[route.pk])
             yield {"text": f"Route {route}: it has no target, so its requests fail.", "url": url}
+    if request.user.has_perm("keys.view_budget"):
+        for budget in used_up(timezone.now()):
+            url = reverse("admin:keys_budget_change", args=[budget.pk])
+            yield {"text": f"Budget {budget} for {budget.scope}: nothing is left.", "url": url}
 
 
 def _problem_of(provider: Provider) -> str:

@@ -45,6 +45,7 @@ class KeyRows(Rows):
 class TenantAdmin(Screen):
     """Teams."""
 
+    empty_hint = "A tenant is a team: it owns keys, and its limits and budgets hold for all of them together."
     list_display = ("name", "timezone", "keys", "limits", "created_at")
     search_fields = ("name",)
     search_help_text = "Name"
@@ -74,6 +75,13 @@ class TenantAdmin(Screen):
         keys = Coalesce(Subquery(counted.values("rows"), output_field=IntegerField()), 0)
         found: QuerySet[Tenant] = super().get_queryset(request)
         return found.annotate(key_count=keys).prefetch_related("ratelimits", "budgets")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A new tenant has no stored webhook to forget."""
+        basic, alerts = super().get_fieldsets(request, obj)
+        if obj is None:
+            alerts = (alerts[0], {**alerts[1], "fields": ("alert_emails", "new_webhook")})
+        return basic, alerts
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Sequence[type[Rows]]:
         """A new tenant has no keys to look at."""

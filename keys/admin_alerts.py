@@ -59,6 +59,10 @@ class DeliveryRows(Rows):
 class BudgetAlertAdmin(EndlessScreen):
     """What was reached: written by the gateway, never by hand."""
 
+    empty_hint = (
+        "When a budget has reached one of its percentages (80 and 100 unless it says others), it is here, "
+        "with who has been told. Who is told is on the tenant's form."
+    )
     list_display = ("when", "percentage", "budget", "holds_for", "spent", "limit", "state", "problem")
     list_filter = (ToldFilter, ("reached_at", MomentFilter))
     list_select_related = ("window__budget__tenant", "window__budget__key")
@@ -113,13 +117,21 @@ class BudgetAlertAdmin(EndlessScreen):
 
     @display(
         description="State",
-        label={"sent": "success", "trying": "info", "given up": "danger", "nobody": "warning"},
+        label={
+            "sent": "success",
+            "trying": "info",
+            "again": "warning",
+            "given up": "danger",
+            "nobody": "warning",
+        },
     )
     def state(self, obj: BudgetAlert) -> tuple[str, str]:
         """Say whether everybody has been told."""
         deliveries = list(obj.deliveries.all())
-        if any(each.due_at is not None for each in deliveries):
-            return "trying", "being sent"
+        waiting = [each for each in deliveries if each.due_at is not None]
+        if waiting:
+            failed = any(each.problem for each in waiting)
+            return ("again", "trying again") if failed else ("trying", "being sent")
         if obj.sent_at is not None:
             return "sent", "sent" if deliveries else "told with a higher one"
         return ("given up", "given up") if deliveries else ("nobody", "nobody is told")

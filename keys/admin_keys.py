@@ -71,6 +71,9 @@ class ApiKeyAdmin(OnOffActions, Screen):
     """Callers' credentials."""
 
     form = ApiKeyForm
+    empty_hint = (
+        "A key is what an application shows the gateway. It belongs to a tenant, and has limits of its own."
+    )
     list_display = ("title", "tenant", "state", "models", "limits", "last_used")
     list_filter = (KeyStateFilter, ("tenant", AutocompleteSelectFilter))
     list_select_related = ("tenant",)

@@ -88,6 +88,10 @@ _RARER = {
 class LedgerEntryAdmin(EndlessScreen):
     """What was spent: written by the gateway, never by hand."""
 
+    empty_hint = (
+        "Each attempt that cost something is a row here, a few seconds after its answer. What a model costs "
+        "is known from its price: see Prices."
+    )
     list_display = ("when", "kind_label", "caller", "upstream", "tokens", "cost", "completion")
     list_display_links = ("when",)
     list_filter = (

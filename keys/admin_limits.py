@@ -1,6 +1,6 @@
 """Operators' screens for what limits callers: RateLimit, Budget, alone and inside other forms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,16 +19,38 @@ from config.form_fields import PercentsField
 from config.screens import OnOffActions, Rows, Screen, display
 from config.words import dollars
 from keys.calendar import bounds, zone_of
-from keys.models import Budget, BudgetWindow, RateLimit
+from keys.models import Budget, BudgetAlert, BudgetWindow, RateLimit
 
 audited(RateLimit)
 audited(Budget)
+
+LATEST_ALERTS = 20
+
+
+class RateLimitForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
+    """A rate limit."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Propose the window that most limits have."""
+        super().__init__(*arguments, **options)
+        if "per" in self.fields and self.instance.pk is None:
+            self.fields["per"].initial = RateLimit.Per.MINUTE
+
+    def clean(self) -> dict[str, Any]:
+        """Leave the window out where nothing is counted in one, and ask for it where something is."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if cleaned.get("kind") == RateLimit.Kind.CONCURRENT:
+            cleaned["per"] = ""
+        elif not cleaned.get("per") and "per" not in self.errors:
+            self.add_error("per", "Per what?")
+        return cleaned
 
 
 class RateLimitRows(Rows):
     """The limits of a tenant or key."""
 
     model = RateLimit
+    form = RateLimitForm
     verbose_name_plural = "Rate limits"
     fields = ("kind", "amount", "per", "each", "model", "enabled")
 
@@ -99,6 +121,11 @@ _SCOPE = (
 class RateLimitAdmin(_ScopeScreen):
     """How much, how often."""
 
+    form = RateLimitForm
+    empty_hint = (
+        "So many requests or tokens in a second, minute, hour or day, or so many requests at once: for "
+        "everyone, a tenant or a key. Those of a tenant or key are on its own form, too."
+    )
     list_display = ("__str__", "holds_for", "counted", "enabled")
     list_filter = (
         OwnerFilter,
@@ -121,9 +148,16 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in 
         label="Tell at (%)",
         required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "80, 100"}),
-        help_text="Whoever is to be told of this tenant's budgets is told once in each window when so much "
-        "of it is spent. Default 80, 100. Empty: nobody is told.",
+        help_text="A message for each of these, once in each window, when so much of it is spent. "
+        "Default 80, 100. Empty: nobody is told.",
     )
+
+    class Meta:
+        """The date is below the amount here."""
+
+        help_texts: Mapping[str, str] = {
+            "raised_nanousd": "US dollars that hold instead of the amount until then. Empty: no raise."
+        }
 
     def clean(self) -> dict[str, Any]:
         """Refuse half a raise, and one that lowers."""
@@ -145,20 +179,28 @@ class BudgetAdmin(_ScopeScreen):
     """How much money."""
 
     form = BudgetForm
+    empty_hint = (
+        "So many dollars in a day, week or month, or in total: for everyone, a tenant or a key. A request "
+        "that might cost more than what is left is refused. Models need a price to count."
+    )
     list_select_related = ("tenant", "key__tenant")
-    list_display = ("__str__", "holds_for", "standing", "mode_label", "enabled", "alerts")
+    list_display = ("__str__", "holds_for", "standing", "resets", "mode_label", "enabled", "alerts")
     list_filter = (OwnerFilter, ("window", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter), "enabled")
     readonly_fields = ("standing", "resets")
     _BASIC = (("amount_nanousd", "window"), ("mode", "enabled"), "refuse_unpriced")
     _RAISE = (
         "Temporary raise",
-        {"fields": ("raised_nanousd", "raised_until"), "description": "Ends by itself at the date (UTC)."},
+        {
+            "fields": ("raised_nanousd", "raised_until"),
+            "description": "Another amount until a date (UTC), in force within a second. It ends by itself.",
+        },
     )
     _ALERTS = (
         "Alerts",
         {
             "fields": ("alert_percents",),
-            "description": "Where to is with the tenant: its e-mail addresses and its webhook.",
+            "description": "They go to the e-mail addresses and the webhook on the tenant's form, and to "
+            "those for all budgets (BUDGET_ALERT_EMAILS, BUDGET_ALERT_WEBHOOK_URL).",
         },
     )
     add_fieldsets = ((None, {"fields": _BASIC}), _SCOPE, _RAISE, _ALERTS)
@@ -188,8 +230,8 @@ class BudgetAdmin(_ScopeScreen):
         left = f"{_short(limit - spent)} left" if spent <= limit else f"{_short(spent - limit)} over"
         raised = " (raised)" if limit != obj.amount_nanousd else ""
         return format_html(
-            '<div class="gw-bar {}" role="img" aria-label="{}%"><span style="width: {}%"></span></div>'
-            '<span class="gw-nowrap">{} of {}{}</span> <span class="gw-faint gw-nowrap">{}</span>',
+            '<div><div class="gw-bar {}" role="img" aria-label="{}%"><span style="width: {}%"></span></div>'
+            '<span class="gw-nowrap">{} of {}{}</span> <span class="gw-faint gw-nowrap">{}</span></div>',
             "gw-bar-full" if spent >= limit else "gw-bar-near" if percent >= 80 else "",
             percent,
             percent,
@@ -203,7 +245,7 @@ class BudgetAdmin(_ScopeScreen):
     def resets(self, obj: Any) -> str:
         """Say when the next window begins."""
         if obj.window == Budget.Window.TOTAL:
-            return "never: it is a total"
+            return "never"
         _, end = bounds(obj.window, timezone.now(), zone_of(_zone(obj)))
         return f"{end.astimezone(zone_of(_zone(obj))):%Y-%m-%d %H:%M} ({_zone(obj)})"
 
@@ -217,6 +259,19 @@ class BudgetAdmin(_ScopeScreen):
         """Link to what it has reached."""
         url = f"{reverse('admin:keys_budgetalert_changelist')}?window__budget__id__exact={obj.pk}"
         return format_html('<a class="gw-link" href="{}">show</a>', url)
+
+
+def used_up(now: datetime) -> Iterator[Budget]:
+    """Yield the budgets with nothing left, of those with the latest alerts."""
+    alerts = BudgetAlert.objects.filter(percent__gte=100).order_by("-pk")
+    alerts = alerts.select_related("window__budget__tenant", "window__budget__key__tenant")
+    for alert in alerts[:LATEST_ALERTS]:
+        budget = alert.window.budget
+        start, _ = bounds(budget.window, now, zone_of(_zone(budget)))
+        if alert.window.starts_at < start or not budget.enabled:
+            continue
+        if alert.window.spent_nanousd >= _limit_at(budget, now):
+            yield budget
 
 
 def _short(nanousd: int) -> str:

@@ -26,6 +26,7 @@ audited(Price)
 class ProviderModelAdmin(ReadOnlyScreen):
     """What the vendors say they serve."""
 
+    empty_hint = "The models that vendors say they serve, asked for every now and then."
     list_display = ("name", "provider", "owned_by")
     list_filter = (("provider", RelatedDropdownFilter),)
     list_select_related = ("provider",)
@@ -40,6 +41,10 @@ class PriceAdmin(Screen):
     """Rates. Built-in rows come with the gateway; an operator's row for the same model wins."""
 
     form = PriceForm
+    empty_hint = (
+        "What models cost, in US dollars per million tokens. Those of well-known models come with "
+        "their providers."
+    )
     list_display = (
         "model",
         "provider",

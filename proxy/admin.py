@@ -102,6 +102,10 @@ class TargetRows(Rows):
 class RouteAdmin(OnOffActions, Screen):
     """Which requested models go where."""
 
+    empty_hint = (
+        "A route says who answers a model: a provider, then the next if it fails. Without one, "
+        "provider/model works, and well-known names go to their vendors."
+    )
     list_display = ("match", "kind", "priority", "goes_to", "strategy", "enabled", "note")
     list_filter = (
         "enabled",
@@ -182,6 +186,7 @@ def _in_words(target: Target, *, weighted: bool) -> str:
 class CacheExclusionAdmin(PurgeAction, Screen):
     """Models never cached."""
 
+    empty_hint = "Models whose answers are never kept, by name or by pattern."
     list_display = ("pattern", "kind", "note")
     list_filter = (("kind", ChoicesDropdownFilter),)
     search_fields = ("pattern", "note")

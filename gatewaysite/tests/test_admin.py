@@ -1,4 +1,5 @@
 import dataclasses
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from auditlog.models import LogEntry
@@ -9,12 +10,14 @@ from django.utils import timezone
 
 from analytics.models import RequestLog
 from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
-from keys.models import Budget, Tenant
+from keys.models import Budget, BudgetAlert, BudgetWindow, Tenant
 from providers.models import Provider
 from proxy.models import Route
 
 pytestmark = pytest.mark.django_db
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # of a window "in total"
+TOMORROW = timezone.now() + timedelta(days=1)
 AUDIT = "/admin/auditlog/logentry/"
 
 
@@ -165,14 +168,27 @@ def test_it_names_what_needs_attention(client, monkeypatch):
         name="off", dialect="openai", base_url="http://c/v1", models_error="never shown", enabled=False
     )
     Route.objects.create(match="lost", kind="exact")
+    for amount, raised in ((1, None), (2, 30 * 10**9)):
+        budget = Budget.objects.create(
+            amount_nanousd=amount * 10**9,
+            window="total",
+            raised_nanousd=raised,
+            raised_until=raised and TOMORROW,
+        )
+        window = BudgetWindow.objects.create(budget=budget, starts_at=BEGINNING, spent_nanousd=2 * 10**9)
+        BudgetAlert.objects.create(
+            window=window, percent=100, spent_nanousd=2 * 10**9, limit_nanousd=amount * 10**9
+        )
     text = messages_in(page(client, "/admin/"))
     for words in (
         "Provider mute: the environment variable NO_SUCH_KEY is not set.",
         "Provider down: Status 500: oh",
         "Route lost: it has no target",
+        "Budget $1 in total for everyone: nothing is left.",
     ):
         assert words in text
     assert "never shown" not in text
+    assert "Budget $2" not in text
 
 
 def test_it_shows_the_latest_requests_and_counts_only_what_is_small(client):

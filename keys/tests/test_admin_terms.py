@@ -181,6 +181,28 @@ def test_it_makes_a_limit_that_each_has_for_itself(client):
     assert "Each client address" in messages_in(page(client, "/admin/keys/ratelimit/"))
 
 
+def test_it_proposes_a_minute_and_takes_no_window_for_requests_at_once(client):
+    assert '<option value="minute" selected>' in page(client, "/admin/keys/ratelimit/add/")
+    fields = {"kind": "concurrent", "amount": "5", "per": "minute", "each": "", "enabled": "on"}
+    assert client.post("/admin/keys/ratelimit/add/", fields).status_code == 302
+    assert RateLimit.objects.get().per == ""
+    response = client.post("/admin/keys/ratelimit/add/", {**fields, "kind": "tokens", "per": ""})
+    assert "Per what?" in messages_in(response.content.decode())
+
+
+def test_it_says_what_would_be_in_an_empty_list(client):
+    assert "No budgets yet So many dollars in a day" in messages_in(page(client, BUDGETS))
+    Budget.objects.create(amount_nanousd=10**9, window="day")
+    narrowed = messages_in(page(client, f"{BUDGETS}?q=nobody"))
+    assert "Nothing matches" in narrowed
+    assert "So many dollars in a day" not in narrowed
+
+
+def test_a_new_tenant_has_no_webhook_to_forget(client, tenant):
+    assert "clear_webhook" not in page(client, "/admin/keys/tenant/add/")
+    assert "clear_webhook" in page(client, f"/admin/keys/tenant/{tenant.pk}/change/")
+
+
 def test_it_makes_a_budget_with_a_raise_and_alerts(client):
     fields = budget_form(**RAISE, alert_percents="100, 50%,50", refuse_unpriced="on")
     response = client.post(f"{BUDGETS}add/", fields)
