@@ -110,7 +110,7 @@ class LedgerEntryAdmin(EndlessScreen):
             None,
             {
                 "fields": (
-                    ("completion_id", "attempt"),
+                    ("logged_as", "attempt_number"),
                     ("when", "kind"),
                     ("owner", "tagged"),
                     ("upstream", "requested_model"),
@@ -131,7 +131,19 @@ class LedgerEntryAdmin(EndlessScreen):
         ("Cost", {"fields": (("cost", "price"), ("in_budgets", "revision", "rerating"), "all_rows")}),
     )
     readonly_fields = (
-        *("when", "owner", "tagged", "upstream", "rarer_tokens", "cost", "price", "in_budgets", "rerating"),
+        *(
+            "logged_as",
+            "attempt_number",
+            "when",
+            "owner",
+            "tagged",
+            "upstream",
+            "rarer_tokens",
+            "cost",
+            "price",
+            "in_budgets",
+            "rerating",
+        ),
         "all_rows",
     )
     searched_ids = ("completion_id",)
@@ -140,6 +152,17 @@ class LedgerEntryAdmin(EndlessScreen):
         """Read the names of keys and tenants that still exist along."""
         found: QuerySet[LedgerEntry] = super().get_queryset(request)
         return with_owner_names(found)
+
+    @display(description="Completion id")
+    def logged_as(self, obj: LedgerEntry) -> str:
+        """Link to what the request log says of it."""
+        url = f"{reverse('admin:analytics_requestlog_changelist')}?q={obj.completion_id}"
+        return format_html('<a class="gw-link" href="{}">{}</a>', url, obj.completion_id)
+
+    @display(description="Attempt")
+    def attempt_number(self, obj: LedgerEntry) -> int:
+        """Count from one, as the table of all rows does."""
+        return obj.attempt + 1
 
     @display(description="At (UTC)")
     def when(self, obj: LedgerEntry) -> str:

@@ -21,7 +21,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant", required=True, help="Name of the tenant that owns the key.")
         parser.add_argument("--name", required=True, help="Name of the key: what it is for.")
-        parser.add_argument("--secret", default="", help="Your own secret of 24 characters or more.")
+        parser.add_argument("--secret", default="", help="Your own secret of 20 characters or more.")
         parser.add_argument(
             "--expires", default="", help="2027-01-31, 2027-01-31T12:00:00Z, or from now: 90d, 12h."
         )

@@ -22,7 +22,7 @@ class Command(BaseCommand):
             default="24h",
             help="How long the old secret works as well: 24h (default), 7d, 2027-01-31; 0m: no longer.",
         )
-        parser.add_argument("--secret", default="", help="Your own secret of 24 characters or more.")
+        parser.add_argument("--secret", default="", help="Your own secret of 20 characters or more.")
         parser.add_argument("--json", action="store_true", help="Print the key as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
