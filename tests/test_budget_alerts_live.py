@@ -7,14 +7,13 @@ import pytest
 
 from tests.gateway import running_gateway
 from tests.receivers import Receiver, mail_sink, webhook_receiver
-from tests.records import rows
 from tests.servers import MANAGE, child, eventually, gateway_env, manage, postgres
 
 # One dollar a token: the demo's answers cost something.
 CONFIG = """
 version: 1
 tenants:
-  - {{name: acme, budgets: [{{amount_usd: "{amount}", window: month}}]}}
+  - {{name: acme, budgets: [{{amount_usd: "{amount}", window: month, mode: soft}}]}}
 keys:
   - {{name: acme-ci, tenant: acme, secret: "the-key-of-acme-0123456789"}}
 prices:
@@ -64,7 +63,6 @@ def test_what_a_key_spends_is_told_by_mail_and_webhook(hook: Receiver) -> None:
             files={"config.yaml": CONFIG.format(amount="1000")},
         ) as gateway,
     ):
-        rows(gateway, "UPDATE keys_budget SET mode = 'soft'")
         answer = httpx.post(
             f"{gateway.url}/v1/chat/completions",
             headers={"authorization": "Bearer the-key-of-acme-0123456789"},
