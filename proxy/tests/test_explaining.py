@@ -128,7 +128,8 @@ def test_it_says_by_which_pattern_a_key_may_use_the_model():
         (("openai/*", "big"), "each of its targets is allowed: openai/big by openai/*, vllm/big by big"),
     ):
         told = explain(snapshot, caller=CALLER._replace(allowed=allowed))
-        assert told["allowed"] == {"allowed": True, "by": by, "patterns": [*allowed]}
+        patterns = {"patterns": [*allowed], "denied": []}
+        assert told["allowed"] == {"allowed": True, "by": by, **patterns}
 
 
 def test_it_tells_what_a_key_may_not_use_and_where_it_would_have_gone():
