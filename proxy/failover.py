@@ -36,6 +36,8 @@ BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 8.0
 BUSY_S = 1.0  # after a wait in vain, until it is worth a try
 HELD_S = 60.0  # until an operator may have let go of what is held open
+# A loop's timers may fire so much too early; what the deadline has ended was not to be tried elsewhere.
+EARLY_S = 0.002
 # Calls that wait for the same moment go out over a while after it, this share of the wait.
 SPREAD = 0.1
 
@@ -239,7 +241,8 @@ class Course(Generic[Result]):
     def _failed(self, target: Upstream, error: UpstreamError) -> None:
         """Take an attempt's failure. Raises it where another try makes no sense."""
         self._problem = error
-        if self.attempts >= self._terms.max_attempts or self._fleet.loop.time() >= self._terms.deadline:
+        over = self._fleet.loop.time() >= self._terms.deadline - EARLY_S
+        if over or self.attempts >= self._terms.max_attempts:
             raise error
         if error.retryable:
             self._put_back(target, error)
