@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from keys.models import MAX_TAG, MAX_TAGS
+from keys.validators import MAX_TAG, MAX_TAGS
 
 MAX_BIGINT = 2**63 - 1
 MAX_SMALLINT = 32_767

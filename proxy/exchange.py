@@ -149,7 +149,7 @@ class Exchange:
         line = completion.open_line(
             provider=upstream.account.name,
             model=upstream.model,
-            prompt_estimate=tokens_in(self._prompt_size()),
+            prompt_estimate=tokens_in(self.prompt_size()),
         )
         self._spool.append_open(completion.id, line)
         return attempt
@@ -188,7 +188,7 @@ class Exchange:
 
     def spend(self, attempt: Attempt, upstream: Upstream, usage: Usage | None) -> None:
         """An attempt that does not answer has cost `usage`, or its prompt at least."""
-        usage = usage or Usage(prompt=tokens_in(self._prompt_size()), estimated=True)
+        usage = usage or Usage(prompt=tokens_in(self.prompt_size()), estimated=True)
         attempt.charge(usage, upstream.prices.at(self.completion.at))
         self._segments.append(attempt)
 
@@ -199,7 +199,7 @@ class Exchange:
         usage = self._estimated(self.usage or self._begun)
         self.spend(attempt, upstream, usage)
         self._meter.truncated(upstream.account.name)
-        self._prompt_bytes = self._prompt_size() + self._content_bytes  # whoever goes on reads it too
+        self._prompt_bytes = self.prompt_size() + self._content_bytes  # whoever goes on reads it too
         self.usage = self._begun = None
         self._content_bytes = 0
         self.finish_reasons = []
@@ -216,7 +216,7 @@ class Exchange:
 
     def prompt_tokens(self) -> int:
         """Guess the tokens of the prompt."""
-        return tokens_in(self._prompt_size())
+        return tokens_in(self.prompt_size())
 
     def weigh(self, size: int) -> None:
         """Take the prompt to be `size` bytes of text."""
@@ -224,7 +224,9 @@ class Exchange:
 
     def prompt_size(self) -> int:
         """Return the bytes of the prompt, with an inline image as so many as its tokens might have."""
-        return self._prompt_size()
+        if self._prompt_bytes is None:
+            self._prompt_bytes = prompt_bytes(self._raw)
+        return self._prompt_bytes
 
     async def hold_for_another(self) -> None:
         """Hold what one more attempt may cost, if one before it may have cost that. Raises GatewayError."""
@@ -362,7 +364,7 @@ class Exchange:
 
     def _estimated(self, told: Usage | None) -> Usage:
         """Return a guess; what was `told` is true of the prompt, and the least of what was said since."""
-        guess = usages.estimate(prompt_bytes=self._prompt_size(), completion_bytes=self._content_bytes)
+        guess = usages.estimate(prompt_bytes=self.prompt_size(), completion_bytes=self._content_bytes)
         if told is None:
             return guess
         return told._replace(
@@ -370,11 +372,6 @@ class Exchange:
             completion=max(told.completion, guess.completion),
             estimated=True,
         )
-
-    def _prompt_size(self) -> int:
-        if self._prompt_bytes is None:
-            self._prompt_bytes = prompt_bytes(self._raw)
-        return self._prompt_bytes
 
     def _produced(self) -> bool:
         attempt = self._attempt

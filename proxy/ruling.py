@@ -7,8 +7,8 @@ from django.conf import settings
 
 from keys.calendar import zone_of
 from keys.caller import ANONYMOUS, Caller, KeyTerms
+from keys.limit_models import MAX_BUDGET_NANOUSD, MAX_COUNT
 from keys.limits import CONCURRENT, EVERYONE, REQUESTS, TOKENS, WINDOWS_S, Ceiling, RateRule, Rules
-from keys.models import MAX_BUDGET_NANOUSD, MAX_COUNT
 from proxy.snapshot import ConfigurationError
 
 Row = Mapping[str, Any]

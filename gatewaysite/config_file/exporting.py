@@ -13,7 +13,8 @@ from config.vault import sealed
 from gatewaysite.config_file import fields
 from gatewaysite.config_file.fields import written_fields
 from gatewaysite.config_file.reading import ALWAYS, FORMAT_VERSION
-from keys.models import ApiKey, Budget, RateLimit, Tenant, usual_percents
+from keys.models import ApiKey, Budget, RateLimit, Tenant
+from keys.validators import usual_percents
 from providers.credential import CredentialHolder
 from providers.models import DEMO_URL, Credential, Price, Provider
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target

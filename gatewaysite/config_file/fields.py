@@ -9,7 +9,7 @@ from typing import Any
 
 from gatewaysite.config_file import values
 from gatewaysite.config_file.problems import Problems, did_you_mean
-from keys.models import MAX_COUNT, Budget, RateLimit
+from keys.limit_models import MAX_COUNT, Budget, RateLimit
 from providers.dialects import DIALECTS
 from providers.pricing import RATE_COLUMNS
 from providers.tiers import ABOVE

@@ -15,7 +15,8 @@ from gatewaysite.config_file import fields
 from gatewaysite.config_file.document import Entry, Row
 from gatewaysite.config_file.fields import Field, read_fields
 from gatewaysite.config_file.problems import Problems
-from keys.models import ApiKey, Budget, RateLimit, Tenant, usual_percents
+from keys.models import ApiKey, Budget, RateLimit, Tenant
+from keys.validators import usual_percents
 from providers.faults import OFF
 from providers.models import Credential, Price, Provider
 from providers.pricing import RATE_NAMES

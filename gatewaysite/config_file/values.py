@@ -13,7 +13,7 @@ from django.db import models
 
 from config import money
 from config.moments import moment, moment_text
-from keys.models import MAX_BUDGET_NANOUSD
+from keys.limit_models import MAX_BUDGET_NANOUSD
 
 Reader = Callable[[Any], Any]
 # The most that most columns hold on every database.

@@ -3,7 +3,7 @@
 import config.money
 import django.core.validators
 import django.db.models.deletion
-import keys.models
+import keys.validators
 from django.db import migrations, models
 
 
@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('prefix', models.CharField(editable=False, help_text="The secret's first characters.", max_length=16)),
                 ('enabled', models.BooleanField(default=True, help_text='A disabled key is refused with 401 within a second.')),
                 ('expires_at', models.DateTimeField(blank=True, help_text='Refused from this moment on. Empty: never.', null=True)),
-                ('allowed_models', models.JSONField(blank=True, default=list, help_text='["gpt-4o*", "anthropic/*"]: exact names, prefixes, whole providers. Empty: every model.', validators=[keys.models._check_patterns])),
+                ('allowed_models', models.JSONField(blank=True, default=list, help_text='["gpt-4o*", "anthropic/*"]: exact names, prefixes, whole providers. Empty: every model.', validators=[keys.validators.check_patterns])),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True)),
             ],

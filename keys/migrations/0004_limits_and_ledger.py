@@ -3,7 +3,7 @@
 import config.money
 import django.core.validators
 import django.db.models.deletion
-import keys.models
+import keys.validators
 from django.db import migrations, models
 
 
@@ -37,12 +37,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='apikey',
             name='allowed_networks',
-            field=models.JSONField(blank=True, default=list, help_text='["10.0.0.0/8", "203.0.113.7"]: the key is accepted from these addresses alone. Behind a proxy, TRUSTED_PROXIES must name it. Empty: from everywhere.', validators=[keys.models._check_networks]),
+            field=models.JSONField(blank=True, default=list, help_text='["10.0.0.0/8", "203.0.113.7"]: the key is accepted from these addresses alone. Behind a proxy, TRUSTED_PROXIES must name it. Empty: from everywhere.', validators=[keys.validators.check_networks]),
         ),
         migrations.AddField(
             model_name='apikey',
             name='denied_models',
-            field=models.JSONField(blank=True, default=list, help_text='Patterns of the same kind: never these, whatever is allowed. Empty: none.', validators=[keys.models._check_patterns]),
+            field=models.JSONField(blank=True, default=list, help_text='Patterns of the same kind: never these, whatever is allowed. Empty: none.', validators=[keys.validators.check_patterns]),
         ),
         migrations.AddField(
             model_name='apikey',
@@ -77,12 +77,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='apikey',
             name='tags',
-            field=models.JSONField(blank=True, default=dict, help_text='{"team": "search"}: kept with everything that the key spends, to group it by.', validators=[keys.models._check_tags]),
+            field=models.JSONField(blank=True, default=dict, help_text='{"team": "search"}: kept with everything that the key spends, to group it by.', validators=[keys.validators.check_tags]),
         ),
         migrations.AddField(
             model_name='budget',
             name='alert_percents',
-            field=models.JSONField(blank=True, default=keys.models.usual_percents, help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window when so much of it is spent. Empty: nobody is.", validators=[keys.models._check_percents]),
+            field=models.JSONField(blank=True, default=keys.validators.usual_percents, help_text="[80, 100]: whoever is to be told of this tenant's budgets is told once in each window when so much of it is spent. Empty: nobody is.", validators=[keys.validators.check_percents]),
         ),
         migrations.AddField(
             model_name='budget',
@@ -162,7 +162,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='tenant',
             name='alert_emails',
-            field=models.JSONField(blank=True, default=list, help_text='Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one of its percentages. Empty: nobody.', validators=[keys.models._check_emails]),
+            field=models.JSONField(blank=True, default=list, help_text='Who is told by e-mail when a budget of this tenant, or of one of its keys, reaches one of its percentages. Empty: nobody.', validators=[keys.validators.check_emails]),
         ),
         migrations.AddField(
             model_name='tenant',

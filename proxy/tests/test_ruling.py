@@ -2,7 +2,7 @@
 
 import pytest
 
-from keys.models import MAX_BUDGET_NANOUSD, MAX_COUNT
+from keys.limit_models import MAX_BUDGET_NANOUSD, MAX_COUNT
 from proxy.ruling import compile_rules, rules_of
 from proxy.snapshot import ConfigurationError
 from proxy.tests.fakes import environment, make_snapshot
