@@ -93,7 +93,7 @@ def test_it_follows_a_change_in_the_admin(served: tuple[Gateway, Child]) -> None
     gateway = served[0]
     session = AdminSession(gateway)
     path = session.change_path("keys/apikey", "other-key")
-    session.save(path, allowed_models='["demo/*"]')
+    session.save(path, allowed_models="demo/*")
     session.close()
     url, headers = f"{gateway.url}{CHAT}", bearer(OTHER_KEY)
     eventually(

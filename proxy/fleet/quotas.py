@@ -29,9 +29,13 @@ MAX_WAIT_S = 3600.0
 GUESS_S = 10.0
 # How far a rate may be off a window and still be its limit's own: what is told is rounded.
 _ALIKE = 0.25
+# Limits that are called by their window; how long any other lasts only its answers tell.
+_NAMED = ("-minute", "-day")
 _WINDOWS_S = (60.0, 3600.0, 86_400.0)
 # Between two answers of a busy account no reset is read, only where there is a shortage or time went by.
 _BUSY_S = 0.5
+# A window that began after the last answer ends nobody knows when. Its first answers will say: look again.
+_SOON_S = 1.0
 # How often an answer is looked at whether or not there is a shortage.
 _LOOK_S = 0.1
 _MAX_DIGITS = 18
@@ -80,6 +84,7 @@ class _Limit:
     """What was told of one limit, and what is left. What only a shortage needs is read when there is one."""
 
     __slots__ = (
+        "_guessed",
         "_left",
         "_limit",
         "_names",
@@ -97,6 +102,7 @@ class _Limit:
         self._limit: int | None = None
         self._remaining = self._left = self._rate_per_s = 0.0
         self._told_at = self._since = self._reset_at = 0.0
+        self._guessed = False
 
     def tell(self, headers: Mapping[str, str], now: float, *, remaining: int, uncounted: Mark) -> None:
         """Take over an answer's word, less the calls that it does not count yet."""
@@ -123,7 +129,9 @@ class _Limit:
         left = self._left_at(now)
         if left >= need:
             return now
-        return now + (need - left) / self._rate_per_s if self._rate_per_s else self._reset_at
+        if self._rate_per_s:
+            return now + (need - left) / self._rate_per_s
+        return min(self._reset_at, now + _SOON_S) if self._guessed else self._reset_at
 
     def _need(self, tokens: int) -> int:
         return tokens if self._names.counts is _TOKENS else 1
@@ -142,6 +150,7 @@ class _Limit:
             window_s = self._names.window_s
             self._reset_at = now + window_s - (now - self._reset_at) % window_s
             self._left = self._limit
+            self._guessed = not self._names.limit.endswith(_NAMED)
         return self._left
 
     def _read(self) -> None:
@@ -149,7 +158,7 @@ class _Limit:
         headers, self._unread = self._unread, None
         if headers is None:
             return
-        names, self._rate_per_s = self._names, 0.0
+        names, self._rate_per_s, self._guessed = self._names, 0.0, False
         self._limit = _whole(headers.get(names.limit))
         date = headers.get("date", "")
         reset_s = reset_in_s(headers.get(names.reset, ""), date)

@@ -230,6 +230,16 @@ def test_the_latest_of_many_answers_counts_where_there_is_a_shortage():
     assert quota.ready_at(NOW + 0.001, 1) == NOW + 0.001
 
 
+def test_the_end_of_a_window_that_no_answer_has_told_of_is_looked_for_soon():
+    """The vendor's window is a second; the calls of the next one are out, and their answers will tell."""
+    quota = told(openai(requests=(1, 0, "1s")))
+    assert quota.ready_at(NOW, 1) == NOW + 1
+    mark = quota.spend(1, NOW + 1)
+    assert quota.ready_at(NOW + 1, 1) == NOW + 2
+    quota.learn(openai(requests=(1, 0, "1s")), NOW + 1.5, mark=mark)
+    assert quota.ready_at(NOW + 1.5, 1) == NOW + 2.5
+
+
 def test_after_its_reset_a_limit_is_full_and_no_fuller():
     """Calls after a rest: the limit is remembered, so that a burst does not run into it."""
     headers = {"date": DATE, "x-ratelimit-limit-req-minute": "5", "x-ratelimit-remaining-req-minute": "0"}
