@@ -1,8 +1,21 @@
-"""What happened: one RequestLog row per Completion, and the receipts that let spool segments go."""
+"""What happened: one RequestLog row per Completion, its sums, and the receipts that let segments go."""
 
 from datetime import timedelta
 
 from django.db import models
+
+from analytics.payload_models import StoredPayload
+from analytics.rollup_models import UsageRollup
+
+__all__ = [
+    "ReRating",
+    "RequestLog",
+    "SpoolReceipt",
+    "StoredPayload",
+    "UsageRollup",
+    "VendorCost",
+    "VendorImport",
+]
 
 
 class RequestLog(models.Model):
@@ -43,6 +56,13 @@ class RequestLog(models.Model):
     latency_ms = models.FloatField(default=0)
     ttft_ms = models.FloatField(null=True)
     overhead_ms = models.FloatField(null=True)
+    queue_ms = models.FloatField(null=True, help_text="Spent in line for busy providers. Empty: none.")
+    saved_nanousd = models.BigIntegerField(
+        null=True, help_text="Of a cache hit: what asking the vendor would have cost. Empty: unknown."
+    )
+    limits = models.JSONField(
+        null=True, help_text="Limits and budgets that it was measured by, and the one that refused it."
+    )
 
     class Meta:
         """Newest first; every screen pages by (at, id)."""

@@ -181,3 +181,34 @@ def _track(sender: type[models.Model], **_: Any) -> None:
 
 
 class_prepared.connect(_track, dispatch_uid="config.track")
+
+
+class JobRun(models.Model):
+    """How a periodic job's last run went. One row per job."""
+
+    class State(models.TextChoices):
+        """How it ended, if it has."""
+
+        RUNNING = "running", "Running"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+
+    name = models.CharField(max_length=80, primary_key=True)
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    result = models.CharField(max_length=300, blank=True, help_text="What the last run that ended well did.")
+    problem = models.CharField(max_length=300, blank=True, help_text="Why the last run failed.")
+    runs = models.BigIntegerField(default=0)
+    failures = models.BigIntegerField(default=0)
+    failing_since = models.DateTimeField(null=True)
+
+    class Meta:
+        """By name."""
+
+        verbose_name = "job"
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        """Show the name."""
+        return self.name

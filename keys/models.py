@@ -11,6 +11,7 @@ from config.models import TrackedModel
 from keys import secret as secrets
 from keys.ledger_models import AlertDelivery, BudgetAlert, BudgetWindow, LedgerEntry, LedgerRetention
 from keys.limit_models import Budget, RateLimit
+from keys.member_models import Member
 from keys.validators import (
     check_emails,
     check_networks,
@@ -26,9 +27,12 @@ __all__ = [
     "BudgetWindow",
     "LedgerEntry",
     "LedgerRetention",
+    "Member",
     "RateLimit",
     "Tenant",
 ]
+
+MAX_PAYLOAD_DAYS = 365
 
 # What `ApiKey.rotate` writes.
 ROTATED = ("digest", "prefix", "previous_digest", "previous_prefix", "previous_until")
@@ -60,6 +64,12 @@ class Tenant(TrackedModel):
     )
     alert_webhook = models.TextField(
         blank=True, help_text="A URL that is told the same by POST; kept encrypted. Empty: none."
+    )
+    payload_days = models.PositiveSmallIntegerField(
+        default=0,
+        validators=[MaxValueValidator(MAX_PAYLOAD_DAYS)],
+        help_text="For how many days what its keys ask, and what they are answered, is stored beside the "
+        "request log, redacted. 0: nothing is stored. Default 0.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -135,6 +145,13 @@ class ApiKey(TrackedModel):
         blank=True,
         help_text="A model name: whatever a request of this key asks for, it gets this one, by its route. "
         "Empty: what it asks for.",
+    )
+    payload_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MAX_PAYLOAD_DAYS)],
+        help_text="As the tenant's field of this name, for this key alone; 0: nothing is stored. Empty: as "
+        "its tenant says.",
     )
     previous_digest = models.CharField(  # noqa: DJ001 - unique, but for those that have none
         max_length=64, unique=True, null=True, editable=False
