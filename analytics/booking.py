@@ -13,10 +13,12 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
-from analytics import ledger_rows, records
+from analytics import ledger_rows, records, rollup_lock
 from analytics.insert import insert
 from analytics.ledger_rows import Row
 from analytics.models import RequestLog, SpoolReceipt
+from analytics.rollup_sources import logs as rolled_up_logs
+from analytics.rollups import Sums
 from keys import ledger, spending
 from keys.models import ApiKey, LedgerEntry
 
@@ -51,12 +53,18 @@ def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[s
         _, first = SpoolReceipt.objects.get_or_create(segment=segment, defaults={"lines": lines})
         if not first:
             return False
+        rollup_lock.share()
         known = _known(logs)
-        retractions = _retract({key: row for key, row in logs.items() if key in known})
+        retractions, gone = _retract({key: row for key, row in logs.items() if key in known})
         known -= {row["completion_id"] for row in retractions}
-        insert(RequestLog, [row for completion_id, row in logs.items() if completion_id not in known])
+        logged = [row for completion_id, row in logs.items() if completion_id not in known]
+        insert(RequestLog, logged)
         booked = [row for key, rows in entries.items() if key not in known for row in rows]
         insert(LedgerEntry, [*retractions, *booked])
+        sums = Sums.of(logged, [*retractions, *booked])
+        for row in gone:
+            sums.log(row, sign=-1)
+        sums.write()
         # Last, because everybody waits for everyone's windows until this transaction ends.
         spends = _spends([*retractions, *booked])
         spending.add((spending.Ceilings(spends) if retractions else ceilings).sums(spends))
@@ -77,14 +85,14 @@ def _known(completion_ids: Collection[str]) -> set[str]:
     return found
 
 
-def _retract(logs: Mapping[str, Row]) -> list[Row]:
-    """Return the rows that take back the estimates of calls that did end, and let those calls' log rows go.
+def _retract(logs: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
+    """Return the rows that take back the estimates of calls that did end, and the log rows that go for them.
 
     A process that is shut down leaves its last calls as if it had died; one may still end then.
     """
     ended = {key for key, row in logs.items() if row["outcome"] != RequestLog.Outcome.INTERRUPTED}
     if not ended:
-        return []
+        return [], []
     # Locked, so that nobody corrects an estimate while it is taken back.
     estimates = list(
         LedgerEntry.objects.select_for_update()
@@ -92,11 +100,13 @@ def _retract(logs: Mapping[str, Row]) -> list[Row]:
         .order_by("pk")
     )
     standing = [found for found in ledger.booked(estimates) if not found.retracted]
-    RequestLog.objects.filter(
+    interrupted = RequestLog.objects.filter(
         completion_id__in=[found.entry.completion_id for found in standing],
         outcome=RequestLog.Outcome.INTERRUPTED,
-    ).delete()
-    return [ledger_rows.retracting(found) for found in standing]
+    )
+    gone = list(rolled_up_logs(interrupted)) if standing else []
+    interrupted.delete()
+    return [ledger_rows.retracting(found) for found in standing], gone
 
 
 def _touch_keys(logs: Iterable[Row]) -> None:

@@ -16,12 +16,13 @@ from django.db import transaction
 from django.db.models import F, Max, QuerySet
 from django.utils import timezone
 
-from analytics import ledger_rows
+from analytics import ledger_rows, rollup_lock
 from analytics.insert import insert
 from analytics.ledger_rows import Row
 from analytics.models import ReRating
 from analytics.prices import PriceBook
 from analytics.rerating_sums import Differences
+from analytics.rollups import Sums
 from config.audit import noted
 from keys import ledger, spending
 from keys.models import LedgerEntry
@@ -121,7 +122,7 @@ def _batches(run: ReRating) -> Iterator[Sequence[LedgerEntry]]:
 
 def _look(run: ReRating, entries: Sequence[LedgerEntry], prices: PriceBook, differences: Differences) -> None:
     """Add what a batch would change to the run's counts, and to the sums."""
-    standing = [each for each in ledger.booked(entries) if not each.retracted]
+    standing = _standing(entries)
     run.rows += len(standing)
     run.unpriced += sum(_rates(each.entry, prices) is None for each in standing)
     for change in _changes(standing, prices):
@@ -159,6 +160,7 @@ def _apply_some(run: ReRating, prices: PriceBook) -> bool:
     ceilings = spending.Ceilings(expected)
     ceilings.ensure(ceilings.sums(expected))
     with transaction.atomic():
+        rollup_lock.share()
         locked = ReRating.objects.select_for_update().get(pk=run.pk)
         if locked.state != ReRating.State.APPLYING:
             return False
@@ -166,8 +168,14 @@ def _apply_some(run: ReRating, prices: PriceBook) -> bool:
         if not entries:
             _finish(locked)
             return False
-        rows = _adjustments(locked, entries, prices)
+        changes = list(_changes(_standing(entries), prices))
+        rows = [_adjustment(locked, change) for change in changes]
         insert(LedgerEntry, rows)
+        sums = Sums.of((), rows)
+        for change, row in zip(changes, rows, strict=True):
+            if change.booked.cost_nanousd is None:
+                sums.priced(row)
+        sums.write()
         ReRating.objects.filter(pk=run.pk).update(
             applied_through=entries[-1].pk,
             applied_rows=F("applied_rows") + len(rows),
@@ -179,13 +187,17 @@ def _apply_some(run: ReRating, prices: PriceBook) -> bool:
 
 
 def _adjustments(run: ReRating, entries: Sequence[LedgerEntry], prices: PriceBook) -> list[Row]:
-    standing = (each for each in ledger.booked(entries) if not each.retracted)
-    return [
-        ledger_rows.adjusting(
-            change.booked, price_ref=change.price_ref, difference=change.difference, rerating=run.pk
-        )
-        for change in _changes(standing, prices)
-    ]
+    return [_adjustment(run, change) for change in _changes(_standing(entries), prices)]
+
+
+def _adjustment(run: ReRating, change: Change) -> Row:
+    return ledger_rows.adjusting(
+        change.booked, price_ref=change.price_ref, difference=change.difference, rerating=run.pk
+    )
+
+
+def _standing(entries: Sequence[LedgerEntry]) -> list[ledger.Booked]:
+    return [each for each in ledger.booked(entries) if not each.retracted]
 
 
 def _spends(rows: Iterable[Row]) -> list[spending.Spend]:
