@@ -8,10 +8,11 @@ and is done again with a fresh look. So a window's sum never counts an entry twi
 An `interrupted` never replaces a `done`; before a `done` that comes late, the estimate is taken back.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from analytics import ledger_rows, records, rollup_lock
 from analytics.insert import insert
@@ -75,14 +76,25 @@ def _spends(rows: Iterable[Row]) -> list[spending.Spend]:
     return [spend for spend in map(spending.Spend.of, rows) if spend is not None]
 
 
-def _known(completion_ids: Collection[str]) -> set[str]:
+def _known(logs: Mapping[str, Row]) -> set[str]:
     """Return those that the log or the ledger has. The ledger outlives the log's retention."""
     found: set[str] = set()
-    for model in (RequestLog, LedgerEntry):
-        found.update(
-            model.objects.filter(completion_id__in=completion_ids).values_list("completion_id", flat=True)
-        )
+    for rows in (_of_the_time_of(logs), LedgerEntry.objects.all()):
+        found.update(rows.filter(completion_id__in=logs).values_list("completion_id", flat=True))
     return found
+
+
+def _of_the_time_of(logs: Mapping[str, Row]) -> QuerySet[RequestLog]:
+    """Return the log's rows between the first and the last of these: of a few partitions, not of all.
+
+    A record says the same moment each time it is delivered.
+    """
+    moments = [row["at"] for row in logs.values()]
+    return (
+        RequestLog.objects.filter(at__gte=min(moments), at__lte=max(moments))
+        if moments
+        else RequestLog.objects.none()
+    )
 
 
 def _retract(logs: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
@@ -100,7 +112,7 @@ def _retract(logs: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
         .order_by("pk")
     )
     standing = [found for found in ledger.booked(estimates) if not found.retracted]
-    interrupted = RequestLog.objects.filter(
+    interrupted = _of_the_time_of(logs).filter(
         completion_id__in=[found.entry.completion_id for found in standing],
         outcome=RequestLog.Outcome.INTERRUPTED,
     )

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
+from analytics.fields import tags
 from analytics.models import RequestLog
 from keys.models import LedgerEntry
 
@@ -32,6 +33,11 @@ def logs(rows: QuerySet[RequestLog]) -> Iterator[Row]:
 def entries(rows: QuerySet[LedgerEntry]) -> Iterator[Row]:
     """Yield rows of the ledger likewise."""
     return _read(rows, _BOOKED, {"tags": Cast("tags", TextField())})
+
+
+def entry_row(entry: LedgerEntry) -> Row:
+    """Return one row of the ledger likewise."""
+    return {**{name: getattr(entry, name) for name in _BOOKED}, "tags": tags({"tags": entry.tags})}
 
 
 def _read(rows: QuerySet[Any], columns: tuple[str, ...], texts: Mapping[str, Cast]) -> Iterator[Row]:

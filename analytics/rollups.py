@@ -9,7 +9,7 @@ key and tags. What is taken off the log again is taken off here as well: `log(ro
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -46,19 +46,16 @@ _TOKENS = tuple(
 class Sums:
     """What rows of the log and the ledger add to slots of an hour."""
 
-    def __init__(self, tenants: Iterable[int | None]) -> None:
-        """Look up the time zones of tenants, which say how long a slot is."""
-        known = {tenant for tenant in tenants if tenant}
-        self._zones: Mapping[int, str] = (
-            dict(Tenant.objects.filter(pk__in=known).values_list("pk", "timezone")) if known else {}
-        )
+    def __init__(self, zones: Mapping[int, str]) -> None:
+        """Begin with nothing. `zones`: of tenants whose time zone is not UTC; it says how long a slot is."""
+        self._zones = zones
         self.slots: dict[Slot, Totals] = {}
 
     @classmethod
     def of(cls, logs: Iterable[Row], entries: Iterable[Row]) -> "Sums":
         """Return what such rows (column to value) add."""
         logs, entries = list(logs), list(entries)
-        sums = cls(row["tenant_ref"] for rows in (logs, entries) for row in rows)
+        sums = cls(zones({row["tenant_ref"] for rows in (logs, entries) for row in rows} - {None}))
         for row in logs:
             sums.log(row)
         for row in entries:
@@ -104,10 +101,6 @@ class Sums:
         """Say that a correction gives an entry the price that it had not had."""
         self._at(self._slot(row))[UNPRICED] -= 1
 
-    def unpriced(self, row: Row) -> None:
-        """Say that an entry has no price: for those who do not add up entries one by one."""
-        self._at(self._slot(row))[UNPRICED] += 1
-
     def write(self) -> None:
         """Add all of it to the rows of both grains, in the current transaction."""
         rollup_rows.add(UsageRollup.Grain.HOUR, self.slots)
@@ -139,6 +132,16 @@ class Sums:
             row["model"],
             _sorted(tags) if tags else "",
         )
+
+
+def zones(tenants: Collection[int] | None = None) -> dict[int, str]:
+    """Return the time zones of tenants (None: of all), but for UTC."""
+    rows = Tenant.objects.exclude(timezone="UTC")
+    if tenants is not None:
+        if not tenants:
+            return {}
+        rows = rows.filter(pk__in=tenants)
+    return dict(rows.order_by().values_list("pk", "timezone"))
 
 
 def _failed(sums: Totals, row: Row, sign: int) -> None:

@@ -234,6 +234,8 @@ class Environment:
     log_level: str = _var("LOG_LEVEL", "info", _log_level)
     log_format: str = _var("LOG_FORMAT", "json", _one_of("json", "console"))
     log_prompts: bool = _var("LOG_PROMPTS", "false", _flag)
+    log_retention_s: float = _var("LOG_RETENTION", "90d", _duration_s)
+    rollup_retention_s: float = _var("ROLLUP_RETENTION", "0", _duration_s)
     request_middleware: tuple[str, ...] = _var("REQUEST_MIDDLEWARE", "", _words)
     response_middleware: tuple[str, ...] = _var("RESPONSE_MIDDLEWARE", "", _words)
     redact_kinds: tuple[str, ...] = _var(
