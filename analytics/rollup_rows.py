@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
@@ -87,50 +87,44 @@ def moment(second: int) -> datetime:
 
 
 def _add(grain: UsageRollup.Grain, sums: Mapping[Slot, Sequence[int]]) -> None:
-    statement = _statement(connection.vendor)
+    # Most columns of a histogram are nothing but zeros: they are left out of the statement's work.
+    added = [(name, numbers) for name, numbers in zip(COLUMNS, zip(*sums.values(), strict=True), strict=True)]
+    added = [(name, _held(numbers)) for name, numbers in added if any(numbers)]
+    statement = _statement(connection.vendor, tuple(name for name, _ in added))
+    keys = list(zip(*sums, strict=True))
+    starts_at = [moment(second) for second in keys[0]]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # An array for each column: the statement is the same for any number of rows.
-            keys = list(zip(*sums, strict=True))
-            starts_at = [moment(second) for second in keys[0]]
-            columns = [_array(column) for column in zip(*sums.values(), strict=True)]
+            columns = ["{" + ",".join(map(str, numbers)) + "}" for _, numbers in added]
             cursor.execute(statement, [grain.value, starts_at, *map(list, keys[1:]), *columns])
         else:
-            cursor.executemany(
-                statement,
-                [
-                    (
-                        grain.value,
-                        connection.ops.adapt_datetimefield_value(moment(slot[0])),
-                        *slot[1:],
-                        *map(_held, totals),
-                    )
-                    for slot, totals in sums.items()
-                ],
-            )
+            moments = map(connection.ops.adapt_datetimefield_value, starts_at)
+            rows = zip(moments, *keys[1:], *(numbers for _, numbers in added), strict=True)
+            cursor.executemany(statement, [(grain.value, *row) for row in rows])
 
 
-def _array(numbers: Sequence[int]) -> str:
-    """Return an array as PostgreSQL writes it; most columns of a histogram are nothing but zeros."""
-    return "{" + ",".join(map(str, map(_held, numbers))) + "}"
+def _held(numbers: Sequence[int]) -> Sequence[int]:
+    """Return numbers that a column can hold."""
+    if max(numbers) <= MAX_BIGINT and min(numbers) >= -MAX_BIGINT:
+        return numbers
+    return [min(max(number, -MAX_BIGINT), MAX_BIGINT) for number in numbers]
 
 
-def _held(number: int) -> int:
-    return min(max(number, -MAX_BIGINT), MAX_BIGINT)
-
-
-@cache
-def _statement(vendor: str) -> str:
+@lru_cache(maxsize=512)
+def _statement(vendor: str, added: Sequence[str]) -> str:
+    """Return the statement that adds to these columns, and gives zeros to the others of a new row."""
     table = UsageRollup._meta.db_table
-    names = ("grain", *KEY, *COLUMNS)
-    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in COLUMNS)
+    others = [name for name in COLUMNS if name not in added]
+    names = ", ".join(("grain", *KEY, *added, *others))
+    zeros = ", 0" * len(others)
+    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in added)
     if vendor == "postgresql":
-        types = ("timestamptz", "bigint", "bigint", "text", "text", "text", *["bigint"] * len(COLUMNS))
+        types = ("timestamptz", "bigint", "bigint", "text", "text", "text", *["bigint"] * len(added))
         arrays = ", ".join(f"%s::{name}[]" for name in types)
-        values = f"SELECT %s, * FROM unnest({arrays})"  # noqa: S608 - names of types
+        values = f"SELECT %s, given.*{zeros} FROM unnest({arrays}) AS given"  # noqa: S608 - names of types
     else:
-        values = f"VALUES ({', '.join(['%s'] * len(names))})"
+        values = f"VALUES ({', '.join(['%s'] * (1 + len(KEY) + len(added)))}{zeros})"
     return (
-        f"INSERT INTO {table} ({', '.join(names)}) {values} "
-        f"ON CONFLICT (grain, {', '.join(KEY)}) DO UPDATE SET {sums}"
+        f"INSERT INTO {table} ({names}) {values} ON CONFLICT (grain, {', '.join(KEY)}) DO UPDATE SET {sums}"
     )
