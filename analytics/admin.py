@@ -15,18 +15,20 @@ from unfold.contrib.filters.admin import (
 
 from analytics import admin_reconciliation, admin_rerating  # noqa: F401 - Django looks for screens in admin.py alone
 from analytics.models import RequestLog
-from config.filters import MomentFilter
+from config.filters import CostFilter, LatencyFilter, MomentFilter
 from config.screens import EndlessScreen, display
 from config.words import dollars, moment, table
 from keys.admin_ledger import (
     KeyNameFilter,
     TagFilter,
     TenantNameFilter,
+    of_named,
     owner_lines,
     owner_name,
     tags_in_words,
     with_owner_names,
 )
+from keys.models import ApiKey, Tenant
 from providers.models import Provider
 
 
@@ -97,6 +99,7 @@ class RequestLogAdmin(EndlessScreen):
     """What happened, newest first. Nothing here counts or scans the table."""
 
     searched_ids = ("request_id", "completion_id")
+    indexed_filters = ("tenant", "key")
     empty_hint = "Each request to the gateway is here a second or two after its answer, refused ones too."
     list_display = ("arrived", "answer", "model_names", "caller", "tokens", "cost", "latency")
     list_display_links = ("arrived",)
@@ -110,6 +113,8 @@ class RequestLogAdmin(EndlessScreen):
         TenantNameFilter,
         TagFilter,
         CacheFilter,
+        ("cost_nanousd", CostFilter),
+        ("latency_ms", LatencyFilter),
         "stream",
     )
     search_fields = ("request_id", "completion_id")
@@ -168,6 +173,11 @@ class RequestLogAdmin(EndlessScreen):
         """Read the names of keys and tenants that still exist along."""
         found: QuerySet[RequestLog] = super().get_queryset(request)
         return with_owner_names(found)
+
+    def by_index(self, request: HttpRequest) -> QuerySet[RequestLog]:
+        """Return the rows of the tenant and of the key that are asked for."""
+        rows = of_named(RequestLog.objects.all(), "tenant_ref", Tenant, request.GET.get("tenant"))
+        return of_named(rows, "key_ref", ApiKey, request.GET.get("key"))
 
     @display(
         description="Answer",

@@ -4,13 +4,21 @@ Imported by the apps' admin modules alone; nothing that serves requests comes he
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property, reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any, TypeVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
-from django.core.paginator import Page, Paginator
+from django.contrib.admin.views.main import (
+    ALL_VAR,
+    ERROR_FLAG,
+    IS_FACETS_VAR,
+    ORDER_VAR,
+    PAGE_VAR,
+    SEARCH_VAR,
+)
+from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -20,10 +28,13 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from config.filters import between
+from config.keyset import Cursor, KeysetPaginator
 from config.money import UsdField
 from config.words import dollars
 
-MAX_PAGES = 200
+# Parameters of a list that keep no row out of it, or look one up by its id.
+_NO_FILTERS = frozenset({PAGE_VAR, SEARCH_VAR, ALL_VAR, ORDER_VAR, ERROR_FLAG, IS_FACETS_VAR})
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -81,7 +92,7 @@ class _List(ChangeList):  # type: ignore[misc]  # unfold ships no types
     def get_results(self, request: HttpRequest) -> None:
         """Read the page."""
         super().get_results(request)
-        if not self.is_narrowed or isinstance(self.paginator, NoCountPaginator):
+        if not self.is_narrowed or isinstance(self.paginator, KeysetPaginator):
             self.full_result_count = self.result_count
 
     @property
@@ -164,10 +175,29 @@ class EndlessScreen(ReadOnlyScreen):
     sortable_by = ()
     # Columns of ids with an index: a search looks for one whole id in them.
     searched_ids: Sequence[str] = ()
+    # Filters that an index serves, by the names of their parameters: any other looks through rows.
+    indexed_filters: Sequence[str] = ()
 
-    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, **_: Any) -> Paginator:  # type: ignore[type-arg]  # noqa: ARG002 - Django's contract
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, **_: Any) -> Paginator:  # type: ignore[type-arg]
         """Use the paginator that never counts."""
-        return NoCountPaginator(queryset, per_page)
+        moment = self.ordering[0].lstrip("-")
+        looks = any(value and not self._is_indexed(name, moment) for name, value in request.GET.items())
+        return KeysetPaginator(
+            queryset,
+            per_page,
+            moment=moment,
+            cursor=Cursor.read(request.GET.get(PAGE_VAR, "")),
+            looked_through=between(self.by_index(request), moment, request.GET) if looks else None,
+        )
+
+    def by_index(self, request: HttpRequest) -> QuerySet[Any]:  # noqa: ARG002 - for those that have such filters
+        """Return the rows that `indexed_filters` leave: other filters look for theirs among them."""
+        return self.model._default_manager.all()  # noqa: SLF001 - Django's public name for it
+
+    def _is_indexed(self, parameter: str, moment: str) -> bool:
+        return parameter in {*self.indexed_filters, *_NO_FILTERS} or parameter.startswith(
+            (f"{moment}_from", f"{moment}_to")
+        )
 
     def get_search_results(
         self,
@@ -207,28 +237,6 @@ class OnOffActions:
             f"{len(rows)} {model_ngettext(queryset.model, len(rows))} {word}." if rows else f"Already {word}."
         )
         messages.success(request, text)
-
-
-class NoCountPaginator(Paginator):  # type: ignore[type-arg]  # generic only in the stubs
-    """Pages of a table that grows for ever: never counts it, and looks one row ahead instead.
-
-    Pages end at MAX_PAGES, because skipping rows costs their number: filters reach further back.
-    """
-
-    template_name = "unfold/helpers/pagination_no_count.html"
-
-    @cached_property
-    def count(self) -> int:
-        """Return the bound, which stands for "many"."""
-        return self.per_page * MAX_PAGES
-
-    def page(self, number: int | str) -> Page:  # type: ignore[type-arg]  # generic only in the stubs
-        """Return a page that knows whether another one follows."""
-        number = self.validate_number(number)
-        start = (number - 1) * self.per_page
-        rows = list(self.object_list[start : start + self.per_page + 1])
-        self.has_more = len(rows) > self.per_page and number < MAX_PAGES
-        return Page(rows[: self.per_page], number, self)
 
 
 def action(**options: Any) -> Callable[[Method], Method]:

@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 
 import pytest
@@ -6,7 +7,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from analytics.models import RequestLog
-from config.screens import MAX_PAGES
 from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
 from keys.models import ApiKey, Tenant
 
@@ -59,21 +59,92 @@ def test_it_reads_a_page_by_an_index_and_sorts_nothing(client, query):
     assert ("TEMP B-TREE" in plan) is bool(query)  # two rows of one id may be sorted
 
 
+def beside(html: str, rel: str) -> str:
+    """Return where a link of the pager leads."""
+    found = re.search(rf'rel="{rel}" href="([^"]+)"', html)
+    return LOG + found[1].replace("&amp;", "&") if found else ""
+
+
+def numbers(html: str) -> list[int]:
+    return [int(number) for number in re.findall(r"gw-clip\">r(\d+)<", html)]
+
+
 def test_it_pages_without_knowing_the_end(client):
-    RequestLog.objects.bulk_create([log(number) for number in range(101)])
-    first, third = page(client, LOG), page(client, LOG, p=3)
-    assert "r0049" in first
-    assert "r0050" not in first
-    assert "p=2" in first
-    assert "r0100" in third
-    assert "p=4" not in third
-    assert "p=2" in third
+    moment = timezone.now()
+    # Of one moment are many: pages part them by their numbers.
+    RequestLog.objects.bulk_create(
+        [log(number, at=moment - timedelta(hours=number // 70)) for number in range(130)]
+    )
+    newest_first = [int(row[1:]) for row in RequestLog.objects.values_list("request_id", flat=True)]
+    pages = [page(client, LOG)]
+    while following := beside(pages[-1], "next"):
+        RequestLog.objects.bulk_create([log(1000 + len(pages), at=moment + timedelta(seconds=len(pages)))])
+        pages.append(page(client, following))
+    assert [number for html in pages for number in numbers(html)] == newest_first
+    assert [len(numbers(html)) for html in pages] == [50, 50, 30]
+    assert not beside(pages[0], "prev")
+    second = page(client, beside(pages[2], "prev"))
+    assert numbers(second) == numbers(pages[1])
+    first = page(client, beside(second, "prev"))
+    assert numbers(first) == numbers(pages[0])
+    # What is newer still does not make a page of its own.
+    assert numbers(page(client, beside(first, "prev")))[:3] == [1002, 1001, 69]
 
 
-def test_it_bounds_how_far_back_pages_go(client):
-    assert client.get(LOG, {"p": MAX_PAGES + 1}).status_code == 302
-    assert client.get(LOG, {"p": MAX_PAGES}).status_code == 200
-    assert client.get(LOG, {"all": ""}).status_code == 200
+@pytest.mark.parametrize("cursor", ["2", "o1", "x5.5", "o99999999999999999.1", "", "o1.-1"])
+def test_a_cursor_that_is_none_is_the_first_page(client, cursor):
+    RequestLog.objects.bulk_create([log()])
+    assert numbers(page(client, LOG, p=cursor)) == [0]
+
+
+def test_a_filter_without_an_index_looks_through_so_many_rows_and_goes_on_from_there(client, monkeypatch):
+    monkeypatch.setattr("config.keyset.LOOKED_THROUGH", 20)
+    RequestLog.objects.bulk_create([log(number, cost_nanousd=number * 10**6) for number in range(55)])
+    RequestLog.objects.filter(request_id__in=("r0003", "r0047")).update(provider="rare")
+    query = f"{LOG}?cost_nanousd_from=0.003&latency_ms_to=5&model=gpt-4o"
+    RequestLog.objects.exclude(provider="rare").update(cost_nanousd=None)
+    html, found, looked = page(client, query), [], []
+    for _ in range(3):
+        found.append(numbers(html))
+        looked.append("Looked through 20 rows" in html)
+        html = page(client, beside(html, "next")) if beside(html, "next") else html
+    assert found == [[3], [], [47]]
+    assert looked == [True, True, False]
+    back = page(client, beside(html, "prev"))
+    assert numbers(back) == []
+    assert numbers(page(client, beside(back, "prev"))) == [3]
+    # With a time, it is looked through from there.
+    old = f"at_to_0={timezone.now():%Y-%m-%d}&at_to_1={timezone.now() - timedelta(minutes=46):%H:%M:%S}"
+    assert numbers(page(client, f"{query}&{old}")) in ([47], [])  # the minute of midnight
+
+
+def test_an_index_serves_tenant_and_key(client):
+    tenant = Tenant.objects.create(name="acme")
+    RequestLog.objects.bulk_create(
+        [log(number, tenant_ref=tenant.pk * (number % 2)) for number in range(120)]
+    )
+    html = page(client, LOG, tenant="acme")
+    assert len(numbers(html)) == 50
+    assert "Looked through" not in html
+    assert not numbers(page(client, LOG, tenant="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"cost_nanousd_from": "0.5"}, {2, 3}),
+        ({"cost_nanousd_from": "0.5", "cost_nanousd_to": "0.5"}, {2}),
+        ({"cost_nanousd_to": "lots"}, {1, 2, 3}),
+        ({"latency_ms_from": "100.5"}, {3}),
+        ({"latency_ms_to": "inf"}, {1, 2, 3}),
+    ],
+)
+def test_it_filters_by_cost_and_latency(client, query, found):
+    amounts = ((1, None, 5), (2, 500_000_000, 100), (3, 2_000_000_000, 2_000))
+    RequestLog.objects.bulk_create(
+        [log(number, cost_nanousd=cost, latency_ms=took) for number, cost, took in amounts]
+    )
+    assert set(numbers(page(client, LOG, **query))) == found
 
 
 def test_it_offers_no_counts_beside_the_filters(client):
