@@ -39,6 +39,16 @@ def make_ahead(now: datetime, *, kept_from: datetime | None = None) -> int:
     return len(missing)
 
 
+def make_days(since: datetime, until: datetime) -> None:
+    """Make what is missing of the partitions of a past period."""
+    first, last = (moment.astimezone(UTC).date() for moment in (since, until))
+    there = set(attached())
+    for day in (first + timedelta(days=after) for after in range((last - first).days + 1)):
+        if day not in there:
+            with _locking():
+                _make(day)
+
+
 def drop_before(moment: datetime) -> int:
     """Drop the partitions of days that end by that moment; return how many."""
     for day in attached():

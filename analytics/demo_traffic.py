@@ -1,0 +1,265 @@
+"""Makes up requests as they could have been: rows of the log and the ledger, an hour at a time.
+
+Tenants work by day and less at weekends, each by its own clock. A few requests fail, more of them while a
+vendor has an outage; then others answer. The same numbers make the same history.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from math import exp
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from analytics import ledger_rows
+from analytics.demo_cast import MODELS, Caller, Model
+from analytics.fields import to_json
+from analytics.prices import PriceBook
+from keys.models import LedgerEntry
+from providers.pricing import Rates
+from providers.usage import Usage
+
+Row = dict[str, Any]
+
+_HOUR = timedelta(hours=1)
+_WEEKEND = 5
+_NO_TOKENS = dict.fromkeys(ledger_rows.COUNTS.values(), 0)
+_ROUTES = {model.name: f"exact:{model.name}" for model in MODELS}
+# status, outcome, error code, and how often.
+_FAILURES = (
+    (429, "error", "rate_limit_exceeded", 0.012),
+    (400, "error", "invalid_request_error", 0.006),
+    (502, "error", "upstream_error", 0.004),
+    (499, "cancelled", "client_closed_request", 0.008),
+)
+
+
+class Made(NamedTuple):
+    """Rows of the log and of the ledger, column to value."""
+
+    logs: list[Row]
+    entries: list[Row]
+
+
+class Traffic:
+    """A history of `requests` requests of some callers between two moments."""
+
+    def __init__(
+        self, callers: Sequence[Caller], *, since: datetime, until: datetime, requests: int, seed: int
+    ) -> None:
+        """Lay out how many come in each hour."""
+        self._rng = random.Random(seed)  # noqa: S311 - a history that can be made again
+        self._seed, self._serial = seed, 0
+        self._since, self._until = since, until
+        self._prices = PriceBook({model.provider for model in MODELS})
+        self._rates: dict[tuple[Model, int], Rates | None] = {}
+        self._plan = _plan(callers, since, until, requests)
+        days = max((until - since).days, 1)
+        # Vendors' bad hours, which everybody has.
+        self._outages = {
+            since.replace(minute=0) + self._rng.randrange(days * 24) * _HOUR: self._rng.choice(
+                MODELS
+            ).provider
+            for _ in range(max(days // 6, 1))
+        }
+        self._odds = [model.share for model in MODELS]
+        self._tags = {
+            caller.key.pk: to_json(caller.key.tags) if caller.key.tags else None for caller in callers
+        }
+
+    def hours(self) -> Iterator[Made]:
+        """Yield each hour's rows."""
+        for hour, counts in self._plan:
+            made = Made([], [])
+            down = self._outages.get(hour)
+            for caller, count in counts:
+                models = self._rng.choices(MODELS, self._odds, k=count)
+                for model in models:
+                    self._request(made, caller, model, hour, down)
+            yield made
+
+    def _request(self, made: Made, caller: Caller, model: Model, hour: datetime, down: str | None) -> None:
+        rng = self._rng
+        begin = max(hour, self._since)
+        seconds = (min(hour + _HOUR, self._until) - begin).total_seconds()
+        row = self._asked(caller, model, begin + timedelta(seconds=rng.random() * seconds))
+        made.logs.append(row)
+        chance = rng.random()
+        for status, outcome, code, odds in _FAILURES:
+            chance -= odds
+            if chance < 0:
+                self._failed(row, model, status, outcome, code)
+                return
+        usage = self._usage(model)
+        if row["cache"] == "hit":
+            self._hit(row, model, usage)
+            return
+        answering, attempts, lost = model, [], 0.0
+        if rng.random() < (0.7 if model.provider == down else 0.004):
+            answering = rng.choice([other for other in MODELS if other.provider != model.provider])
+            lost = rng.uniform(200, 4_000)
+            attempts.append(_attempt(model, 0.4, lost, rng.choice((500, 503, 529)), "overloaded"))
+        self._answered(row, answering, usage, attempts, lost)
+        made.entries.append(self._spent(row, answering, usage, len(attempts) - 1))
+
+    def _asked(self, caller: Caller, model: Model, at: datetime) -> Row:
+        """Return the row of a request before it is known what became of it."""
+        rng = self._rng
+        self._serial += 1
+        number = f"{self._seed:x}-{self._serial:x}"
+        return {
+            "completion_id": f"demo-{number}",
+            "request_id": f"req-demo-{number}",
+            "at": at,
+            "endpoint": "chat/completions",
+            "tenant_ref": caller.key.tenant_id,
+            "key_ref": caller.key.pk,
+            "tags": self._tags[caller.key.pk],
+            "requested_model": model.name,
+            "route": _ROUTES[model.name],
+            "provider": model.provider,
+            "model": model.name,
+            "status": 200,
+            "outcome": "ok",
+            "error_code": "",
+            "stream": rng.random() < 0.45,
+            "cache": "hit" if rng.random() < 0.11 else "miss",
+            "attempts": "[]",
+            "prompt_tokens": None,
+            "completion_tokens": None,
+            "cached_tokens": None,
+            "cache_write_tokens": None,
+            "reasoning_tokens": None,
+            "usage_estimated": False,
+            "cost_nanousd": None,
+            "latency_ms": 0.0,
+            "ttft_ms": None,
+            "overhead_ms": round(rng.uniform(0.4, 1.9), 3),
+            "queue_ms": None,
+            "saved_nanousd": None,
+            "limits": None,
+        }
+
+    def _usage(self, model: Model) -> Usage:
+        rng = self._rng
+        prompt = int(rng.lognormvariate(0, 0.7) * model.prompt) + 8
+        completion = int(rng.lognormvariate(0, 0.8) * model.completion) + 1
+        return Usage(prompt=prompt, completion=completion, cached=prompt // 2 if rng.random() < 0.2 else 0)
+
+    def _failed(self, row: Row, model: Model, status: int, outcome: str, code: str) -> None:
+        row.update(status=status, outcome=outcome, error_code=code, cache="")
+        took = self._rng.uniform(200, 9_000)
+        if status == 429:
+            row.update(provider="", model="", latency_ms=0.6)
+            return
+        row.update(latency_ms=round(took, 3), attempts=to_json([_attempt(model, 0.4, took, status, code)]))
+
+    def _hit(self, row: Row, model: Model, usage: Usage) -> None:
+        row.update(_counts(usage), latency_ms=round(self._rng.uniform(0.5, 2.5), 3), cost_nanousd=0)
+        row["saved_nanousd"] = self._cost(model, usage, row["at"])[1]
+
+    def _answered(self, row: Row, model: Model, usage: Usage, attempts: list[Row], lost: float) -> None:
+        rng = self._rng
+        first = model.first_ms * rng.lognormvariate(0, 0.35)
+        took = first + usage.completion / model.tokens_per_s * 1000 * rng.uniform(0.8, 1.3)
+        attempts.append(_attempt(model, lost + 0.4, took, 200, "ok"))
+        queued = rng.uniform(5, 400) if rng.random() < 0.01 else None
+        row.update(
+            _counts(usage),
+            provider=model.provider,
+            model=model.name,
+            attempts=to_json(attempts),
+            cost_nanousd=self._cost(model, usage, row["at"])[1],
+            latency_ms=round(lost + took + (queued or 0), 3),
+            ttft_ms=round(lost + first, 3) if row["stream"] else None,
+            queue_ms=queued,
+        )
+
+    def _spent(self, row: Row, model: Model, usage: Usage, attempt: int) -> Row:
+        price, cost = self._cost(model, usage, row["at"])
+        same = (
+            "completion_id",
+            "at",
+            "tenant_ref",
+            "key_ref",
+            "requested_model",
+            "tags",
+            "provider",
+            "model",
+        )
+        return {
+            **{name: row[name] for name in same},
+            **_NO_TOKENS,
+            **_counts(usage),
+            "attempt": attempt,
+            "kind": LedgerEntry.Kind.SPENT.value,
+            "revision": 0,
+            "estimated": False,
+            "price_ref": price,
+            "cost_nanousd": cost,
+            "own_credential": False,
+            "shadow": False,
+            "rerating_ref": None,
+        }
+
+    def _cost(self, model: Model, usage: Usage, at: datetime) -> tuple[int | None, int | None]:
+        """Return the price used, and nano-dollars; None when no price is known."""
+        day = int(at.timestamp()) // 86_400
+        if (model, day) not in self._rates:
+            self._rates[model, day] = self._prices.rates(model.provider, model.name, day * 86_400.0)
+        rates = self._rates[model, day]
+        return (None, None) if rates is None else (rates.price_id, ledger_rows.cost(usage, rates))
+
+
+def _counts(usage: Usage) -> Row:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "cached_tokens": usage.cached,
+        "cache_write_tokens": usage.cache_write,
+        "reasoning_tokens": usage.reasoning,
+    }
+
+
+def _attempt(model: Model, started: float, took: float, status: int, outcome: str) -> Row:
+    return {
+        "provider": model.provider,
+        "model": model.name,
+        "started_ms": round(started, 3),
+        "latency_ms": round(took, 3),
+        "status": status,
+        "outcome": outcome,
+        "error": "" if outcome == "ok" else "the vendor answered so",
+    }
+
+
+def _plan(
+    callers: Sequence[Caller], since: datetime, until: datetime, requests: int
+) -> list[tuple[datetime, list[tuple[Caller, int]]]]:
+    """Return how many requests each caller makes in each hour; they add up to `requests`."""
+    hours = []
+    hour = since.replace(minute=0, second=0, microsecond=0)
+    while hour < until:
+        hours.append(hour)
+        hour += _HOUR
+    weights = [
+        _weight(caller, hour, number / len(hours)) for number, hour in enumerate(hours) for caller in callers
+    ]
+    whole, seen, planned = sum(weights), 0.0, 0
+    plan: list[tuple[datetime, list[tuple[Caller, int]]]] = []
+    for number, hour in enumerate(hours):
+        counts = []
+        for place, caller in enumerate(callers):
+            seen += weights[number * len(callers) + place]
+            count = round(requests * seen / whole) - planned
+            planned += count
+            counts.append((caller, count))
+        plan.append((hour, counts))
+    return plan
+
+
+def _weight(caller: Caller, hour: datetime, progress: float) -> float:
+    """Return how busy a caller is in an hour: by its clock, by the day of its week, more from week to week."""
+    local = hour.replace(tzinfo=hour.tzinfo or UTC).astimezone(ZoneInfo(caller.zone))
+    by_day = 0.12 + exp(-(((local.hour - 14) / 4.2) ** 2))
+    return caller.share * by_day * (0.35 if local.weekday() >= _WEEKEND else 1.0) * (0.8 + 0.4 * progress)
