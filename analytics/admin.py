@@ -17,7 +17,7 @@ from analytics import admin_reconciliation, admin_rerating  # noqa: F401 - Djang
 from analytics.models import RequestLog
 from config.filters import CostFilter, LatencyFilter, MomentFilter
 from config.screens import EndlessScreen, display
-from config.words import dollars, moment, table
+from config.words import dollars, duration, moment, table
 from keys.admin_ledger import (
     KeyNameFilter,
     TagFilter,
@@ -242,17 +242,17 @@ class RequestLogAdmin(EndlessScreen):
     @display(description="Latency")
     def latency(self, obj: RequestLog) -> str:
         """Show the whole time."""
-        return _duration(obj.latency_ms)
+        return duration(obj.latency_ms)
 
     @display(description="First content after")
     def first_content(self, obj: RequestLog) -> str:
         """Show the time to the first content."""
-        return _duration(obj.ttft_ms)
+        return duration(obj.ttft_ms)
 
     @display(description="Gateway's own share")
     def overhead(self, obj: RequestLog) -> str:
         """Show the time without the vendors'."""
-        return _duration(obj.overhead_ms)
+        return duration(obj.overhead_ms)
 
     @display(description="Attempts")
     def tries(self, obj: RequestLog) -> str:
@@ -271,17 +271,6 @@ def _attempt(number: int, attempt: dict[str, Any]) -> tuple[Any, ...]:
         f"{attempt.get('provider', '?')}/{attempt.get('model', '?')}",
         attempt.get("outcome") or "-",
         attempt.get("status") or "-",
-        _duration(attempt.get("latency_ms")),
+        duration(attempt.get("latency_ms")),
         attempt.get("error") or "",
-    )
-
-
-def _duration(milliseconds: float | None) -> str:
-    if milliseconds is None:
-        return "-"
-    # No-break spaces: a number and its unit are one word.
-    return (
-        f"{milliseconds / 1000:,.2f}\N{NO-BREAK SPACE}s"
-        if milliseconds >= 1000
-        else f"{milliseconds:,.1f}\N{NO-BREAK SPACE}ms"
     )

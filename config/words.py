@@ -22,6 +22,16 @@ def signed_dollars(nanousd: int) -> str:
     return f"+{dollars(nanousd)}" if nanousd > 0 else dollars(nanousd)
 
 
+def duration(milliseconds: float | None) -> str:
+    """Return milliseconds for people: "12.3 ms", "1.25 s"."""
+    if milliseconds is None:
+        return "-"
+    # No-break spaces: a number and its unit are one word.
+    if milliseconds >= 1000:
+        return f"{milliseconds / 1000:,.2f}\N{NO-BREAK SPACE}s"
+    return f"{milliseconds:,.1f}\N{NO-BREAK SPACE}ms"
+
+
 def moment(at: datetime | None) -> str:
     """Return a time (UTC) to the second, on one line, in an order that sorts."""
     if at is None:
