@@ -9,23 +9,16 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gatewaysite.settings")
 
-from channels.auth import AuthMiddlewareStack
-from channels.routing import URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from django.urls import re_path  # noqa: E402 - needs the apps loaded
-
-from gatewaysite.sockets import NoSuchSocket  # noqa: E402
+from gatewaysite.sockets import sockets  # noqa: E402 - needs the apps loaded
 from proxy.asgi import lane  # noqa: E402
 from proxy.urls import is_data_plane  # noqa: E402
 
 PLANE = os.environ.get("GATEWAY_PLANE", "all")
 _CHECKS = frozenset({"/health", "/ready", "/readiness", "/metrics"})
-
-sockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([re_path("", NoSuchSocket.as_asgi())])))
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

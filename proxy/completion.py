@@ -7,7 +7,7 @@ The spool has two kinds of line, each one JSON object:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -108,6 +108,16 @@ class Completion:
         """Return the model name that it was routed by, and that limits and budgets know it by."""
         return self.forced_model or self.requested_model
 
+    def again(self, identity: str, *, request_id: str, at: float, latency_ms: float) -> "Completion":
+        """Return what another has come to that differs from this one in ids and times alone."""
+        other = object.__new__(Completion)  # copy.copy takes seven times as long
+        for name in _FIELDS:
+            setattr(other, name, getattr(self, name))
+        other.id, other.request_id, other.at = identity, request_id, at
+        other.latency_ms = other.overhead_ms = latency_ms
+        other.ttft_ms = None
+        return other
+
     def record(self) -> bytes:
         """Return the JSON object of everything but the attempts: rendered once, for spool and log."""
         usage = self.usage
@@ -181,6 +191,9 @@ class Completion:
             return _NOTHING
         rare = {"tags": self.tags, "forced_model": self.forced_model, "own_credential": self.own_credential}
         return {name: value for name, value in rare.items() if value}
+
+
+_FIELDS = tuple(each.name for each in fields(Completion))
 
 
 class RecordForm:

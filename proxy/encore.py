@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from keys.caller import Caller
 from proxy.cache import Entry, Policy
-from proxy.completion import RecordForm, done_line
+from proxy.completion import Completion, RecordForm, done_line
 from proxy.demand import Applicable
-from proxy.exchange import Exchange, RequestLog
+from proxy.exchange import Exchange, Observer, RequestLog, observe_safely
 from proxy.http import ANTHROPIC_REQUEST_ID, MAX_REQUEST_ID, LaneRequest, WireHeader, echoed
 from proxy.metrics import Counts, Meter
 from proxy.own_credential import HEADER
@@ -67,6 +67,7 @@ class Encore(NamedTuple):
     prompt: str
     counts: Counts
     head: bytes
+    completion: Completion
 
     def is_of(self, entry: Entry) -> bool:
         """Is this the answer that was given? No key is stored twice at one moment."""
@@ -92,11 +93,12 @@ class Encores:
         meter: Meter,
         log_request: RequestLog,
         next_id: Callable[[], str],
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Know none."""
         self._known: Repeats[Encore] = Repeats()
         self._store, self._spool, self._meter = store, spool, meter
-        self._log_request, self._next_id = log_request, next_id
+        self._log_request, self._next_id, self._observers = log_request, next_id, observers
 
     def remember(
         self,
@@ -111,9 +113,9 @@ class Encores:
     ) -> None:
         """Remember a hit that has just been answered with `headers` and, as `sent`, its entry's very bytes.
 
-        Not where the store must be waited for, nor of a large request, nor where somebody hears of each
-        Completion, nor without a key: whoever has none may be limited by address. Nor with a credential of
-        the client's own, which would be remembered with the rest of the request.
+        Not where the store must be waited for, nor of a large request, nor without a key: whoever has none
+        may be limited by address. Nor with a credential of the client's own, which would be remembered with
+        the rest of the request.
         """
         completion = exchange.completion
         if sent is not entry.body or self._store.peek(terms.policy.key, completion.at) is not entry:
@@ -122,7 +124,6 @@ class Encores:
         size = len(body) + sum(len(name) + len(value) for name, value in scope["headers"])
         if (
             size > MAX_BYTES
-            or exchange.observed
             or terms.caller.key_id is None
             or HEADER in request.wire
             or terms.applicable.by_address
@@ -139,6 +140,7 @@ class Encores:
             exchange.prompt,
             self._meter.counts(completion),
             head,
+            completion,
         )
         self._known.remember(snapshot, _key(scope, body), encore)
 
@@ -161,6 +163,12 @@ class Encores:
         self._spool.append_done(identity, done_line(record))
         encore.counts.add(latency_ms, overhead_ms=latency_ms)
         self._log_request(record, 0, encore.prompt)
+        for observe in self._observers:
+            if getattr(observe, "watched", True):
+                heard = encore.completion.again(
+                    identity, request_id=request_id, at=now, latency_ms=latency_ms
+                )
+                observe_safely(observe, heard)
         left = None if admission.requests is None else admission.requests.remaining
         return encore.reply(admission.entry, request_id, now, left=left)
 

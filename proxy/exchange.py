@@ -108,11 +108,6 @@ class Exchange:
         self._began = time.perf_counter()
         meter.in_flight += 1
 
-    @property
-    def observed(self) -> bool:
-        """Does somebody else hear of its end?"""
-        return bool(self._observers)
-
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the request arrived."""
         return (time.perf_counter() - self._began) * 1000
@@ -308,7 +303,7 @@ class Exchange:
         self._meter.finished(completion)
         self._log_request(record, len(completion.attempts), self.prompt)
         for observe in self._observers:
-            self._observe(observe)
+            observe_safely(observe, completion)
         if self.watching is not None:
             self.watching.finished(completion)
 
@@ -377,11 +372,13 @@ class Exchange:
         attempt = self._attempt
         return attempt is not None and (self._content_bytes > 0 or attempt.outcome in ("ok", "cancelled"))
 
-    def _observe(self, observe: Observer) -> None:
-        try:
-            observe(self.completion)
-        except Exception:  # an observer is a guest: it never breaks an answer
-            log.exception("completion_observer")
+
+def observe_safely(observe: Observer, completion: Completion) -> None:
+    """Tell an observer. It is a guest: it never breaks an answer."""
+    try:
+        observe(completion)
+    except Exception:
+        log.exception("completion_observer")
 
 
 def _may_have_cost(attempt: Attempt) -> bool:

@@ -106,6 +106,7 @@ class Services:
             meter=self.meter,
             log_request=self._log_request,
             next_id=self._next_id,
+            observers=self._observers,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self.learned = Learned()

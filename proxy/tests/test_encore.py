@@ -12,6 +12,7 @@ from keys.caller import Caller
 from providers.tests.samples import TEXT_STREAM
 from proxy import encore as module
 from proxy.asgi import at_once, lane
+from proxy.completion import Completion
 from proxy.encore import Encore
 from proxy.http import MAX_REQUEST_ID
 from proxy.tests.fakes import (
@@ -43,6 +44,17 @@ def logged(settings):
 
 def keep_line(record, attempts, prompt):
     LOGGED.append((record, attempts, prompt))
+
+
+OBSERVED: list[Completion] = []
+
+
+def keep_completion(completion):
+    OBSERVED.append(completion)
+
+
+def fail(_):
+    raise RuntimeError("of a guest")
 
 
 def request(body=BODY, *, key=SECRET, path="/v1/chat/completions", method="POST", **fields):
@@ -339,11 +351,20 @@ async def test_it_leaves_large_requests_alone(serving):
     assert again(request(x_large="y" * module.MAX_BYTES)) is None
 
 
-async def test_it_leaves_everything_alone_where_somebody_observes(serving, settings):
-    settings.COMPLETION_OBSERVERS = ["builtins.id"]
+async def test_observers_hear_of_it_as_of_any_other(serving, settings):
+    OBSERVED.clear()
+    settings.COMPLETION_OBSERVERS = [f"{__name__}.keep_completion", f"{__name__}.fail"]
     gateway = serving(says("Hi."))
     await hit(gateway)
-    assert again(request()) is None
+    usual = OBSERVED[-1]
+    assert again(request(x_request_id="mine")) is not None
+    given = OBSERVED[-1]
+    assert given is not usual
+    assert given.request_id == "mine"
+    assert (usual.cache, usual.id == given.id) == ("hit", False)
+    assert given.at >= usual.at
+    alike = dict.fromkeys(("id", "request_id"), "") | dict.fromkeys(("at", "latency_ms", "overhead_ms"), 0)
+    assert replace(given, **alike) == replace(usual, **alike)
 
 
 async def test_it_answers_nobody_before_there_is_a_gateway(settings, monkeypatch):

@@ -1,0 +1,170 @@
+"""The live feed of a served gateway: a WebSocket client sees the requests that it sends, and a flood slows none."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.gateway import Gateway, running_gateway
+from tests.servers import redis
+
+CHAT = {"model": "demo/echo", "messages": [{"role": "user", "content": "hi"}]}
+LOGIN = "/admin/login/?next=/admin/"
+FLOOD = 600
+
+
+class Watcher:
+    """A viewer: confirms what it gets, and keeps it."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.events: list[dict[str, Any]] = []
+        self.seen = self.sampled = self.missed = 0
+        self.hello = self.read()
+
+    def read(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.socket.recv(timeout=20))
+        if message["type"] == "batch":
+            self.events += message["events"]
+            self.seen += message["seen"]
+            self.sampled += message["sampled"]
+            self.missed += message["missed"]
+            self.say(confirm=message["number"])
+        return message
+
+    def until(self, reached: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 30
+        while not reached():
+            assert time.monotonic() < deadline, (self.seen, len(self.events))
+            self.read()
+
+    def say(self, **message: Any) -> None:
+        self.socket.send(json.dumps(message))
+
+    def names(self, field: str) -> list[str]:
+        return [each[field] for each in self.events]
+
+
+def signed_in(gateway: Gateway, name: str, password: str, *, login: str = LOGIN) -> httpx.Client:
+    client = httpx.Client(base_url=gateway.url, follow_redirects=True, timeout=30)
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', client.get(login).text)
+    assert found
+    client.post(login, data={"csrfmiddlewaretoken": found[1], "username": name, "password": password})
+    assert "sessionid" in client.cookies
+    return client
+
+
+@contextlib.contextmanager
+def watching(gateway: Gateway, client: httpx.Client | None) -> Iterator[Watcher]:
+    cookie = {"Cookie": "; ".join(f"{k}={v}" for k, v in client.cookies.items())} if client else {}
+    url = f"{gateway.url.replace('http', 'ws', 1)}/ws/live/"
+    with connect(url, additional_headers={**cookie, "Origin": gateway.url}, open_timeout=20) as socket:
+        yield Watcher(socket)
+
+
+def send(gateway: Gateway, identity: str, *, key: str = "", model: str = "demo/echo") -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key or gateway.key}", "x-request-id": identity}
+    return httpx.post(f"{gateway.url}/v1/chat/completions", headers=headers, json={**CHAT, "model": model})
+
+
+def flood(gateway: Gateway, count: int) -> None:
+    with httpx.Client(headers=gateway.headers, base_url=gateway.url) as client:
+        for _ in range(count):
+            assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running_gateway({"CACHE_MODE": "memory"}) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def admin(gateway: Gateway) -> Iterator[httpx.Client]:
+    with signed_in(gateway, "admin", gateway.admin_password) as client:
+        yield client
+
+
+def test_it_shows_a_request_as_it_finishes(gateway, admin):
+    with watching(gateway, admin) as watcher:
+        assert watcher.hello == {"type": "hello", "scope": "all", "shared": False}
+        assert send(gateway, "live-1").status_code == 200
+        watcher.until(lambda: "live-1" in watcher.names("request_id"))
+        event = next(each for each in watcher.events if each["request_id"] == "live-1")
+        assert (event["provider"], event["status"], event["outcome"]) == ("demo", 200, "ok")
+        assert event["key_name"]
+        assert gateway.key not in json.dumps(event)
+
+
+def test_it_filters_and_pauses_as_asked(gateway, admin):
+    with watching(gateway, admin) as watcher:
+        watcher.say(filter={"errors": True})
+        watcher.say(pause=False, colour="red")
+        watcher.until(lambda: watcher.read()["type"] == "error")  # it has read the filter before that
+        send(gateway, "fine")
+        send(gateway, "wrong", model="nowhere/at-all")
+        watcher.until(lambda: "wrong" in watcher.names("request_id"))
+        assert "fine" not in watcher.names("request_id")
+        watcher.say(pause=True)
+        watcher.say(pause=True, colour="red")
+        watcher.until(lambda: watcher.read()["type"] == "error")
+        send(gateway, "unheard", model="nowhere/at-all")
+        watcher.until(lambda: watcher.missed)
+        assert "unheard" not in watcher.names("request_id")
+
+
+def test_strangers_are_refused(gateway, admin):
+    with pytest.raises(ConnectionClosed) as refused, watching(gateway, None):
+        pytest.fail("a stranger was let in")
+    assert refused.value.rcvd is not None
+    assert refused.value.rcvd.code == 4401
+    cookie = "; ".join(f"{k}={v}" for k, v in admin.cookies.items())
+    url = f"{gateway.url.replace('http', 'ws', 1)}/ws/live/"
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(url, additional_headers={"Cookie": cookie, "Origin": "https://evil.test"})
+
+
+def test_a_flood_is_counted_to_the_last_and_sampled(gateway, admin):
+    """Most of it are hits that the server answers before the application starts: they are seen too."""
+    with watching(gateway, admin) as watcher:
+        flood(gateway, FLOOD)
+        watcher.until(lambda: watcher.seen >= FLOOD)
+        assert watcher.seen == FLOOD
+        assert watcher.sampled > 0
+        assert {each["cache"] for each in watcher.events} == {"hit"}
+        assert len(watcher.events) + watcher.sampled >= FLOOD - 200  # what waits is sent in the next batches
+
+
+def test_a_viewer_keeps_no_gateway_from_ending(gateway, admin):
+    with watching(gateway, admin) as watcher:
+        began = time.monotonic()
+        assert gateway.stop(within_s=20) == 0
+        with pytest.raises(ConnectionClosed):
+            watcher.until(lambda: False)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.broker
+def test_it_hears_of_all_workers_over_redis():
+    environment = {"CACHE_MODE": "none"}
+    with (
+        redis() as store,
+        running_gateway({**environment, "REDIS_URL": store.url()}, workers=2) as gateway,
+        signed_in(gateway, "admin", gateway.admin_password) as client,
+        watching(gateway, client) as watcher,
+    ):
+        assert watcher.hello["shared"] is True
+        names = [f"live-{number}" for number in range(40)]
+        for name in names:
+            send(gateway, name)  # each on a connection of its own, which either worker takes
+        watcher.until(lambda: set(names) <= set(watcher.names("request_id")))
+        assert watcher.seen == len(names)
+        workers = {each["id"].split("-")[1] for each in watcher.events}
+        assert workers == {"0", "1"}
