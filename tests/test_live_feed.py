@@ -1,4 +1,4 @@
-"""The live feed of a served gateway: a WebSocket client sees the requests that it sends, and a flood slows none."""
+"""The live feed of a served gateway: a WebSocket client sees requests as they finish, a flood as a sample."""
 
 import contextlib
 import json
@@ -52,13 +52,15 @@ class Watcher:
         return [each[field] for each in self.events]
 
 
-def signed_in(gateway: Gateway, name: str, password: str, *, login: str = LOGIN) -> httpx.Client:
-    client = httpx.Client(base_url=gateway.url, follow_redirects=True, timeout=30)
-    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', client.get(login).text)
-    assert found
-    client.post(login, data={"csrfmiddlewaretoken": found[1], "username": name, "password": password})
-    assert "sessionid" in client.cookies
-    return client
+@contextlib.contextmanager
+def signed_in(gateway: Gateway) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway.url, follow_redirects=True, timeout=30) as client:
+        found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', client.get(LOGIN).text)
+        assert found
+        who = {"username": "admin", "password": gateway.admin_password}
+        client.post(LOGIN, data={"csrfmiddlewaretoken": found[1], **who})
+        assert "sessionid" in client.cookies
+        yield client
 
 
 @contextlib.contextmanager
@@ -88,7 +90,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def admin(gateway: Gateway) -> Iterator[httpx.Client]:
-    with signed_in(gateway, "admin", gateway.admin_password) as client:
+    with signed_in(gateway) as client:
         yield client
 
 
@@ -157,7 +159,7 @@ def test_it_hears_of_all_workers_over_redis():
     with (
         redis() as store,
         running_gateway({**environment, "REDIS_URL": store.url()}, workers=2) as gateway,
-        signed_in(gateway, "admin", gateway.admin_password) as client,
+        signed_in(gateway) as client,
         watching(gateway, client) as watcher,
     ):
         assert watcher.hello["shared"] is True
