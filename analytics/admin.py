@@ -5,7 +5,8 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.utils.html import format_html
 from unfold.contrib.filters.admin import (
     ChoicesDropdownFilter,
@@ -14,6 +15,7 @@ from unfold.contrib.filters.admin import (
 )
 
 from analytics import admin_reconciliation, admin_rerating  # noqa: F401 - Django looks for screens in admin.py alone
+from analytics.admin_live import live_view, request_of
 from analytics.models import RequestLog
 from config.filters import CostFilter, LatencyFilter, MomentFilter
 from config.screens import EndlessScreen, display
@@ -168,6 +170,19 @@ class RequestLogAdmin(EndlessScreen):
     def arrived(self, obj: RequestLog) -> str:
         """Show when the request arrived, over the id that the client saw."""
         return format_html('{}<br><span class="gw-faint gw-clip">{}</span>', moment(obj.at), obj.request_id)
+
+    def get_urls(self) -> list[Any]:
+        """Add the live screen, and the way to a request that one knows by its completion id."""
+        live, of = self.admin_site.admin_view(self.live), self.admin_site.admin_view(request_of)
+        return [
+            path("live/", live, name="analytics_requestlog_live"),
+            path("of/<str:completion_id>/", of, name="analytics_requestlog_of"),
+            *super().get_urls(),
+        ]
+
+    def live(self, request: HttpRequest) -> HttpResponse:
+        """Show requests as they finish."""
+        return live_view(request, self.admin_site.each_context(request))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestLog]:
         """Read the names of keys and tenants that still exist along."""

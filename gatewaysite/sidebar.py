@@ -17,6 +17,7 @@ def _screen(title: str, icon: str, model: str) -> dict[str, Any]:
 
 
 RECONCILIATION = reverse_lazy("admin:analytics_vendorimport_drift")
+LIVE = reverse_lazy("admin:analytics_requestlog_live")
 EXPLAIN = reverse_lazy("admin:proxy_route_explain")
 
 
@@ -24,6 +25,12 @@ def _at_routes(request: HttpRequest) -> bool:
     """Is it a page of routes? The one that explains stands below their path, and has an entry of its own."""
     routes = str(reverse_lazy("admin:proxy_route_changelist"))
     return request.path.startswith(routes) and request.path != str(EXPLAIN)
+
+
+def _at_log(request: HttpRequest) -> bool:
+    """Is it a page of the log? The live screen stands below its path, as above."""
+    log = str(reverse_lazy("admin:analytics_requestlog_changelist"))
+    return request.path.startswith(log) and request.path != str(LIVE)
 
 
 def _at_vendor_exports(request: HttpRequest) -> bool:
@@ -42,7 +49,13 @@ SIDEBAR: dict[str, Any] = {
             "title": "Traffic",
             "separator": True,
             "items": [
-                _screen("Request log", "receipt_long", "analytics.requestlog"),
+                _screen("Request log", "receipt_long", "analytics.requestlog") | {"active": _at_log},
+                {
+                    "title": "Live",
+                    "icon": "sensors",
+                    "link": LIVE,
+                    "permission": lambda request: request.user.has_perm("analytics.view_requestlog"),
+                },
                 _screen("Routes", "alt_route", "proxy.route") | {"active": _at_routes},
                 {
                     "title": "Explain",
