@@ -33,8 +33,8 @@ def request_of(request: HttpRequest, completion_id: str) -> HttpResponse:
     if row is not None:
         return redirect("admin:analytics_requestlog_change", row)
     text = (
-        "This request is not in the log. It takes a second or two until one is; a request without a valid key "
-        "never is, and old ones are deleted."
+        "This request is not in the log. It takes a second or two until one is; a request without a valid "
+        "key never is, and old ones are deleted."
     )
     messages.warning(request, text)
     return redirect(f"{reverse('admin:analytics_requestlog_changelist')}?q={completion_id}")
@@ -49,6 +49,6 @@ def hears_of_few() -> str:
         return "The gateway's processes that serve requests are apart from this one, and tell it nothing."
     if env.workers > 1:
         return (
-            f"There are {env.workers} workers, and only requests of the one that serves this page are seen."
+            f"There are {env.workers} workers, and only the one that serves this page is heard."
         )
     return ""
