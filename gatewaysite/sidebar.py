@@ -82,6 +82,7 @@ SIDEBAR: dict[str, Any] = {
             "separator": True,
             "items": [
                 _screen("Tenants", "groups", "keys.tenant"),
+                _screen("Members", "badge", "keys.member"),
                 _screen("API keys", "vpn_key", "keys.apikey"),
                 _screen("Rate limits", "speed", "keys.ratelimit"),
                 _screen("Budgets", "savings", "keys.budget"),

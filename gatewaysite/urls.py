@@ -8,5 +8,6 @@ from gatewaysite.landing import landing
 urlpatterns = [
     path("", landing),
     path("admin/", admin.site.urls),
+    path("dashboard/", include("analytics.dashboard.urls")),
     path("api/v1/", include("proxy.api.urls")),
 ]

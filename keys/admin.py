@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from config.audit import audited
 from config.screens import Rows, Screen, display
 from config.vault import reference
-from keys import admin_alerts, admin_keys, admin_ledger  # noqa: F401 - Django looks for screens in admin.py alone
+from keys import admin_alerts, admin_keys, admin_ledger, admin_members  # noqa: F401 - Django looks for screens in admin.py alone
 from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
 from keys.admin_tenant_form import TenantForm
 from keys.models import ApiKey, Tenant

@@ -112,7 +112,7 @@ class RotateForm(forms.Form):
     def __init__(self, key: ApiKey, posted: Any = None) -> None:
         """Propose the usual overlap."""
         proposed = (timezone.now() + OVERLAP).replace(second=0, microsecond=0)
-        super().__init__(posted, initial={"until": proposed, "rotates": _mark_of(key)})
+        super().__init__(posted, initial={"until": proposed, "rotates": mark_of(key)})
         self._key = key
         if key.disabled_because:  # its secret is in wrong hands, and ends
             del self.fields["until"], self.fields["at_once"]
@@ -127,7 +127,7 @@ class RotateForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Refuse a page for a secret that the key no longer has, and one that says nothing."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if not constant_time_compare(cleaned.get("rotates", ""), _mark_of(self._key)):
+        if not constant_time_compare(cleaned.get("rotates", ""), mark_of(self._key)):
             raise forms.ValidationError(
                 "The secret has been rotated since this page was opened. Open it again to rotate once more."
             )
@@ -143,5 +143,6 @@ class RotateForm(forms.Form):
         return None if self.cleaned_data.get("at_once") else self.cleaned_data.get("until")
 
 
-def _mark_of(key: ApiKey) -> str:
+def mark_of(key: ApiKey) -> str:
+    """Return what names the secret that a key has now, and tells nothing of it."""
     return salted_hmac("keys.rotate", key.digest).hexdigest()[:24]

@@ -1,0 +1,27 @@
+"""Operators' screen of tenants' members: who may see a tenant's dashboard, and as what."""
+
+from django.contrib import admin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+
+from config.audit import audited
+from config.screens import Screen
+from keys.models import Member
+
+audited(Member)
+
+
+@admin.register(Member)
+class MemberAdmin(Screen):
+    """People's parts in tenants."""
+
+    empty_hint = (
+        "A member signs in at /dashboard/ and sees one tenant: its usage, keys and playground. Give each tenant "
+        "an owner, who can bring in the others."
+    )
+    list_display = ("user", "tenant", "role", "created_at")
+    list_filter = (("tenant", AutocompleteSelectFilter), ("role", ChoicesDropdownFilter))
+    list_select_related = ("user", "tenant")
+    search_fields = ("user__username", "user__email", "tenant__name")
+    search_help_text = "User name, e-mail address or tenant"
+    autocomplete_fields = ("user", "tenant")
+    fields = (("tenant", "user"), "role")
