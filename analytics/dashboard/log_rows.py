@@ -89,12 +89,17 @@ class Filters:
     @property
     def query(self) -> str:
         """Return them as parameters of an address."""
+        return urlencode(self.pairs)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return those that there are."""
         names = ("status", "key", "model", "cache", "request_id")
-        return urlencode({name: getattr(self, name) for name in names if getattr(self, name)})
+        return [(name, getattr(self, name)) for name in names if getattr(self, name)]
 
     def __bool__(self) -> bool:
         """Is there any?"""
-        return bool(self.query)
+        return bool(self.pairs)
 
     def of(self, rows: QuerySet[RequestLog]) -> QuerySet[RequestLog]:
         """Return those of `rows`."""

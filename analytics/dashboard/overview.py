@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -48,6 +49,7 @@ def overview(request: HttpRequest, seat: Seat) -> HttpResponse:
         "choices": CHOICES,
         "key": key,
         "model": model,
+        "narrowed": urlencode([*([("key", str(key.pk))] if key else []), *([("model", model)] if model else [])]),
         "tiles": _tiles(whole, usage.totals(choice.period.before(), where)),
         "charts": _charts(choice, steps),
         "by_model": _table(usage.by("model", choice.period, where), {}),

@@ -31,11 +31,16 @@ class PeriodChoice:
     problem: str = ""
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return it as parameters."""
+        if self.name == CUSTOM:
+            return [("range", CUSTOM), ("since", f"{self.first}"), ("until", f"{self.last}")]
+        return [("range", self.name)]
+
+    @property
     def query(self) -> str:
         """Return it as the parameters of an address."""
-        if self.name == CUSTOM:
-            return urlencode({"range": CUSTOM, "since": self.first, "until": self.last})
-        return urlencode({"range": self.name})
+        return urlencode(self.pairs)
 
     @property
     def words(self) -> str:
