@@ -15,8 +15,8 @@ class MemberAdmin(Screen):
     """People's parts in tenants."""
 
     empty_hint = (
-        "A member signs in at /dashboard/ and sees one tenant: its usage, keys and playground. Give each tenant "
-        "an owner, who can bring in the others."
+        "A member signs in at /dashboard/ and sees one tenant: its usage, keys and playground. Give each "
+        "tenant an owner, who can bring in the others."
     )
     list_display = ("user", "tenant", "role", "created_at")
     list_filter = (("tenant", AutocompleteSelectFilter), ("role", ChoicesDropdownFilter))

@@ -7,8 +7,8 @@ from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from analytics.dashboard.access import Seat, seated
@@ -77,7 +77,7 @@ def change_member(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
             messages.success(
                 request, f"{member.user.get_username()} is {member.get_role_display().lower()} now."
             )
-    return HttpResponseRedirect(_after(request, seat, member))
+    return HttpResponseRedirect(_after(seat))
 
 
 @require_POST
@@ -90,17 +90,18 @@ def remove_member(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
             messages.error(request, LAST_OWNER)
         else:
             name = member.user.get_username()
-            Member.objects.get(pk=member.pk).delete()
+            member.delete()
             messages.success(request, f"{name} is no longer a member. Keys that are known to them work on.")
-    return HttpResponseRedirect(_after(request, seat, member))
+    return HttpResponseRedirect(_after(seat))
 
 
 def _member(seat: Seat, ref: int) -> Member:
     """Return a member of the tenant, with all its rows locked: two owners may let each other go at once."""
-    rows = list(Member.objects.select_for_update().filter(tenant=seat.tenant).order_by("pk"))
-    return (
-        get_object_or_404(Member, tenant=seat.tenant, pk=ref) if rows else get_object_or_404(Member, pk=None)
-    )
+    rows = Member.objects.select_for_update(of=("self",)).filter(tenant=seat.tenant).order_by("pk")
+    found = next((row for row in rows.select_related("user") if row.pk == ref), None)
+    if found is None:
+        raise Http404("No such member.")
+    return found
 
 
 def _is_last_owner(seat: Seat, member: Member) -> bool:
@@ -111,9 +112,9 @@ def _is_last_owner(seat: Seat, member: Member) -> bool:
     )
 
 
-def _after(request: HttpRequest, seat: Seat, member: Member) -> str:
+def _after(seat: Seat) -> str:
     """Return where to go: who has let go of the own right goes to what is left of it."""
     own = Member.objects.filter(tenant=seat.tenant, user=seat.user).first()
     if own is not None and own.role == Member.Role.OWNER:
         return at(seat, "members")
-    return "/dashboard/"
+    return reverse("dashboard:entrance")

@@ -49,7 +49,9 @@ def overview(request: HttpRequest, seat: Seat) -> HttpResponse:
         "choices": CHOICES,
         "key": key,
         "model": model,
-        "narrowed": urlencode([*([("key", str(key.pk))] if key else []), *([("model", model)] if model else [])]),
+        "narrowed": urlencode(
+            [*([("key", str(key.pk))] if key else []), *([("model", model)] if model else [])]
+        ),
         "tiles": _tiles(whole, usage.totals(choice.period.before(), where)),
         "charts": _charts(choice, steps),
         "by_model": _table(usage.by("model", choice.period, where), {}),

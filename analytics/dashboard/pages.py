@@ -22,6 +22,8 @@ MENU: tuple[tuple[str, str, Right], ...] = (
     ("settings", "Settings", "manage"),
 )
 
+_TITLES = {entry: title for entry, title, _ in MENU}
+
 
 def page(
     request: HttpRequest,
@@ -43,7 +45,7 @@ def page(
         "tenant": seat.tenant,
         "tenants": tenants_of(seat.user),
         "menu": menu,
-        "title": dict((entry, title) for entry, title, _ in MENU)[name],
+        "title": _TITLES[name],
         "zone_name": seat.zone.key,
         "may_use": seat.may("use"),
         "may_manage": seat.may("manage"),

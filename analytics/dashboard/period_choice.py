@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -71,18 +71,20 @@ def _dates(parameters: Any, *, now: datetime, zone: ZoneInfo) -> PeriodChoice:
     try:
         first, last = (_date(name, parameters.get(name, "")) for name in ("since", "until"))
         days = (last - first).days + 1
-        if days < 1:
-            raise ValueError("until: it is before the first day.")
-        if days > MOST_DAYS:
-            raise ValueError(f"until: at most {MOST_DAYS} days at once.")
-        period = Period.dates(first, days, zone)
+        period = Period.dates(first, _checked(days), zone)
     except ValueError as problem:
         return _named(USUAL, now, zone, problem=str(problem))
-    except OverflowError:
-        return _named(USUAL, now, zone, problem="since: it is outside of the calendar.")
     if days <= HOURLY_DAYS:
         period = Period(period.since, period.until, zone, "hour")
     return PeriodChoice(CUSTOM, period, first, last)
+
+
+def _checked(days: int) -> int:
+    if days < 1:
+        raise ValueError("until: it is before the first day.")
+    if days > MOST_DAYS:
+        raise ValueError(f"until: at most {MOST_DAYS} days at once.")
+    return days
 
 
 def _date(name: str, text: str) -> date:
@@ -93,8 +95,3 @@ def _date(name: str, text: str) -> date:
     if not 2000 <= found.year <= 9000:
         raise ValueError(f"{name}: the year {found.year} is outside of what is kept.")
     return found
-
-
-def last_day(until: datetime, zone: ZoneInfo) -> date:
-    """Return the last day of what ends at the moment `until`, which belongs to it no more."""
-    return (until - timedelta(microseconds=1)).astimezone(zone).date()

@@ -38,8 +38,8 @@ def playground(request: HttpRequest, seat: Seat) -> HttpResponse:
 @require_POST
 @seated("use")
 @sensitive_variables()
-def playground_key(request: HttpRequest, seat: Seat) -> JsonResponse:
-    """Make this person's playground key, or give it a new secret: for an hour, and shown in this answer alone."""
+def playground_key(_request: HttpRequest, seat: Seat) -> JsonResponse:
+    """Make this person's playground key, or give it a new secret: for an hour, shown in this answer alone."""
     with transaction.atomic():
         mine = ApiKey.objects.select_for_update(of=("self",)).filter(
             tenant=seat.tenant, tags__made_by=seat.maker, tags__playground="yes"
