@@ -50,15 +50,16 @@ REQUIRE_ALL = os.environ.get("GATEWAY_REQUIRE_ALL") == "1"
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:  # noqa: ARG001 - comes first
-    """Let the ledger's rows be deleted between tests: Django empties SQLite's tables by DELETE.
+    """Let rows of ledger and audit log be deleted between tests: Django empties SQLite's tables by DELETE.
 
-    On PostgreSQL it truncates them, which no trigger of rows prevents. keys/tests/test_append_only.py has
-    the triggers.
+    On PostgreSQL it truncates them, which no trigger of rows prevents. keys/tests/test_append_only.py and
+    gatewaysite/tests/test_audit_chain.py have the triggers.
     """
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            for name in ("no_update", "no_delete"):
-                cursor.execute(f"DROP TRIGGER IF EXISTS keys_ledgerentry_{name}")
+            for table in ("keys_ledgerentry", "auditlog_logentry", "gatewaysite_auditseal"):
+                for name in ("no_update", "no_delete", "no_other_actor"):
+                    cursor.execute(f"DROP TRIGGER IF EXISTS {table}_{name}")
 
 
 @pytest.hookimpl(wrapper=True)

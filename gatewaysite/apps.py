@@ -4,6 +4,10 @@ from django.apps import AppConfig
 
 
 class GatewaysiteConfig(AppConfig):
-    """Commands and whole-site templates."""
+    """Commands, roles, sign-in, the audit log's chain, and whole-site templates."""
 
     name = "gatewaysite"
+
+    def ready(self) -> None:
+        """Hear of what happens to users and to the audit log."""
+        from gatewaysite import receivers  # noqa: F401, PLC0415 - connects them; needs the apps loaded

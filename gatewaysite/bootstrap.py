@@ -14,10 +14,12 @@ from pathlib import Path
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from gatewaysite.audit_chain import seal_new
 from gatewaysite.config_file import apply_text
 from gatewaysite.environment import Environment
 from gatewaysite.exclusive import one_at_a_time
 from gatewaysite.models import BootstrapStep
+from gatewaysite.roles import make_roles
 from keys.models import ApiKey, Tenant
 from providers.builtin_prices import write_all_builtin_prices
 from providers.models import DEMO_URL, Provider
@@ -58,6 +60,7 @@ def bootstrap(environment: Environment, *, directory: Path) -> Started:
     config = directory / "config.yaml"
     with transaction.atomic():
         one_at_a_time()
+        make_roles()
         if _first_time("admin"):
             _make_admin(started)
         if _first_time("demo"):
@@ -67,6 +70,8 @@ def bootstrap(environment: Environment, *, directory: Path) -> Started:
         if config.is_file():
             _apply(config, started)
         write_all_builtin_prices()
+    # Of entries from before there were seals, and of those that a crash left without.
+    seal_new()
     return started
 
 

@@ -18,6 +18,7 @@ import orjson
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
+from gatewaysite.accounts.oidc_groups import parse_roles, parse_tenants
 from proxy.patterns import BadPattern, compile_regex
 
 # What this process was started with: reading `.env` adds to os.environ.
@@ -259,6 +260,17 @@ class Environment:
     grace_s: float = _var("GRACE_PERIOD", "30s", _duration_s)
     app_base_url: str = _var("APP_BASE_URL", "", _http_url)
     secret_keys: tuple[str, ...] = _secret("GATEWAY_SECRET_KEYS", _words)
+    oidc_issuer: str = _var("OIDC_ISSUER", "", _http_url)
+    oidc_client_id: str = _var("OIDC_CLIENT_ID", "")
+    oidc_client_secret: str = _secret("OIDC_CLIENT_SECRET")
+    oidc_name: str = _var("OIDC_NAME", "single sign-on")
+    oidc_scopes: tuple[str, ...] = _var("OIDC_SCOPES", "openid,profile,email", _words)
+    oidc_groups_claim: str = _var("OIDC_GROUPS_CLAIM", "groups")
+    oidc_roles: tuple[tuple[str, tuple[str, ...]], ...] = _var("OIDC_ROLES", "", parse_roles)
+    oidc_tenants: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = _var(
+        "OIDC_TENANTS", "", parse_tenants
+    )
+    require_mfa: str = _var("REQUIRE_MFA", "none", _one_of("none", "staff", "all"))
     openai_api_key: str = _secret("OPENAI_API_KEY")
     anthropic_api_key: str = _secret("ANTHROPIC_API_KEY")
     google_api_key: str = _secret("GOOGLE_API_KEY")
@@ -303,6 +315,14 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     environment = Environment(**values)
     if environment.cache_mode == "redis" and not environment.redis_url:
         raise ImproperlyConfigured("CACHE_MODE='redis' needs REDIS_URL, which is not set.")
+    if environment.oidc_issuer:
+        # The issuer sends people back to an address that it knows: no Host header may choose it.
+        for name, text in (
+            ("OIDC_CLIENT_ID", environment.oidc_client_id),
+            ("APP_BASE_URL", environment.app_base_url),
+        ):
+            if not text:
+                raise ImproperlyConfigured(f"OIDC_ISSUER needs {name}, which is not set.")
     return environment
 
 

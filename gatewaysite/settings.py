@@ -8,8 +8,10 @@ from typing import Any
 
 import environ
 from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 from config import vault
+from gatewaysite.content_policy import POLICY
 from gatewaysite.environment import read_environment
 from gatewaysite.logs import configure_logging
 from gatewaysite.sidebar import SIDEBAR
@@ -24,7 +26,7 @@ SECRET_KEY = SECRET_KEYS[0]
 SECRET_KEY_FALLBACKS = list(SECRET_KEYS[1:])
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # the Host header decides nothing: every link is built from APP_BASE_URL
-LOGIN_REDIRECT_URL = "/admin/"  # for who comes to a sign-in page itself, without ?next=
+LOGIN_URL = "account_login"
 ROOT_URLCONF = "gatewaysite.urls"
 ASGI_APPLICATION = "gatewaysite.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -48,6 +50,12 @@ INSTALLED_APPS = [
     "rest_framework",
     "auditlog",
     "channels",
+    "csp",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.mfa",
     "config",
     "providers",
     "keys",
@@ -59,6 +67,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "gatewaysite.static_files.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -67,6 +76,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "gatewaysite.audit_middleware.AuditMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "gatewaysite.accounts.second_factor.RequireSecondFactor",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -79,6 +90,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "gatewaysite.accounts.context.accounts",
             ],
         },
     },
@@ -92,6 +104,48 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# Sign-in (docs/access.md).
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+ACCOUNT_ADAPTER = "gatewaysite.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"login": "gatewaysite.accounts.forms.SignInForm"}
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_UNIQUE_EMAIL = False  # addresses are the administrators' and the issuer's, not for people to claim
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_REDIRECT_URL = "/accounts/login/"
+# Counted in CACHES. "key" is the name that was tried; gatewaysite.accounts.pages tells when to come back.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reauthenticate": "10/m/user",
+    "change_password": "5/m/user",
+}
+SOCIALACCOUNT_ADAPTER = "gatewaysite.accounts.single_sign_on.SocialAdapter"
+# A form would be kept from leaving our site by form-action of the Content-Security-Policy; whom a link sends
+# to the issuer is only signed in as whoever they are there.
+SOCIALACCOUNT_LOGIN_ON_GET = True
+SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {
+    "openid_connect": {
+        "provider_class": "gatewaysite.accounts.single_sign_on.Issuer",
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "sso",
+                "name": GATEWAY.oidc_name,
+                "client_id": GATEWAY.oidc_client_id,
+                "secret": GATEWAY.oidc_client_secret,
+                "settings": {"server_url": GATEWAY.oidc_issuer.rstrip("/")},
+            }
+        ]
+        if GATEWAY.oidc_issuer
+        else [],
+    }
+}
+MFA_ADAPTER = "gatewaysite.accounts.second_factor.MfaAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_TOTP_TOLERANCE = 1  # a clock may be half a minute off
 
 
 def _database() -> dict[str, Any]:
@@ -122,7 +176,7 @@ DATABASES = {"default": _database()}
 CACHES = {
     "default": (
         {
-            "BACKEND": "django_redis.cache.RedisCache",
+            "BACKEND": "gatewaysite.control_cache.ControlCache",
             "LOCATION": GATEWAY.redis_url,
             "KEY_PREFIX": "control",
             "OPTIONS": {"IGNORE_EXCEPTIONS": True},
@@ -138,6 +192,7 @@ CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = POLICY
 _HTTPS = GATEWAY.app_base_url.startswith("https://")
 SESSION_COOKIE_SECURE = _HTTPS
 CSRF_COOKIE_SECURE = _HTTPS
@@ -196,6 +251,7 @@ CELERY_BEAT_SCHEDULE = {
     "tell-of-budgets": {"task": "keys.tasks.tell_of_budgets", "schedule": 5.0},
     # What no booking has moved: a limit that was lowered, a raise that has ended.
     "look-through-budgets": {"task": "keys.tasks.look_through_budgets", "schedule": 60.0},
+    "seal-audit-log": {"task": "gatewaysite.tasks.seal_audit_log", "schedule": 60.0},
     "purge-receipts": {"task": "analytics.tasks.purge_receipts", "schedule": 3600.0},
 }
 
@@ -230,6 +286,12 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "gatewaysite.admin_overview.overview",
     "STYLES": [lambda _request: static("gateway.css")],
     "SIDEBAR": SIDEBAR,
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factor", "link": reverse_lazy("mfa_index")},
+            {"title": "Change password", "link": reverse_lazy("account_change_password")},
+        ]
+    },
 }
 
 # Called with every finished Completion on the event loop, by dotted path: each must be quick, and not wait.

@@ -3,10 +3,16 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from gatewaysite.accounts.views import admin_login
 from gatewaysite.landing import landing
+
+# Looked up here by Django and by allauth.
+handler429 = "gatewaysite.accounts.views.handler429"
 
 urlpatterns = [
     path("", landing),
+    path("accounts/", include("gatewaysite.accounts.urls")),
+    path("admin/login/", admin_login),  # before the admin's own
     path("admin/", admin.site.urls),
     path("dashboard/", include("analytics.dashboard.urls")),
     path("api/v1/", include("proxy.api.urls")),

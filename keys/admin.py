@@ -15,6 +15,7 @@ from config.screens import Rows, Screen, display
 from config.vault import reference
 from keys import admin_alerts, admin_keys, admin_ledger, admin_members  # noqa: F401 - Django looks for screens in admin.py alone
 from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
+from keys.admin_members import MemberRows
 from keys.admin_tenant_form import TenantForm
 from keys.models import ApiKey, Tenant
 
@@ -62,7 +63,7 @@ class TenantAdmin(Screen):
         ),
     )
     readonly_fields = ("stored_webhook",)
-    inlines = (RateLimitRows, BudgetRows, KeyRows)
+    inlines = (MemberRows, RateLimitRows, BudgetRows, KeyRows)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         """Count the keys along, and read limits and budgets at once."""
@@ -85,7 +86,7 @@ class TenantAdmin(Screen):
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Sequence[type[Rows]]:
         """A new tenant has no keys to look at."""
-        return self.inlines if obj else (RateLimitRows, BudgetRows)
+        return self.inlines if obj else (MemberRows, RateLimitRows, BudgetRows)
 
     @display(description="Stored webhook")
     def stored_webhook(self, obj: Tenant | None) -> str:

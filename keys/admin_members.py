@@ -1,10 +1,10 @@
-"""Operators' screen of tenants' members: who may see a tenant's dashboard, and as what."""
+"""Who belongs to a tenant: operators' screen of members, and their rows in forms of tenants and users."""
 
 from django.contrib import admin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 
 from config.audit import audited
-from config.screens import Screen
+from config.screens import Rows, Screen
 from keys.models import Member
 
 audited(Member)
@@ -25,3 +25,22 @@ class MemberAdmin(Screen):
     search_help_text = "User name, e-mail address or tenant"
     autocomplete_fields = ("user", "tenant")
     fields = (("tenant", "user"), "role")
+
+
+class MemberRows(Rows):
+    """Who belongs to a tenant, and as what."""
+
+    model = Member
+    verbose_name_plural = "members"
+    fields = ("user", "role")
+    autocomplete_fields = ("user",)
+
+
+class MembershipRows(Rows):
+    """Which tenants a user belongs to."""
+
+    model = Member
+    verbose_name = "membership"
+    verbose_name_plural = "memberships"
+    fields = ("tenant", "role")
+    autocomplete_fields = ("tenant",)

@@ -290,7 +290,6 @@ def test_too_much_for_a_page_is_refused(openai):
 def test_the_audit_log_tells_of_both_steps(openai):
     price(openai)
     write("s", done("a"))
-    LogEntry.objects.all().delete()
     run = applied()
     made, finished = LogEntry.objects.get_for_object(run).order_by("pk")
     assert made.changes_dict["difference_nanousd"] == ["None", str(DEARER - COST)]
