@@ -14,7 +14,9 @@ class AdminSession:
     def __init__(self, gateway: Gateway, *, login: str = "/login/?next=/admin/") -> None:
         """Sign in with the password of the first start."""
         self._client = httpx.Client(base_url=f"{gateway.url}/admin", follow_redirects=True, timeout=30)
-        page = self.submit(login, username="admin", password=gateway.admin_password)
+        form = self._client.get(login)  # it leads to the one sign-in page
+        fields = _form(form.text) | {"username": "admin", "password": gateway.admin_password}
+        page = self._client.post(form.url, data=_sent(fields))
         assert page.status_code == 200
         assert "/login/" not in str(page.url), "the admin did not let us in"
 

@@ -177,7 +177,7 @@ def test_strangers_on_the_network_see_no_detail(network_gateway: Gateway) -> Non
     assert "gateway_requests_total" in httpx.get(f"{url}/metrics", headers=bearer("scrape-me")).text
     assert "providers" in httpx.get(f"{url}/health", headers=bearer("scrape-me")).json()
     assert httpx.get(f"{url}/ready").status_code == 200
-    assert httpx.get(f"{url}/admin/login/").status_code == 200
+    assert httpx.get(f"{url}/accounts/login/").status_code == 200
 
 
 def test_only_the_named_origins_may_read_in_a_browser(network_gateway: Gateway) -> None:

@@ -127,8 +127,8 @@ def test_it_serves_from_two_workers_that_count_together() -> None:
 @pytest.mark.parametrize(
     ("plane", "open_path", "closed_path"),
     [
-        ("data", "/v1/models", "/admin/login/"),
-        ("control", "/admin/login/", "/v1/models"),
+        ("data", "/v1/models", "/accounts/login/"),
+        ("control", "/accounts/login/", "/v1/models"),
     ],
 )
 def test_it_serves_one_plane_alone(plane: str, open_path: str, closed_path: str) -> None:

@@ -225,9 +225,9 @@ async def _changer(data_dir: Path) -> AsyncIterator[_Ask]:
 async def _admin(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Sign in as an administrator."""
     async with httpx.AsyncClient(base_url=url, follow_redirects=True, timeout=60) as client:
-        await client.get("/admin/login/")
+        await client.get("/accounts/login/")
         answer = await client.post(
-            "/admin/login/",
+            "/accounts/login/",
             data={
                 "username": ADMIN,
                 "password": PASSWORD,

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from analytics.models import RequestLog
-from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
+from config.tests.admin_kit import inlines, messages_in, operator, page, signed_in, statements
 from keys.models import Budget, BudgetAlert, BudgetWindow, Tenant
 from providers.models import Provider
 from proxy.models import Route
@@ -237,8 +237,7 @@ def test_it_saves_roles_and_permissions_of_a_user(client):
         "is_active": "on",
         "is_staff": "on",
         "groups": [group.pk],
-        "date_joined_0": "2026-01-01",
-        "date_joined_1": "00:00:00",
+        **inlines("memberships"),
     }
     url = reverse("admin:auth_user_change", args=[eve.pk])
     response = client.post(url, fields)

@@ -284,6 +284,7 @@ def test_it_saves_a_tenant_without_touching_its_keys(client, tenant):
         "name": "acme",
         "timezone": "Europe/Berlin",
         "queue_weight": "3",
+        **inlines("members"),
         **inlines("ratelimits"),
         **inlines("budgets", [budget]),
         **inlines("keys", [{"id": key.pk, "tenant": tenant.pk}], initial=1),

@@ -253,7 +253,7 @@ def test_it_opens_pages_even_when_the_check_itself_breaks(client, monkeypatch):
 def test_it_tells_visitors_nothing(db):
     from django.test import Client
 
-    assert "Configuration" not in Client().get("/admin/login/").content.decode()
+    assert "Configuration" not in Client().get("/accounts/login/").content.decode()
 
 
 # ---------------------------------------------------------------- how a route treats its targets
