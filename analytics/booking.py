@@ -15,9 +15,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from analytics import ledger_rows, records, rollup_lock
+from analytics import payloads as stored
 from analytics.insert import insert
 from analytics.ledger_rows import Row
-from analytics.models import RequestLog, SpoolReceipt
+from analytics.models import RequestLog, SpoolReceipt, StoredPayload
 from analytics.rollup_sources import logs as rolled_up_logs
 from analytics.rollups import Sums
 from keys import ledger, spending
@@ -28,14 +29,14 @@ LOOKS = 3
 LAST_USED_LAG = timedelta(seconds=10)
 
 
-def book(segment: str, lines: int, *, done: str, interrupted: str) -> bool:
+def book(segment: str, lines: int, *, done: str, interrupted: str, payloads: str = "") -> bool:
     """Write a segment's rows; False when they were there already. Arguments as in `Shipment`."""
     if SpoolReceipt.objects.filter(segment=segment).exists():
         return False
     for look in range(1, LOOKS + 1):
         logs, entries = records.rows(done=done, interrupted=interrupted)
         try:
-            written = _write(segment, lines, logs, entries)
+            written = _write(segment, lines, logs, entries, payloads=payloads)
         except IntegrityError:
             if look == LOOKS:
                 raise
@@ -46,7 +47,14 @@ def book(segment: str, lines: int, *, done: str, interrupted: str) -> bool:
     return False
 
 
-def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[str, Sequence[Row]]) -> bool:
+def _write(
+    segment: str,
+    lines: int,
+    logs: Mapping[str, Row],
+    entries: Mapping[str, Sequence[Row]],
+    *,
+    payloads: str,
+) -> bool:
     expected = _spends(row for rows in entries.values() for row in rows)
     ceilings = spending.Ceilings(expected)
     ceilings.ensure(ceilings.sums(expected))
@@ -62,6 +70,7 @@ def _write(segment: str, lines: int, logs: Mapping[str, Row], entries: Mapping[s
         insert(RequestLog, logged)
         booked = [row for key, rows in entries.items() if key not in known for row in rows]
         insert(LedgerEntry, [*retractions, *booked])
+        insert(StoredPayload, stored.new_rows(payloads))
         sums = Sums.of(logged, [*retractions, *booked])
         for row in gone:
             sums.log(row, sign=-1)

@@ -13,7 +13,17 @@ from typing import Any
 import orjson
 
 from analytics.fields import MAX_SMALLINT, count, real, tags, text, to_json
-from analytics.ledger_rows import Record, Row, interrupted_entry, price, spent_entries
+from analytics.ledger_rows import (
+    CACHE_HIT,
+    COUNTS,
+    Record,
+    Row,
+    cost,
+    interrupted_entry,
+    price,
+    spent_entries,
+    usage_of,
+)
 from analytics.models import RequestLog
 from analytics.prices import PriceBook
 
@@ -25,12 +35,16 @@ def rows(*, done: str, interrupted: str) -> tuple[dict[str, Row], dict[str, list
     """
     logs: dict[str, Row] = {}
     entries: dict[str, list[Row]] = {}
+    hits: dict[str, Record] = {}
     for record in parse(done):
         if record["id"] not in logs:
             logs[record["id"]] = log_row(record)
             spent = spent_entries(record)
             if spent:
                 entries[record["id"]] = spent
+            if record.get("cache") == CACHE_HIT and isinstance(record.get("usage"), dict):
+                hits[record["id"]] = record
+    _price_hits(logs, hits)
     if interrupted:
         cut_off = {record["id"]: record for record in parse(interrupted) if record["id"] not in logs}
         prices = PriceBook(text(record.get("provider"), 60) for record in cut_off.values())
@@ -40,6 +54,20 @@ def rows(*, done: str, interrupted: str) -> tuple[dict[str, Row], dict[str, list
             entries[completion_id] = [entry]
             logs[completion_id] = interrupted_log_row(record, entry)
     return logs, entries
+
+
+def _price_hits(logs: Mapping[str, Row], hits: Mapping[str, Record]) -> None:
+    """Note what asking the vendor would have cost: by the prices of then, for the usage of then."""
+    if not hits:
+        return
+    prices = PriceBook(text(record.get("provider"), 60) for record in hits.values())
+    for completion_id, record in hits.items():
+        row = logs[completion_id]
+        rates = prices.rates(row["provider"], row["model"], record["at"])
+        if rates is not None and row["prompt_tokens"] is not None:
+            row["saved_nanousd"] = cost(
+                usage_of({column: row[column] or 0 for column in COUNTS.values()}), rates
+            )
 
 
 def parse(lines: str) -> Iterator[Record]:
@@ -72,6 +100,9 @@ def log_row(record: Record) -> Row:
         "latency_ms": real(record.get("latency_ms")) or 0.0,
         "ttft_ms": real(record.get("ttft_ms")),
         "overhead_ms": real(record.get("overhead_ms")),
+        "queue_ms": real(record.get("queue_ms")),
+        "saved_nanousd": None,
+        "limits": _limits(record.get("limits")),
     }
 
 
@@ -100,7 +131,21 @@ def interrupted_log_row(record: Record, entry: Row) -> Row:
         "latency_ms": 0.0,
         "ttft_ms": None,
         "overhead_ms": None,
+        "queue_ms": None,
+        "saved_nanousd": None,
+        "limits": None,
     }
+
+
+def _limits(told: Any) -> str | None:
+    """Return the limits that a line tells of; a strange one tells of none."""
+    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+        return None
+    limits = [
+        {"limit": text(each.get("limit"), 300), **({"refused": True} if each.get("refused") is True else {})}
+        for each in told
+    ]
+    return to_json(limits) if limits else None
 
 
 def _who_and_what(record: Record) -> Row:

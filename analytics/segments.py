@@ -42,13 +42,14 @@ class Shipment:
     """What goes to the database from one segment: whole JSON lines, joined by newlines.
 
     `lines` counts all the segment's lines, also those that need no row. `interrupted` are the
-    `open` lines of calls whose process died.
+    `open` lines of calls whose process died, `payloads` what was said, encrypted.
     """
 
     segment: str
     lines: int
     done: str
     interrupted: str = ""
+    payloads: str = ""
     rejected: Sequence[bytes] = ()
     torn: int = 0
 
@@ -88,6 +89,7 @@ def load(segment: Segment) -> Shipment | None:
         lines=lines.count,
         done=_joined(line for _, line in lines.of_kind("done")),
         interrupted=_joined(open_calls.values()),
+        payloads=_joined(line for _, line in lines.of_kind("payload")),
         rejected=lines.rejected,
         torn=lines.torn,
     )

@@ -18,9 +18,9 @@ PURGED_AT_ONCE = 5_000
 
 
 @shared_task(name="analytics.tasks.write_request_logs")
-def write_request_logs(segment: str, lines: int, done: str, interrupted: str) -> None:
+def write_request_logs(segment: str, lines: int, done: str, interrupted: str, *, payloads: str = "") -> None:
     """Write one segment's rows and its receipt. Arguments as in `Shipment`; idempotent."""
-    book(segment, lines, done=done, interrupted=interrupted)
+    book(segment, lines, done=done, interrupted=interrupted, payloads=payloads)
 
 
 @shared_task(name="analytics.tasks.purge_receipts")
@@ -34,12 +34,16 @@ def purge_receipts() -> None:
 def publish(shipment: Shipment) -> None:
     """Hand a shipment to a Celery worker; without a broker, write it here and now."""
     arguments = (shipment.segment, shipment.lines, shipment.done, shipment.interrupted)
+    # A worker of an older version knows no other shipments.
+    more = {"payloads": shipment.payloads} if shipment.payloads else {}
     if runs_inline():
-        write_request_logs.apply(arguments, throw=True)
+        write_request_logs.apply(arguments, more, throw=True)
         return
     write_request_logs.apply_async(
         arguments,
+        more,
         argsrepr=f"({shipment.segment!r}, ...)",  # type: ignore[call-arg]  # missing from the stubs
+        kwargsrepr="...",
         # One more try at once, on a fresh connection: a broker that was restarted has cut the old one.
         retry=True,
         retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},

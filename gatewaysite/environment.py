@@ -68,6 +68,13 @@ def _bytes(text: str) -> int:
     return int(match[1]) * _BYTES[(match[2] or "b").lower()]
 
 
+def _payload_bytes(text: str) -> int:
+    size = _bytes(text)
+    if not 1 << 10 <= size <= 256 << 10:
+        raise ValueError("a size from 1KiB to 256KiB")
+    return size
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d{1,18}", text.strip(), re.ASCII):
         raise ValueError("a whole number, 0 or more")
@@ -239,6 +246,8 @@ class Environment:
     rollup_retention_s: float = _var("ROLLUP_RETENTION", "0", _duration_s)
     request_middleware: tuple[str, ...] = _var("REQUEST_MIDDLEWARE", "", _words)
     response_middleware: tuple[str, ...] = _var("RESPONSE_MIDDLEWARE", "", _words)
+    payload_max_bytes: int = _var("PAYLOAD_MAX_BYTES", "16KiB", _payload_bytes)
+    payload_redact: tuple[str, ...] = _var("PAYLOAD_REDACT", "", _regexes)
     redact_kinds: tuple[str, ...] = _var(
         "REDACT_KINDS", "email,phone,card,iban,secret", _some_of("email", "phone", "card", "iban", "secret")
     )

@@ -16,7 +16,8 @@ class KeyTerms:
 
     `denied`: patterns of models that it may never use. `networks`: where it is accepted from, () from
     everywhere. `max_tokens`: the most of an answer, None: as much as the model gives. `forced_route`: the
-    model name that is asked for instead of any other.
+    model name that is asked for instead of any other. `payload_days`: for how long what is
+    said is stored, 0 not at all, None: as its tenant has it.
     """
 
     denied: Sequence[str] = ()
@@ -25,6 +26,7 @@ class KeyTerms:
     max_tokens: int | None = None
     forced_route: str = ""
     rules: Rules = NO_RULES
+    payload_days: int | None = None
 
 
 USUAL = KeyTerms()

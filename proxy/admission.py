@@ -1,7 +1,9 @@
 """Whether a request may go on: its key may use the model, and it is within all limits and budgets."""
 
 from keys.caller import Caller
+from keys.limits import Counted
 from providers.call import Call
+from proxy import limit_records
 from proxy.cache import BYPASS, Entry, Policy
 from proxy.completion import Completion
 from proxy.demand import NOTHING, Asking, Who, applicable, demanded, replayed
@@ -41,11 +43,14 @@ async def admitted(
         now=completion.at,
     )
     if costs.unpriced and held.refuses_unpriced is not None:
+        completion.limits = held.told_unpriced()
         raise unpriced(model, held.refuses_unpriced.holds_for)
     at_once = store.admit_now(demand, policy, now=completion.at)
     admission = at_once or await store.admit(demand, policy, now=completion.at)
     if admission.refusal is not None:
+        completion.limits = held.told_refused(admission.refusal.by)
         raise refused(admission.refusal)
+    completion.limits = held.told if admission.entry is None else held.told_on_hit
     completion.told = limit_headers(admission.requests, admission.tokens)
     if admission.hold is not None:
         exchange.holding = Holding(
@@ -64,8 +69,11 @@ async def admitted_again(store: Store, *, snapshot: Snapshot, who: Who, completi
     """Take a request whose answer is there already from the limits of requests. Raises GatewayError."""
     demand = replayed(completion.id, snapshot, who)
     admission = await asked(store, BYPASS, demand, now=completion.at)
-    if admission.refusal is not None:
-        raise refused(admission.refusal)
+    refusal = admission.refusal
+    by = refusal.by if refusal is not None and isinstance(refusal.by, Counted) else None
+    completion.limits = limit_records.told([each.rule for each in demand.rates], by and by.rule)
+    if refusal is not None:
+        raise refused(refusal)
     if admission.hold is not None:
         store.settle(admission.hold, tokens=0, costs=(), now=completion.at)
     completion.told = limit_headers(admission.requests, admission.tokens)

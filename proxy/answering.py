@@ -31,6 +31,7 @@ from proxy.flights import Flight
 from proxy.hedging import Race
 from proxy.http import JsonReply, StreamReply, WireHeader
 from proxy.opening import ended_or_due, give_up
+from proxy.payload import Payload
 from proxy.plain import canonical_form
 from proxy.races import AnswerRace, StreamRace
 from proxy.relay import relay, replayed
@@ -62,20 +63,26 @@ def replay(
         return replay_watched(entry, headers, call=call, exchange=exchange, renderer=renderer)
     assembled: Entry | None = None
     if call.stream:
-        piece = _stream_of(entry, call, renderer)
+        piece = _stream_of(entry, call, renderer, exchange.payload)
     else:
         answer, assembled = answer_of(entry, call, completion)
         piece = renderer.answer(answer)
+        if exchange.payload is not None:
+            exchange.payload.answered(piece)
     exchange.usage = entry.usage
     exchange.end_ok()
     return StreamReply(replayed(piece), headers) if call.stream else JsonReply(piece, headers), assembled
 
 
-def _stream_of(entry: Entry, call: Call, renderer: Renderer) -> bytes:
+def _stream_of(entry: Entry, call: Call, renderer: Renderer, payload: Payload | None) -> bytes:
     try:
-        return renderer.events(events_of(entry, call))
+        events = events_of(entry, call)
+        piece = renderer.events(events)
     except UpstreamError:  # a chunk that went through unparsed is no JSON
         raise BrokenEntry from None
+    if payload is not None:
+        payload.see(events)
+    return piece
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +123,8 @@ class Answering:
                 answer, self._headers(attempting), exchange=self.exchange, renderer=self.renderer
             )
         body = self.renderer.answer(answer)
+        if self.exchange.payload is not None:
+            self.exchange.payload.answered(body)
         self.exchange.end_ok()
         return JsonReply(body, self._headers(attempting))
 
@@ -249,6 +258,7 @@ class Answering:
                 tokens=tokens,
                 tenant=self.exchange.completion.tenant_id,
                 weight=self.weight,
+                queued=self.exchange.queued,
                 on_context_overflow=resolved.on_context_overflow,
                 on_content_filter=resolved.on_content_filter,
             )

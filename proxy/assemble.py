@@ -4,37 +4,61 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from providers.canonical import begins_another, reasoning_in, text_in
-from providers.events import Event, Kind
+from providers.events import Answer, Event, Kind
 from providers.usage import Usage
+from providers.wires import EMBEDDINGS
 
 _THOUGHT = frozenset({"reasoning_content", "thinking_blocks"})
 
 
 def assemble(events: Iterable[Event], *, id: str, created: int, model: str) -> dict[str, Any]:  # noqa: A002 - OpenAI's field
     """Return the chat completion object that a stream's events add up to."""
-    choices: dict[int, dict[str, Any]] = {}
-    usage: Usage | None = None
-    for event in events:
-        usage = event.usage or usage
-        for choice in event.choices:
-            index = choice.get("index") or 0
-            whole = choices.setdefault(index, _empty(index))
-            _add_delta(whole["message"], choice.get("delta") or {})
-            if choice.get("logprobs"):
-                whole["logprobs"] = _add_logprobs(whole.get("logprobs"), choice["logprobs"])
-            if choice.get("finish_reason"):
-                whole["finish_reason"] = choice["finish_reason"]
-    answer: dict[str, Any] = {
-        "id": id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [_finished(choices[index]) for index in sorted(choices)],
-    }
-    if usage is not None:
-        answer["usage"] = usage.to_openai()
-    return answer
+    assembly = Assembly()
+    assembly.add(events)
+    return assembly.answer(id=id, created=created, model=model)
+
+
+class Assembly:
+    """What the events of a stream add up to so far."""
+
+    __slots__ = ("_choices", "_usage")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._usage: Usage | None = None
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Add some. Raises UpstreamError for one that nobody has read before and that cannot be read."""
+        for event in events:
+            self._usage = event.usage or self._usage
+            for choice in event.choices:
+                self._add_choice(choice)
+
+    def _add_choice(self, choice: Mapping[str, Any]) -> None:
+        index = choice.get("index") or 0
+        whole = self._choices.setdefault(index, _empty(index))
+        _add_delta(whole["message"], choice.get("delta") or {})
+        if choice.get("logprobs"):
+            whole["logprobs"] = _add_logprobs(whole.get("logprobs"), choice["logprobs"])
+        if choice.get("finish_reason"):
+            whole["finish_reason"] = choice["finish_reason"]
+
+    def answer(self, *, id: str, created: int, model: str) -> dict[str, Any]:  # noqa: A002 - OpenAI's field
+        """Return the chat completion object. Nothing may be added behind it."""
+        answer: dict[str, Any] = {
+            "id": id,
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+            "choices": [_finished(self._choices[index]) for index in sorted(self._choices)],
+        }
+        if self._usage is not None:
+            answer["usage"] = self._usage.to_openai()
+        return answer
 
 
 def disassemble(answer: Mapping[str, Any], usage: Usage | None) -> list[Event]:
@@ -69,6 +93,13 @@ def text_bytes(choices: Sequence[Mapping[str, Any]]) -> int:
     Signatures are nobody's tokens, and a whole thinking block says again what came before it.
     """
     return sum(len(text.encode()) for choice in choices for text in _texts_in(choice.get("delta") or {}))
+
+
+def answer_bytes(answer: Answer) -> int:
+    """Return about how many bytes of text an answer has. Vectors are none: only their prompt costs."""
+    if answer.body:
+        return 0 if answer.wire == EMBEDDINGS else len(answer.body)
+    return 0 if "data" in answer.message else len(orjson.dumps(answer.message))
 
 
 def texts_of(choices: Sequence[Mapping[str, Any]]) -> list[str]:

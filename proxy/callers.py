@@ -67,6 +67,7 @@ def caller_row(digest: bytes, caller: Caller) -> dict[str, Any]:
             "tags": dict(terms.tags),
             "max_tokens": terms.max_tokens,
             "forced_route": terms.forced_route,
+            "payload_days": terms.payload_days,
         },
         "limits": rule_rows(terms.rules),
     }
@@ -87,6 +88,7 @@ def _terms(row: Row) -> KeyTerms:
         max_tokens=most,
         forced_route=terms["forced_route"],
         rules=rules,
+        payload_days=terms.get("payload_days"),
     )
 
 

@@ -69,6 +69,9 @@ def compile_parts(version: int, parts: Parts, callers: Mapping[bytes, Caller]) -
         controls={each["upstream"]: _control(each) for each in parts.get("upstreams", ())},
         rules=rules,
         tenant_rules=tenant_rules,
+        payload_days={
+            each["id"]: days for each in parts.get("tenants", ()) if (days := each.get("payload_days"))
+        },
     )
 
 

@@ -44,6 +44,15 @@ class Attempt:
         self.outcome = error.code or error.owner.value
         self.error = "" if error.owner is Owner.CREDENTIAL else error.message
 
+    @property
+    def may_have_cost(self) -> bool:
+        """Has its vendor perhaps begun to answer? One that answers with an error asks for no money.
+
+        Of an answer that a content filter stopped the vendor has told what it costs, though it counts as
+        failed.
+        """
+        return self.usage is not None or self.status is None or self.status < 300
+
     def to_json(self) -> dict[str, Any]:
         """Return the spool's form."""
         form = {
@@ -72,7 +81,7 @@ class Completion:
     """What is known of an exchange; filled while it runs, written once when it ends.
 
     Times are milliseconds since the request arrived (`at`, epoch seconds). `overhead_ms` is the
-    gateway's own share: latency without waiting for upstreams.
+    gateway's own share: latency without waiting for upstreams, nor in line for them (`queue_ms`).
     """
 
     id: str
@@ -100,6 +109,8 @@ class Completion:
     ttft_ms: float | None = None
     overhead_ms: float | None = None
     tags: Mapping[str, str] | None = None  # the key's; None: it has none
+    queue_ms: float | None = None  # in line for busy providers
+    limits: bytes = b""  # which ones measured it, and which refused it: JSON (proxy.limit_records)
     own_credential: bool = False  # the client pays its vendor itself: the cost is in no budget
     told: Sequence[tuple[bytes, bytes]] = ()  # what its answer says of limits, in headers; not recorded
 
@@ -153,8 +164,9 @@ class Completion:
         """Return the spool line of the finished exchange, with its newline. `record`: if rendered already."""
         record = record or self.record()
         if not self.attempts:
-            return done_line(record)
-        return done_line(record, orjson.dumps([attempt.to_json() for attempt in self.attempts]))
+            return done_line(record, limits=self.limits)
+        attempts = orjson.dumps([attempt.to_json() for attempt in self.attempts])
+        return done_line(record, attempts, limits=self.limits)
 
     def open_line(self, *, provider: str, model: str, prompt_estimate: int) -> bytes:
         """Return the spool line that says an upstream call has started. `prompt_estimate`: tokens."""
@@ -187,9 +199,14 @@ class Completion:
 
     def _rarely(self) -> Mapping[str, Any]:
         """Return what few records have. Who pays a vendor itself spends nothing of a budget."""
-        if not (self.tags or self.forced_model or self.own_credential):
+        if not (self.tags or self.forced_model or self.own_credential or self.queue_ms):
             return _NOTHING
-        rare = {"tags": self.tags, "forced_model": self.forced_model, "own_credential": self.own_credential}
+        rare = {
+            "tags": self.tags,
+            "forced_model": self.forced_model,
+            "own_credential": self.own_credential,
+            "queue_ms": round(self.queue_ms, 3) if self.queue_ms else None,
+        }
         return {name: value for name, value in rare.items() if value}
 
 
@@ -214,6 +231,8 @@ class RecordForm:
         return b"%b%b%b" % (ids[:-1], self._alike, times[1:])
 
 
-def done_line(record: bytes, attempts: bytes = b"[]") -> bytes:
-    """Return the spool line of a record and its attempts, which are JSON both."""
-    return b'{"kind":"done",%b,"attempts":%b}\n' % (record[1:-1], attempts)
+def done_line(record: bytes, attempts: bytes = b"[]", *, limits: bytes = b"") -> bytes:
+    """Return the spool line of a record, its attempts and its limits, which are JSON all of them."""
+    if not limits:
+        return b'{"kind":"done",%b,"attempts":%b}\n' % (record[1:-1], attempts)
+    return b'{"kind":"done",%b,"attempts":%b,"limits":%b}\n' % (record[1:-1], attempts, limits)

@@ -11,7 +11,7 @@ from keys.caller import Caller, matches
 from keys.limits import CONCURRENT, REQUESTS, TOKENS, Ceiling, Counted, Purse, RateRule, Rules, purse_key
 from providers.call import Call
 from providers.upstream import Upstream
-from proxy import estimating
+from proxy import estimating, limit_records
 from proxy.estimating import Costs, Dearest
 from proxy.learning import Learned
 from proxy.snapshot import Snapshot
@@ -73,6 +73,7 @@ class Applicable:
         "_purses",
         "_purses_from",
         "_purses_until",
+        "_rules",
         "_targets",
         "by_address",
         "learns",
@@ -82,6 +83,8 @@ class Applicable:
         "refuses_unpriced",
         "slots",
         "thinks_beyond",
+        "told",
+        "told_on_hit",
     )
 
     def __init__(self, caller: Caller, model: str, targets: Targets, rules: Sequence[Rules]) -> None:
@@ -106,6 +109,10 @@ class Applicable:
         self.refuses_unpriced = next((each for each in self._ceilings if each.refuse_unpriced), None)
         self.learns = self.needs_tokens or any(not each.strict for each in self._ceilings)
         self.thinks_beyond = estimating.thinks_beyond(targets.all_upstreams)
+        # For records: what all of it is in words, and what a cached answer is measured by.
+        self.told = limit_records.told((*rates, *self._ceilings))
+        self.told_on_hit = limit_records.told([rule for rule in rates if rule.kind == REQUESTS])
+        self._rules = (*rates, *self._ceilings)
         self._targets = paid
         self._dearest: Dearest | None = None
         self._purses: Sequence[Purse] = ()
@@ -119,6 +126,14 @@ class Applicable:
     def weighs(self) -> bool:
         """Does it matter how large a request is?"""
         return self.needs_tokens or bool(self._ceilings)
+
+    def told_refused(self, by: Counted | Purse) -> bytes:
+        """Return what a record says where one of them refuses the request."""
+        return limit_records.told(self._rules, by.ceiling if isinstance(by, Purse) else by.rule)
+
+    def told_unpriced(self) -> bytes:
+        """Return what a record says where a budget refuses a model whose price nobody knows."""
+        return limit_records.told(self._rules, self.refuses_unpriced)
 
     def purses_at(self, now: float) -> Sequence[Purse]:
         """Return the budgets' windows around epoch second `now`."""

@@ -113,9 +113,9 @@ class Encores:
     ) -> None:
         """Remember a hit that has just been answered with `headers` and, as `sent`, its entry's very bytes.
 
-        Not where the store must be waited for, nor of a large request, nor without a key: whoever has none
-        may be limited by address. Nor with a credential of the client's own, which would be remembered with
-        the rest of the request.
+        Not where the store must be waited for, nor of a large request, nor where what is said is stored, nor
+        without a key: whoever has none may be limited by address. Nor with a credential of the client's own,
+        which would be remembered with the rest of the request.
         """
         completion = exchange.completion
         if sent is not entry.body or self._store.peek(terms.policy.key, completion.at) is not entry:
@@ -124,6 +124,7 @@ class Encores:
         size = len(body) + sum(len(name) + len(value) for name, value in scope["headers"])
         if (
             size > MAX_BYTES
+            or exchange.payload is not None
             or terms.caller.key_id is None
             or HEADER in request.wire
             or terms.applicable.by_address
@@ -160,7 +161,7 @@ class Encores:
         request_id = _request_id(scope["headers"]) or identity
         latency_ms = (time.perf_counter() - began) * 1000
         record = encore.record.of(identity, request_id=request_id, at=now, latency_ms=latency_ms)
-        self._spool.append_done(identity, done_line(record))
+        self._spool.append_done(identity, done_line(record, limits=encore.terms.applicable.told_on_hit))
         encore.counts.add(latency_ms, overhead_ms=latency_ms)
         self._log_request(record, 0, encore.prompt)
         for observe in self._observers:

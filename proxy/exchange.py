@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-import orjson
 import structlog
 
 from providers import pricing
@@ -19,8 +18,8 @@ from providers.events import Answer, Event, Kind, PassedEvent, TextEvent
 from providers.own_credential import take_for_own
 from providers.upstream import Upstream
 from providers.usage import BYTES_PER_TOKEN, Usage, tokens_in
-from providers.wires import COUNT_TOKENS, EMBEDDINGS
-from proxy.assemble import text_bytes
+from providers.wires import COUNT_TOKENS
+from proxy.assemble import answer_bytes, text_bytes
 from proxy.completion import Attempt, Completion
 from proxy.counting import prompt_bytes
 from proxy.errors import GatewayError
@@ -29,6 +28,7 @@ from proxy.holding import Holding
 from proxy.metrics import Meter
 from proxy.middleware.chain import Watching
 from proxy.own_credential import OwnCredential
+from proxy.payload import Payload
 from proxy.spool import Spool
 
 log = structlog.get_logger()
@@ -65,6 +65,7 @@ class Exchange:
         "flight",
         "holding",
         "own",
+        "payload",
         "prompt",
         "recorded",
         "upstream",
@@ -91,6 +92,7 @@ class Exchange:
         self.holding: Holding | None = None  # of limits and budgets
         self.own: OwnCredential | None = None  # a vendor's key that the client brings
         self.watching: Watching | None = None  # response middlewares
+        self.payload: Payload | None = None  # of callers who have what is said stored
         self.prompt = ""
         self.upstream: Upstream | None = None
         self._attempt: Attempt | None = None  # the one whose answer it is, as far as one knows
@@ -148,6 +150,10 @@ class Exchange:
         )
         self._spool.append_open(completion.id, line)
         return attempt
+
+    def queued(self, seconds: float) -> None:
+        """It has stood in line for a busy provider for so long."""
+        self.completion.queue_ms = (self.completion.queue_ms or 0.0) + seconds * 1000
 
     def close_attempt(
         self, attempt: Attempt, *, status: int | None, error: UpstreamError | None = None
@@ -225,15 +231,15 @@ class Exchange:
 
     async def hold_for_another(self) -> None:
         """Hold what one more attempt may cost, if one before it may have cost that. Raises GatewayError."""
-        if self.holding is not None and any(_may_have_cost(each) for each in self.completion.attempts):
-            await self.holding.raise_again()
+        if self.holding is not None and any(each.may_have_cost for each in self.completion.attempts):
+            await self.holding.raise_again(self.completion)
 
     def take_answer(self, answer: Answer) -> None:
         """Take a whole answer's usage and finish reasons."""
         self.usage = answer.usage or self.usage
         self.finish_reasons = list(answer.finish_reasons)
         if answer.usage is None:
-            self._content_bytes += _size(answer)
+            self._content_bytes += answer_bytes(answer)
 
     def see(self, events: Sequence[Event]) -> None:
         """Take usage and finish reasons from stream events; usage is cumulative, never summed."""
@@ -274,6 +280,8 @@ class Exchange:
         if self.abandoned:
             self.end_cancelled()
         else:
+            if self.payload is not None and not self.ended:
+                self.payload.failed(error)
             self._end(error.status, "error", error.code or error.type)
 
     def end_cancelled(self) -> None:
@@ -291,12 +299,14 @@ class Exchange:
         completion.latency_ms = self.elapsed_ms()
         self._close_open(outcome)
         until_ms = completion.latency_ms if completion.ttft_ms is None else completion.ttft_ms
-        completion.overhead_ms = max(until_ms - self.waited_ms, 0.0)
+        completion.overhead_ms = max(until_ms - self.waited_ms - (completion.queue_ms or 0.0), 0.0)
         if not self._settled:
             self.settle()
         record = completion.record()
         if self.recorded:
             self._spool.append_done(completion.id, completion.done_line(record))
+            if self.payload is not None:
+                self.payload.ended(completion, "" if self.own is None else self.own.secret)
         if self.holding is not None:
             self.holding.settle(completion)
         self._meter.in_flight -= 1
@@ -373,24 +383,10 @@ class Exchange:
         return attempt is not None and (self._content_bytes > 0 or attempt.outcome in ("ok", "cancelled"))
 
 
+
 def observe_safely(observe: Observer, completion: Completion) -> None:
     """Tell an observer. It is a guest: it never breaks an answer."""
     try:
         observe(completion)
     except Exception:
         log.exception("completion_observer")
-
-
-def _may_have_cost(attempt: Attempt) -> bool:
-    """Has its vendor perhaps begun to answer? One that answers with an error asks for no money.
-
-    Of an answer that a content filter stopped the vendor has told what it costs, though it counts as failed.
-    """
-    return attempt.usage is not None or attempt.status is None or attempt.status < 300
-
-
-def _size(answer: Answer) -> int:
-    """Return about how many bytes of text an answer has. Vectors are none: only their prompt costs."""
-    if answer.body:
-        return 0 if answer.wire == EMBEDDINGS else len(answer.body)
-    return 0 if "data" in answer.message else len(orjson.dumps(answer.message))

@@ -42,10 +42,15 @@ EARLY_S = 0.002
 SPREAD = 0.1
 
 
+def _unheard(_seconds: float) -> None:
+    """Nobody wants to know."""
+
+
 class Terms(NamedTuple):
     """What bounds a request's way. `deadline` is loop time; `tokens`: about those of the prompt.
 
-    `tenant` and `weight` are its place in a line. `chains`: who is tried after a failure of that code.
+    `tenant` and `weight` are its place in a line; `queued` hears for how many seconds it stood there.
+    `chains`: who is tried after a failure of that code.
     """
 
     max_attempts: int
@@ -53,6 +58,7 @@ class Terms(NamedTuple):
     tokens: int = 0
     tenant: int | None = None
     weight: int = 1
+    queued: Callable[[float], object] = _unheard
     on_context_overflow: Sequence[Upstream] = ()
     on_content_filter: Sequence[Upstream] = ()
 
@@ -296,10 +302,13 @@ class Course(Generic[Result]):
         try:
             await gate.enter(tenant=terms.tenant, weight=terms.weight, deadline=deadline)
         except (QueueFull, QueueTimeout) as problem:
+            terms.queued(fleet.loop.time() - began)
             fleet.turned_away(account.name)
             self._refusal = _busy(account.name, problem)
             return None
-        fleet.queued(account.name, fleet.loop.time() - began)
+        waited_s = fleet.loop.time() - began
+        fleet.queued(account.name, waited_s)
+        terms.queued(waited_s)
         pick = fleet.standing(target).pick(target, fleet.loop.time(), tokens=terms.tokens)
         if pick.upstream is None:
             gate.leave()

@@ -178,6 +178,8 @@ class Following:
             exchange.settle()
         if exchange.watching is not None:
             events = exchange.watching.events(events)
+        if exchange.payload is not None:
+            exchange.payload.see(events)
         piece = self.renderer.events(events)
         if whole:
             exchange.end_ok()

@@ -139,6 +139,7 @@ class Forwarding:
             max_attempts=self.env.max_retries if again else 1,
             deadline=self._deadline,
             tenant=self.exchange.completion.tenant_id,
+            queued=self.exchange.queued,
         )
         try:
             opened = await Course(to.upstreams, self._attempt, fleet=self.fleet, terms=terms).run()
@@ -242,6 +243,8 @@ class Forwarding:
         reply.status_code = opened.response.status
         if self.exchange.watching is not None:
             self.exchange.watching.head(reply.wire_headers)
+        if self.exchange.payload is not None:
+            self.exchange.payload.answered(opened.first)
         self.exchange.end_ok()
         return reply
 
@@ -281,6 +284,8 @@ class Forwarding:
                 if meter is not None:
                     meter.see(piece)
                     exchange.usage = meter.usage
+                if exchange.payload is not None:
+                    exchange.payload.passed(piece, response.headers.get("content-type", ""))
                 yield piece
                 last = piece
                 piece = await response.piece()

@@ -69,7 +69,7 @@ class Gateway(Services):
         request, exchange = forwarding.request, forwarding.exchange
         snapshot = self.snapshot or await self.current()
         caller = recognised(request, snapshot) or await self.caller(request, snapshot, own_credentials=True)
-        self.take_caller(exchange, caller)
+        self.take_caller(exchange, caller, snapshot=snapshot, request=request)
         if self.env.allow_client_api_keys:
             self.take_own_credential(exchange, request, snapshot, caller=caller)
         if self.looks_into_requests:
@@ -107,7 +107,7 @@ class Gateway(Services):
             caller = recognised(request, snapshot) or await self.caller(
                 request, snapshot, own_credentials=True
             )
-        self.take_caller(exchange, caller)
+        self.take_caller(exchange, caller, snapshot=snapshot, request=request)
         if self.env.allow_client_api_keys and not anonymous:
             self.take_own_credential(exchange, request, snapshot, caller=caller)
         keyed = Keyed(

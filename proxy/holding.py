@@ -25,13 +25,14 @@ class Holding:
         self._store, self._hold, self._costs = store, hold, costs
         self._applicable, self._model, self._learned = applicable, model, learned
 
-    async def raise_again(self) -> None:
+    async def raise_again(self, completion: Completion) -> None:
         """Hold what one more attempt may cost: one before it may have cost that. Raises GatewayError."""
         if not self._hold.demand.purses:
             return
         worst, expected = self._costs.worst, self._costs.expected
         refusal = await self._store.raise_hold(self._hold, worst=worst, expected=expected, now=time.time())
         if refusal is not None:
+            completion.limits = self._applicable.told_refused(refusal.by)
             raise refused(refusal)
 
     def settle(self, completion: Completion) -> None:

@@ -29,6 +29,7 @@ _USUAL: Mapping[str, Any] = {
     "tags": {},
     "max_tokens": None,
     "forced_route": "",
+    "payload_days": None,
     "previous_digest": None,
 }
 _PREVIOUS = ("previous_digest", "previous_prefix", "previous_until")
@@ -91,7 +92,7 @@ def _more(keys: QuerySet[ApiKey], **owners: Any) -> Mapping[int, Row]:
 def _unusual(row: dict[str, Any]) -> dict[str, Any]:
     digest, prefix, until = (row.pop(name) for name in _PREVIOUS)
     terms = {name: row[name] for name in _USUAL if name in row}
-    read: dict[str, Any] = {"terms": terms} if any(terms.values()) else {}
+    read: dict[str, Any] = {"terms": terms} if any(value or value == 0 for value in terms.values()) else {}
     if digest and until:
         read["previous"] = {"digest": digest, "prefix": prefix, "until": moment(until)}
     return read

@@ -109,6 +109,8 @@ class _Passing:
             exchange.settle()  # the last piece may tell the usage
         if exchange.watching is not None:
             events = exchange.watching.events(events)
+        if exchange.payload is not None:
+            exchange.payload.see(events)
         if last.kind is not Kind.DONE:
             return self._renderer.events(events)
         piece = self._renderer.events(events)

@@ -129,8 +129,8 @@ def _settings() -> list[Row]:
 
 
 def _tenants() -> list[Row]:
-    unusual = Tenant.objects.exclude(queue_weight=1, timezone="UTC")
-    return list(unusual.values("id", "queue_weight", "timezone"))
+    unusual = Tenant.objects.exclude(queue_weight=1, timezone="UTC", payload_days=0)
+    return list(unusual.values("id", "queue_weight", "timezone", "payload_days"))
 
 
 def _upstreams() -> list[Row]:

@@ -31,6 +31,8 @@ from proxy.metrics import Meter
 from proxy.middleware.chain import configured
 from proxy.oversight import Oversight
 from proxy.own_credential import brought
+from proxy.payload import payload_days
+from proxy.payload_writer import PayloadWriter
 from proxy.prepared import Prepared, Repeats
 from proxy.reseeding import Reseeding
 from proxy.ruling import nobody
@@ -89,6 +91,12 @@ class Services:
         self.plays_encores = not (self.looks_into_requests or self.watches_answers)
         self.shadows = ShadowBudgets()
         self.spool = Spool(env.data_dir / "spool", boot=self.boot, worker=worker)
+        self.payloads = PayloadWriter(
+            self.spool,
+            vault=Vault(settings.SECRET_KEYS),
+            limit=env.payload_max_bytes,
+            patterns=env.payload_redact,
+        )
         self.watcher = Watcher(
             self._publish, kept_at=env.data_dir / f"snapshot-{worker}.kept", vault=Vault(settings.SECRET_KEYS)
         )
@@ -142,6 +150,7 @@ class Services:
         self.oversight.close()
         self._closing = True
         self.watcher.close()
+        await asyncio.to_thread(self.payloads.close)
         self.spool.close()
         self.meter.publish()
 
@@ -263,13 +272,18 @@ class Services:
             log_request=self._log_request,
         )
 
-    def take_caller(self, exchange: Exchange, caller: Caller) -> None:
+    def take_caller(
+        self, exchange: Exchange, caller: Caller, *, snapshot: Snapshot, request: LaneRequest
+    ) -> None:
         """Note whose request it is: from here on it is recorded. Raises Unavailable if it cannot be."""
         completion = exchange.completion
         completion.key_id, completion.key_prefix = caller.key_id, caller.prefix
         completion.tenant_id = caller.tenant_id
         completion.tags = caller.terms.tags or None
         exchange.recorded = True
+        if snapshot.payload_days or caller.terms.payload_days:
+            days = payload_days(snapshot, caller)
+            exchange.payload = self.payloads.begin(request, days=days) if days else None
         if self.spool.full:
             raise Unavailable("The disk for usage records is full.", code="spool_full", retry_after_s=30)
 

@@ -60,7 +60,7 @@ class Serving:
             caller = recognised(self.request, snapshot) or await services.caller(
                 self.request, snapshot, own_credentials=True
             )
-        services.take_caller(exchange, caller)
+        services.take_caller(exchange, caller, snapshot=snapshot, request=self.request)
         if services.env.allow_client_api_keys and not self.anonymous:
             services.take_own_credential(exchange, self.request, snapshot, caller=caller)
         if services.looks_into_requests:

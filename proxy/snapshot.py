@@ -104,6 +104,7 @@ class Snapshot:
     """Everything a request needs to know. `memo` holds derived values, never decisions of others.
 
     `tenant_weights`: shares of a line, by tenant id, where they are not 1. `controls`: by upstream id.
+    `payload_days`: by tenant id, of those that have payloads stored.
     `rules` hold for everyone, `tenant_rules` for a tenant's keys, by its id; a key's own are in its Caller.
     """
 
@@ -124,6 +125,7 @@ class Snapshot:
     controls: Mapping[str, Control] = field(default_factory=dict)
     rules: Rules = NO_RULES
     tenant_rules: Mapping[int | None, Rules] = field(default_factory=dict)
+    payload_days: Mapping[int | None, int] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
     def upstream(

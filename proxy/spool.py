@@ -90,7 +90,7 @@ class Spool:
             self._in_flight.pop(completion_id, None)
 
     def append(self, line: bytes) -> None:
-        """Record a line of any other kind."""
+        """Record a line of any other kind, from any thread."""
         with self._lock:
             self._append(line)
 

@@ -11,7 +11,9 @@ import orjson
 
 MAX_ID = 60  # characters; as wide as the column
 MAX_AT = 253_402_300_799  # the last second of the year 9999
-_KINDS = frozenset({"open", "done", "settled"})  # the last is written no more: what it said is in the ledger
+_KINDS = frozenset(
+    {"open", "done", "payload", "settled"}
+)  # the last is written no more: what it said is in the ledger
 
 
 class Lines:

@@ -41,6 +41,8 @@ def reply_watched(
     answer = enveloped(watching.answer(answer), exchange.completion)
     reply = JsonReply(renderer.answer(answer), headers)
     watching.head(reply.wire_headers)
+    if exchange.payload is not None:
+        exchange.payload.answered(reply.content)
     exchange.end_ok()
     return reply
 
@@ -72,7 +74,10 @@ async def _replayed(
     events: Sequence[Event], watching: Watching, *, exchange: Exchange, renderer: Renderer
 ) -> AsyncIterator[bytes]:
     try:
-        piece = renderer.events(watching.events(events))
+        events = watching.events(events)
+        piece = renderer.events(events)
+        if exchange.payload is not None:
+            exchange.payload.see(events)
         exchange.end_ok()
     except Exception as problem:  # noqa: BLE001 - the head is gone: the client still gets the truth
         piece = fault(exchange, renderer, problem)

@@ -89,6 +89,8 @@ class Stored(NamedTuple):
             setattr(completion, name, value)
         completion.cache = "hit"
         exchange.usage = self.usage
+        if exchange.payload is not None:
+            exchange.payload.passed(self.body, "text/event-stream" if self.events else "application/json")
         headers = [*self.headers, *(header for header in wire_headers(completion) if header[1]), REPLAYED]
         exchange.end_ok()
         if self.events:

@@ -112,7 +112,12 @@ class Scanner:
 
 def redacted(text: str, kinds: Kinds) -> str:
     """Return the whole text, redacted; the same object if there is nothing to redact."""
+    return redacted_and_counted(text, kinds)[0]
+
+
+def redacted_and_counted(text: str, kinds: Kinds) -> tuple[str, int]:
+    """Return the whole text, redacted, and how many things were replaced in it."""
     scanner = Scanner(kinds)
     scanner._text = text.encode("utf-8", "surrogatepass")  # noqa: SLF001 - whole: nothing is held
     result = scanner.finish()
-    return result if scanner.found else text
+    return (result, scanner.found) if scanner.found else (text, 0)

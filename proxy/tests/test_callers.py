@@ -26,6 +26,7 @@ TERMS = {
     "tags": {"team": "search"},
     "max_tokens": 100,
     "forced_route": "fast",
+    "payload_days": None,
 }
 RATE = {"type": "rate", "id": 5, "kind": "tokens", "amount": 9, "per": "day", "model": "gpt*", "each": "ip"}
 BUDGET = {

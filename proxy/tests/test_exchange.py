@@ -392,7 +392,7 @@ class Holdings:
     def __init__(self):
         self.raised = 0
 
-    async def raise_again(self):
+    async def raise_again(self, _completion):
         self.raised += 1
 
     def settle(self, completion):

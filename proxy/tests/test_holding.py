@@ -86,8 +86,8 @@ def test_what_the_caller_pays_itself_is_in_no_budget():
 async def test_a_further_attempt_is_held_or_refused():
     budget = purse(1)
     store, holding = held(budget)
-    await holding.raise_again()
+    await holding.raise_again(done())
     assert spent(store, budget) == [(0, 80)]
     with pytest.raises(BudgetExhausted, match="budget:1"):
-        await holding.raise_again()
+        await holding.raise_again(done())
     assert spent(store, budget) == [(0, 80)]
