@@ -9,7 +9,10 @@ from django.utils import timezone
 
 from analytics.booking import book
 from analytics.models import SpoolReceipt
+from analytics.payloads import purge
+from analytics.report_delivery import send_due
 from analytics.segments import Shipment
+from config.jobs import counted, job
 
 # The file of a receipt is gone within a second of it, or at the shipper's next start. If one should
 # live longer, its completions are still known to the ledger.
@@ -24,11 +27,42 @@ def write_request_logs(segment: str, lines: int, done: str, interrupted: str, *,
 
 
 @shared_task(name="analytics.tasks.purge_receipts")
-def purge_receipts() -> None:
-    """Delete receipts whose files are long gone, a few thousand per transaction."""
+@job(
+    "purge-receipts",
+    title="Purge receipts",
+    does="Deletes the receipts of spool segments whose files are long gone.",
+)
+def purge_receipts() -> str:
+    """Delete old receipts, a few thousand per transaction."""
+    purged = 0
     old = SpoolReceipt.objects.filter(at__lt=timezone.now() - RECEIPTS_KEPT).order_by("pk")
     while chunk := list(old.values_list("pk", flat=True)[:PURGED_AT_ONCE]):
         SpoolReceipt.objects.filter(pk__in=chunk).delete()
+        purged += len(chunk)
+    return f"{counted(purged, 'receipt')} purged"
+
+
+@shared_task(name="analytics.tasks.purge_payloads")
+@job(
+    "purge-payloads",
+    title="Purge payloads",
+    does="Deletes stored requests and answers whose days are over.",
+)
+def purge_payloads() -> str:
+    """Delete payloads whose time is over."""
+    return f"{counted(purge(timezone.now()), 'payload')} purged"
+
+
+@shared_task(name="analytics.tasks.send_daily_report")
+@job(
+    "daily-report",
+    title="Daily report",
+    does="Tells of yesterday's traffic and cost by e-mail and webhook, once a day (REPORT_EMAILS, "
+    "REPORT_WEBHOOK).",
+)
+def send_daily_report() -> str:
+    """Send yesterday's report where it is due; who has got it gets it once."""
+    return send_due(timezone.now())
 
 
 def publish(shipment: Shipment) -> None:
@@ -75,6 +109,21 @@ class Periodic:
 def runs_inline() -> bool:
     """Is there no broker, so that tasks run where they are called?"""
     return bool(_app().conf.task_always_eager)
+
+
+def run_now(name: str) -> bool:
+    """Run a job of the schedule: by a worker, soon (True), or without a broker to its end, here and now.
+
+    Raises what it raises; KeyError for one that is not scheduled.
+    """
+    app = _app()
+    app.loader.import_default_modules()
+    task = app.tasks[app.conf.beat_schedule[name]["task"]]
+    if not runs_inline():
+        task.apply_async()
+        return True
+    task.apply(throw=True)
+    return False
 
 
 def scheduled() -> list[Periodic]:

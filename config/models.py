@@ -202,6 +202,7 @@ class JobRun(models.Model):
     runs = models.BigIntegerField(default=0)
     failures = models.BigIntegerField(default=0)
     failing_since = models.DateTimeField(null=True)
+    memory = models.JSONField(default=dict, help_text="What it has to know the next time.")
 
     class Meta:
         """By name."""

@@ -12,6 +12,7 @@ from django.utils import timezone
 from analytics.models import RequestLog
 from config.vault import SecretUnreadable
 from config.words import dollars
+from gatewaysite.admin_jobs import failing_jobs, title_of
 from keys.admin_limits import used_up
 from keys.models import ApiKey
 from providers.models import Provider
@@ -53,6 +54,10 @@ def _problems(request: HttpRequest) -> Iterator[dict[str, str]]:
         for route in Route.objects.filter(enabled=True).exclude(going)[:SHOWN_PROBLEMS]:
             url = reverse("admin:proxy_route_change", args=[route.pk])
             yield {"text": f"Route {route}: it has no target, so its requests fail.", "url": url}
+    if request.user.has_perm("config.view_jobrun"):
+        for job in failing_jobs():
+            url = reverse("admin:config_jobrun_change", args=[job.pk])
+            yield {"text": f"Job {title_of(job)} fails: {job.problem}", "url": url}
     if request.user.has_perm("keys.view_budget"):
         for budget in used_up(timezone.now()):
             url = reverse("admin:keys_budget_change", args=[budget.pk])

@@ -8,6 +8,7 @@ gateways already have are read as aliases (`ALIASES`).
 import ipaddress
 import os
 import re
+import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -175,6 +176,19 @@ def _emails(text: str) -> tuple[str, ...]:
     return words
 
 
+def _timezone(text: str) -> str:
+    if text not in zoneinfo.available_timezones():
+        raise ValueError("a time zone such as Europe/Berlin or UTC")
+    return text
+
+
+def _hour(text: str) -> int:
+    hour = _count(text)
+    if hour > 23:
+        raise ValueError("an hour from 0 to 23")
+    return hour
+
+
 def _email_url(text: str) -> str:
     url = text.strip()
     if url:
@@ -266,6 +280,11 @@ class Environment:
     budget_alert_emails: tuple[str, ...] = _var("BUDGET_ALERT_EMAILS", "", _emails)
     budget_alert_webhook_url: str = _secret("BUDGET_ALERT_WEBHOOK_URL", _http_url)
     budget_alert_webhook_secret: str = _secret("BUDGET_ALERT_WEBHOOK_SECRET")
+    report_emails: tuple[str, ...] = _var("REPORT_EMAILS", "", _emails)
+    report_webhook: str = _secret("REPORT_WEBHOOK", _http_url)
+    report_webhook_secret: str = _secret("REPORT_WEBHOOK_SECRET")
+    report_timezone: str = _var("REPORT_TIMEZONE", "UTC", _timezone)
+    report_hour: int = _var("REPORT_HOUR", "6", _hour)
     grace_s: float = _var("GRACE_PERIOD", "30s", _duration_s)
     app_base_url: str = _var("APP_BASE_URL", "", _http_url)
     secret_keys: tuple[str, ...] = _secret("GATEWAY_SECRET_KEYS", _words)

@@ -253,6 +253,11 @@ CELERY_BEAT_SCHEDULE = {
     "look-through-budgets": {"task": "keys.tasks.look_through_budgets", "schedule": 60.0},
     "seal-audit-log": {"task": "gatewaysite.tasks.seal_audit_log", "schedule": 60.0},
     "purge-receipts": {"task": "analytics.tasks.purge_receipts", "schedule": 3600.0},
+    "purge-payloads": {"task": "analytics.tasks.purge_payloads", "schedule": 600.0},
+    # What living workers have not freed by themselves.
+    "sweep-holds": {"task": "proxy.tasks.sweep_holds", "schedule": 60.0},
+    # Looks whether it is due, and whether everybody has got it.
+    "daily-report": {"task": "analytics.tasks.send_daily_report", "schedule": 300.0},
 }
 
 CHANNEL_LAYERS = {

@@ -65,6 +65,7 @@ SIDEBAR: dict[str, Any] = {
                 },
                 _screen("Cache exclusions", "block", "proxy.cacheexclusion"),
                 _screen("Gateway settings", "tune", "proxy.gatewaysettings"),
+                _screen("Jobs", "schedule", "config.jobrun"),
             ],
         },
         {

@@ -52,7 +52,7 @@ class TenantAdmin(Screen):
     search_help_text = "Name"
     form = TenantForm
     fieldsets = (
-        (None, {"fields": (("name", "timezone"), "queue_weight")}),
+        (None, {"fields": (("name", "timezone"), ("queue_weight", "payload_days"))}),
         (
             "Budget alerts",
             {

@@ -63,7 +63,10 @@ _MODELS = (
         "description": "What requests with this key may ask for, and what they get.",
     },
 )
-_FROM_WHERE = ("Where from, and what for", {"fields": (("allowed_networks", "tags"),)})
+_FROM_WHERE = (
+    "Where from, and what for",
+    {"fields": (("allowed_networks", "tags"), "payload_days")},
+)
 
 
 @admin.register(ApiKey)

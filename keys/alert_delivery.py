@@ -4,13 +4,11 @@ A delivery is claimed by moving its `due_at`: of two processes one changes the r
 A process that dies with a claim leaves a delivery that is due again when the claim has run out.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import httpx
 import orjson
 import structlog
 from django.conf import settings
@@ -18,14 +16,12 @@ from django.core.mail import EmailMessage
 from django.db import transaction
 from django.utils import timezone
 
-from config.mail import MailNotConfigured
-from config.signatures import SIGNATURE, signature
+from config.telling import Untold, mail, post
 from config.vault import SecretUnreadable, Vault
 from keys.alert_messages import json_of, subject_of, text_of
 from keys.alerting import OPERATORS, targets_of
 from keys.models import AlertDelivery, Budget, BudgetAlert
 
-TIMEOUT_S = 10.0
 PARALLEL, BATCH = 8, 40
 # Longer than any delivery takes: nobody else may try it meanwhile.
 CLAIMED_FOR = timedelta(minutes=5)
@@ -35,15 +31,6 @@ MAX_ATTEMPTS = len(RETRY_AFTER_S) + 1
 MAX_PROBLEM = 300
 
 log = structlog.get_logger()
-
-
-class Untold(Exception):
-    """Somebody was not told; the text says why, without an address or a secret. `lasting`: nor will be."""
-
-    def __init__(self, message: str, *, lasting: bool = False) -> None:
-        """Say why."""
-        super().__init__(message)
-        self.lasting = lasting
 
 
 class Outcome(NamedTuple):
@@ -95,24 +82,16 @@ def _sending(row: AlertDelivery) -> Callable[[], None]:
     if (row.kind, row.address) not in targets_of(budget):
         return _nobody
     if row.kind == AlertDelivery.Kind.EMAIL:
-        mail = EmailMessage(subject_of(alert), text_of(alert), to=[row.address])
-        mail.extra_headers["X-Gateway-Alert"] = f"budget-alert-{alert.pk}"
-        return lambda: _mail(mail)
+        message = EmailMessage(subject_of(alert), text_of(alert), to=[row.address])
+        message.extra_headers["X-Gateway-Alert"] = f"budget-alert-{alert.pk}"
+        return lambda: mail(message)
     body, of_operators = orjson.dumps(json_of(alert)), row.address == OPERATORS
-    return lambda: _post(_url_of(budget, of_operators=of_operators), body)
+    secret = settings.GATEWAY.budget_alert_webhook_secret
+    return lambda: post(_url_of(budget, of_operators=of_operators), body, secret=secret)
 
 
 def _nobody() -> None:
     raise Untold("is not to be told any more", lasting=True)
-
-
-def _mail(mail: EmailMessage) -> None:
-    try:
-        mail.send()
-    except MailNotConfigured as problem:
-        raise Untold(str(problem)) from None
-    except (OSError, ValueError) as problem:  # smtplib's errors are OSErrors; a bad header is a ValueError
-        raise Untold(f"{type(problem).__name__}: {problem}") from None
 
 
 def _url_of(budget: Budget, *, of_operators: bool) -> str:
@@ -123,27 +102,6 @@ def _url_of(budget: Budget, *, of_operators: bool) -> str:
         return Vault(settings.SECRET_KEYS).open(tenant.alert_webhook) if tenant else ""
     except SecretUnreadable:
         raise Untold("no key in GATEWAY_SECRET_KEYS opens the webhook's URL") from None
-
-
-def _post(url: str, body: bytes) -> None:
-    """POST a body: any 2xx takes it. A URL may hold a secret, so no problem tells it."""
-    headers = {"content-type": "application/json"}
-    secret = settings.GATEWAY.budget_alert_webhook_secret.encode()
-    if secret:
-        headers[SIGNATURE] = signature(body, secret, at=int(time.time()))
-    if not url.startswith(("http://", "https://")):
-        raise Untold("the webhook's URL does not start with http:// or https://" if url else "no URL is set")
-    try:
-        # Neither proxies from the environment nor redirects: it goes where the operator said.
-        with (
-            httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
-            client.stream("POST", url, content=body, headers=headers) as reply,
-        ):
-            status, taken = reply.status_code, reply.is_success
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as problem:
-        raise Untold(type(problem).__name__) from None
-    if not taken:
-        raise Untold(f"status {status}")
 
 
 def _tried(claim: Claim) -> Outcome:

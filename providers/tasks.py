@@ -9,6 +9,7 @@ from celery import shared_task
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
+from config.jobs import counted, job
 from config.models import ConfigChange
 from providers.builtin_prices import write_new_builtin_prices
 from providers.models import Provider, ProviderModel
@@ -25,6 +26,12 @@ log = structlog.get_logger()
 
 
 @shared_task
+@job(
+    "refresh-model-lists",
+    title="Refresh model lists",
+    does="Asks each provider which models it has, every ten minutes and after each change of its row.",
+    told=lambda asked: counted(asked, "provider") + " asked" if asked else "",
+)
 def refresh_model_lists() -> int:
     """Fetch the model lists that are due and store those that differ; return how many were fetched.
 
@@ -45,6 +52,12 @@ def refresh_model_lists() -> int:
 
 
 @shared_task(name="providers.tasks.write_builtin_prices")
+@job(
+    "write-builtin-prices",
+    title="Built-in prices",
+    does="Writes the built-in prices of providers that are new, or whose address has changed.",
+    told=lambda written: "prices written" if written else "",
+)
 def write_builtin_prices() -> bool:
     """Write the built-in prices of providers that are new or moved; was there one?"""
     return write_new_builtin_prices()

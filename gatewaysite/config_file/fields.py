@@ -10,6 +10,7 @@ from typing import Any
 from gatewaysite.config_file import values
 from gatewaysite.config_file.problems import Problems, did_you_mean
 from keys.limit_models import MAX_COUNT, Budget, RateLimit
+from keys.models import MAX_PAYLOAD_DAYS
 from providers.dialects import DIALECTS
 from providers.pricing import RATE_COLUMNS
 from providers.tiers import ABOVE
@@ -127,6 +128,7 @@ TENANT = (
     Field("timezone", "timezone"),
     Field("queue_weight", "queue_weight", values.whole(1, 1000)),
     Field("alert_emails", "alert_emails", values.listed),
+    Field("payload_days", "payload_days", values.whole(0, MAX_PAYLOAD_DAYS)),
 )
 KEY = (
     Field("name", "name", required=True),
@@ -141,6 +143,7 @@ KEY = (
     Field("tags", "tags", values.tags, values.mapping_written),
     Field("max_tokens", "max_tokens", values.optional(values.whole(1))),
     Field("forced_route", "forced_route", values.optional_text),
+    Field("payload_days", "payload_days", values.optional(values.whole(0, MAX_PAYLOAD_DAYS))),
     Field("previous_secret_sha256", "previous_digest", values.optional(values.sha256)),
     Field("previous_prefix", "previous_prefix", values.optional_text),
     Field("previous_until", "previous_until", values.optional(values.instant), values.instant_written),
