@@ -1,4 +1,4 @@
-"""What the daily report says of a day: sums of the rollups, the dearest tenants and models, budgets near their end."""
+"""What the daily report says of a day: its sums, who and what was dearest, and budgets near their end."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -67,7 +67,8 @@ def text_of(report: Mapping[str, Any]) -> str:
     if report["budgets_near_their_end"]:
         lines += ["", "Budgets near their end"]
         lines += [
-            f"  {each['percent']:>4}%  ${each['spent_usd']} of ${each['limit_usd']} per {each['window']}, {each['scope']}"
+            f"  {each['scope']}: ${each['spent_usd']} of ${each['limit_usd']} ({each['window']}), "
+            f"{each['percent']}%"
             for each in report["budgets_near_their_end"]
         ]
     return "\n".join(lines) + "\n"

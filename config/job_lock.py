@@ -1,4 +1,4 @@
-"""A lock by which of all processes one at a time runs a job. It ends with its process, whatever becomes of that.
+"""A lock by which of all processes one at a time runs a job. It ends with its process, however that ends.
 
 On PostgreSQL it is an advisory lock of the session, on SQLite (where all are on one machine) a file's.
 """

@@ -7,8 +7,8 @@
         return "12 receipts purged"
 
 What the function returns is the result, unless `told` makes a sentence of it; None or "" says that there was
-nothing to do, and leaves the last result as it is. A job can be run at any time, and again after any failure: what
-it has done already it finds done. Its name is that of its entry in the schedule.
+nothing to do, and leaves the last result as it is. A job can be run at any time, and again after any failure:
+what it has done already it finds done. Its name is that of its entry in the schedule.
 
 A job that runs every few seconds writes its row at most every QUIET_S, unless something has changed.
 """

@@ -1,4 +1,4 @@
-"""Tells people by e-mail and programs by POST, once each; who repeats what has failed is the caller's part."""
+"""Tells people by e-mail and programs by POST, once each; to repeat what has failed is the caller's part."""
 
 import time
 

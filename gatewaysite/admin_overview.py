@@ -54,14 +54,18 @@ def _problems(request: HttpRequest) -> Iterator[dict[str, str]]:
         for route in Route.objects.filter(enabled=True).exclude(going)[:SHOWN_PROBLEMS]:
             url = reverse("admin:proxy_route_change", args=[route.pk])
             yield {"text": f"Route {route}: it has no target, so its requests fail.", "url": url}
-    if request.user.has_perm("config.view_jobrun"):
-        for job in failing_jobs():
-            url = reverse("admin:config_jobrun_change", args=[job.pk])
-            yield {"text": f"Job {title_of(job)} fails: {job.problem}", "url": url}
+    yield from _failing_jobs(request)
     if request.user.has_perm("keys.view_budget"):
         for budget in used_up(timezone.now()):
             url = reverse("admin:keys_budget_change", args=[budget.pk])
             yield {"text": f"Budget {budget} for {budget.scope}: nothing is left.", "url": url}
+
+
+def _failing_jobs(request: HttpRequest) -> Iterator[dict[str, str]]:
+    if request.user.has_perm("config.view_jobrun"):
+        for job in failing_jobs():
+            url = reverse("admin:config_jobrun_change", args=[job.pk])
+            yield {"text": f"Job {title_of(job)} fails: {job.problem}", "url": url}
 
 
 def _problem_of(provider: Provider) -> str:

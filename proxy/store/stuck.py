@@ -1,8 +1,8 @@
 """Frees what workers hold in Redis that are gone, where no worker is left to do it (proxy.store.leases).
 
-Living workers free what a dead one holds fifteen seconds after its last sign of life. Where all have died, or the
-one that is left has been away itself, that stays until somebody comes: budgets would look fuller than they are. In
-one process the holds go with it, and there is nothing to free.
+Living workers free what a dead one holds fifteen seconds after its last sign of life. Where all have died, or
+the one that is left has been away itself, that stays until somebody comes: budgets would look fuller than they
+are. In one process the holds go with it, and there is nothing to free.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import orjson
 import structlog
 from django.conf import settings
 
+from config.jobs import counted
 from keys.models import BudgetWindow
 from proxy.store.plans import purse_name
 from proxy.store.redis import CONNECTION_ERRORS, sync_client
@@ -42,11 +43,9 @@ def sweep() -> str:
         raise StoreAway(type(problem).__name__) from None
     finally:
         client.close()
-    return (
-        f"freed what {len(freed)} dead processes held"
-        if freed
-        else "nothing to do: no dead process holds anything"
-    )
+    if not freed:
+        return "nothing to do: no dead process holds anything"
+    return f"freed what {counted(len(freed), 'dead worker')} held"
 
 
 def _gone(client: Any) -> Sequence[str]:
