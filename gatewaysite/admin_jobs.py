@@ -29,7 +29,7 @@ class JobAdmin(ReadOnlyScreen):
     list_display = ("title", "state_in_words", "last_run", "result", "next_due")
     search_fields = ("name",)
     search_help_text = "Name"
-    actions = ("run_selected",)
+    actions = ("run_selected",)  # type: ignore[assignment]  # rows are not changed by it
     actions_detail = ("run_one",)
     fields = (
         ("title", "does"),
@@ -161,7 +161,7 @@ def due_at(row: JobRun) -> datetime | None:
     every = entry["schedule"]
     if isinstance(every, int | float):
         return row.started_at + timedelta(seconds=every)
-    left: timedelta = every.remaining_estimate(row.started_at)  # one of Celery's schedules
+    left: timedelta = every.remaining_estimate(row.started_at)  # type: ignore[attr-defined]  # Celery's
     return timezone.now() + left
 
 

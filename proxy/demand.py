@@ -112,7 +112,7 @@ class Applicable:
         # For records: what all of it is in words, and what a cached answer is measured by.
         self.told = limit_records.told((*rates, *self._ceilings))
         self.told_on_hit = limit_records.told([rule for rule in rates if rule.kind == REQUESTS])
-        self._rules = (*rates, *self._ceilings)
+        self._rules: Sequence[RateRule | Ceiling] = (*rates, *self._ceilings)
         self._targets = paid
         self._dearest: Dearest | None = None
         self._purses: Sequence[Purse] = ()

@@ -32,7 +32,7 @@ def row() -> JobRun:
 def test_it_records_what_a_run_did():
     assert made(lambda: "3 things done")() == "3 things done"
     assert (row().state, row().result, row().problem, row().runs) == ("done", "3 things done", "", 1)
-    assert row().started_at <= row().finished_at
+    assert row().finished_at is not None
 
 
 def test_it_makes_a_sentence_of_a_number_and_keeps_the_last_where_there_was_nothing_to_do():

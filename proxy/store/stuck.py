@@ -1,8 +1,8 @@
 """Frees what workers hold in Redis that are gone, where no worker is left to do it (proxy.store.leases).
 
 Living workers free what a dead one holds fifteen seconds after its last sign of life. Where all have died, or
-the one that is left has been away itself, that stays until somebody comes: budgets would look fuller than they
-are. In one process the holds go with it, and there is nothing to free.
+the one that is left was away itself, it stays until somebody comes, and budgets look fuller than they are.
+In one process the holds go with it, and there is nothing to free.
 """
 
 from collections.abc import Sequence
