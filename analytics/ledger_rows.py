@@ -47,7 +47,7 @@ def interrupted_entry(record: Record) -> Row:
     estimate = record.get("estimate")
     return {
         **_whose(record, record),
-        **_counts(estimate if isinstance(estimate, dict) else {}),
+        **counts(estimate if isinstance(estimate, dict) else {}),
         "attempt": 0,
         "kind": LedgerEntry.Kind.INTERRUPTED.value,
         "estimated": True,
@@ -123,7 +123,7 @@ def _spent(record: Record, usage: Mapping[str, Any], charged: Record, *, attempt
     """Return the row of what an attempt has cost. `charged` says of which model, at what price, how much."""
     return {
         **_whose(record, charged),
-        **_counts(usage),
+        **counts(usage),
         "attempt": attempt,
         "kind": (LedgerEntry.Kind.SHADOW if is_shadow(record) else LedgerEntry.Kind.SPENT).value,
         "estimated": usage.get("estimated") is True,
@@ -151,7 +151,8 @@ def _whose(record: Record, charged: Record) -> Row:
     }
 
 
-def _counts(usage: Mapping[str, Any]) -> Row:
+def counts(usage: Mapping[str, Any]) -> Row:
+    """Return the columns of a usage as a spool line has it."""
     return {column: count(usage.get(name)) or 0 for name, column in COUNTS.items()}
 
 

@@ -15,10 +15,10 @@ import orjson
 from analytics.fields import MAX_SMALLINT, count, real, tags, text, to_json
 from analytics.ledger_rows import (
     CACHE_HIT,
-    COUNTS,
     Record,
     Row,
     cost,
+    counts,
     interrupted_entry,
     price,
     spent_entries,
@@ -64,10 +64,8 @@ def _price_hits(logs: Mapping[str, Row], hits: Mapping[str, Record]) -> None:
     for completion_id, record in hits.items():
         row = logs[completion_id]
         rates = prices.rates(row["provider"], row["model"], record["at"])
-        if rates is not None and row["prompt_tokens"] is not None:
-            row["saved_nanousd"] = cost(
-                usage_of({column: row[column] or 0 for column in COUNTS.values()}), rates
-            )
+        if rates is not None:
+            row["saved_nanousd"] = cost(usage_of(counts(record["usage"])), rates)
 
 
 def parse(lines: str) -> Iterator[Record]:

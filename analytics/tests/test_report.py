@@ -1,6 +1,6 @@
 """The daily report: what it says is what the rollups say, and everybody gets it once."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db.models import Sum
@@ -45,7 +45,7 @@ def test_it_says_what_the_day_came_to_where_clocks_are_put_forward():
     for hour in range(-1, 24):
         slot(day + timedelta(hours=hour), tenant.pk, requests=1, errors=1, cost_nanousd=10**9 + hour)
     inside = UsageRollup.objects.filter(starts_at__gte=day, starts_at__lt=day + timedelta(hours=23))
-    report = report_of(datetime(2026, 3, 29).date(), zone=BERLIN, now=NOON)
+    report = report_of(date(2026, 3, 29), zone=BERLIN, now=NOON)
     assert report["requests"] == report["errors"] == inside.count() == 23
     assert report["cost_usd"] == usd(inside.aggregate(cost=Sum("cost_nanousd"))["cost"])
     assert report["tenants"][0]["tenant"] == "acme"
@@ -59,7 +59,7 @@ def test_it_names_budgets_near_their_end():
         budget = Budget.objects.create(tenant=tenant, amount_nanousd=nanousd(amount), window="day")
         start, _ = bounds("day", NOON, zone_of("UTC"))
         BudgetWindow.objects.create(budget=budget, starts_at=start, spent_nanousd=nanousd("8.5"))
-    (near,) = report_of(datetime(2026, 3, 29).date(), zone=BERLIN, now=NOON)["budgets_near_their_end"]
+    (near,) = report_of(date(2026, 3, 29), zone=BERLIN, now=NOON)["budgets_near_their_end"]
     assert (near["limit_usd"], near["spent_usd"], near["percent"]) == ("10", "8.5", 85)
 
 
@@ -81,7 +81,7 @@ def test_it_is_sent_once_a_day_from_its_hour_on(settings, hook):
 def test_who_could_not_be_told_is_tried_again_and_nobody_else(settings, hook):
     settings.GATEWAY = read_environment({"REPORT_EMAILS": "ops@acme.test", "REPORT_WEBHOOK": hook.url})
     settings.EMAIL_BACKEND = "config.mail.NotConfigured"
-    with pytest.raises(Untold, match="ops@acme.test: EMAIL_URL is not set"):
+    with pytest.raises(Untold, match="EMAIL_URL is not set"):
         send_due(NOON)
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     assert send_due(NOON) == "report of 2026-03-29 sent to 2 recipients"
