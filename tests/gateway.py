@@ -5,21 +5,29 @@
         gateway.stop()
         gateway.start()          # the same port and data directory again
 
-It runs in its data directory, so no `.env` or `config.yaml` of the checkout reaches it.
+It runs in its data directory, so no `.env` or `config.yaml` of the checkout reaches it. Its database is a
+copy of one that is migrated and has the administrator and the demo key: half of a start would be spent on
+making one. `fresh=True` begins with nothing, as a user does.
 """
 
+import atexit
 import contextlib
+import functools
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.servers import CHECKOUT, Child, eventually, free_port, is_running
+from tests.servers import CHECKOUT, Child, child, eventually, free_port, gateway_env, is_running
 
 SERVES = "The gateway serves on "
+DATABASE = "gateway.sqlite3"
+# Migrates and bootstraps, in one process.
+_PREPARE = "import django; django.setup(); from gatewaysite.preparation import prepare; prepare()"
 _KEY = re.compile(r"Demo key: (sk-gw-\S+)")
 _PASSWORD = re.compile(r"user admin, password (\S+)")
 
@@ -75,9 +83,13 @@ class Gateway:
         if not ready:
             return
         self._process.wait_for(SERVES, within_s=100)
-        if not self.key and (found := _KEY.search(self.process.output)):
+        self.take_note_of(self.process.output)
+
+    def take_note_of(self, output: str) -> None:
+        """Keep the secrets that a first start prints."""
+        if not self.key and (found := _KEY.search(output)):
             self.key = found[1]
-        if not self.admin_password and (found := _PASSWORD.search(self.process.output)):
+        if not self.admin_password and (found := _PASSWORD.search(output)):
             self.admin_password = found[1]
 
     def stop(self, *, with_signal: int = signal.SIGTERM, within_s: float = 60) -> int:
@@ -140,6 +152,18 @@ class _Command:
         self._child.discard()
 
 
+@functools.cache
+def _prepared() -> tuple[Path, str]:
+    """Return a prepared database and what its first start printed: made once in a process of tests."""
+    home = Path(tempfile.mkdtemp(prefix="gateway-prepared-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    env = gateway_env(home, DJANGO_SETTINGS_MODULE="gatewaysite.settings", PYTHONPATH=str(CHECKOUT))
+    with child("prepare", [sys.executable, "-c", _PREPARE], env=env) as process:
+        status = process.popen.wait(timeout=120)
+        assert status == 0, f"No database could be prepared:\n{process.output}"
+        return home / DATABASE, process.output
+
+
 def _command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
@@ -156,11 +180,12 @@ def running_gateway(
     files: Mapping[str, str] | None = None,
     ready: bool = True,
     checkout: Path = CHECKOUT,
+    fresh: bool = False,
 ) -> Iterator[Gateway]:
     """Serve a gateway for the length of the block.
 
     `env` overrides the defaults of every variable; `files` are written to its working directory first.
-    `checkout`: whose code it runs.
+    `checkout`: whose code it runs. `fresh`: it starts for the first time, before an empty disk.
     """
     with tempfile.TemporaryDirectory(prefix="gateway-served-", ignore_cleanup_errors=True) as directory:
         for name, content in (files or {}).items():
@@ -168,6 +193,10 @@ def running_gateway(
         gateway = Gateway(
             Path(directory), env or {}, workers=workers, arguments=arguments, manage=checkout / "manage.py"
         )
+        if not (fresh or gateway.env["DATABASE_URL"] or checkout != CHECKOUT):
+            database, output = _prepared()
+            shutil.copy(database, gateway.data_dir)
+            gateway.take_note_of(output)
         try:
             gateway.start(ready=ready)
             yield gateway

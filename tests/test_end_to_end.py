@@ -37,7 +37,7 @@ PRICED = {
 
 @contextlib.contextmanager
 def embedded(vendor: FakeVendor) -> Iterator[Gateway]:
-    with running_gateway({"CB_ERROR_THRESHOLD": "0"}, files=wired(vendor, **PRICED)) as gateway:
+    with running_gateway({"CB_ERROR_THRESHOLD": "0"}, files=wired(vendor, **PRICED), fresh=True) as gateway:
         yield gateway
 
 
