@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Plan:
     plane: str
     shipper: bool
     prepare: bool  # the database was down: migrate and bootstrap when it is back
+    written: Mapping[str, str]  # for the shipper's environment: what bootstrap has done already
     grace_s: float
     data_dir: str
     log_level: str
@@ -187,7 +189,7 @@ class Supervisor:
             name="shipper",
             arguments=("serve_process", "ship", "--lifeline", str(lifeline)),
             fds=(lifeline,),
-            environment=self._environment,
+            environment={**self._environment, **self._plan.written},
         )
 
     def _preparation_child(self) -> Child:

@@ -18,12 +18,15 @@ is looked up in the package again before it is written, since there the first ma
 the longest one.
 """
 
+import hashlib
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -63,6 +66,8 @@ _DATED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+?)(?P<dash>-|\[-@\])\\d\{(?:8
 # `^gemini-3\.5-flash-\d`: a name and a number.
 _NUMBERED = re.compile(r"\^(?P<name>(?:[\w/:.-]|\\\.)+-)\\d")
 
+# Names for a process the `mark` of what was written just before it was started.
+WRITTEN = "GATEWAY_PRICES_WRITTEN"
 # Providers, by id and base URL, whose prices this process has had written.
 _seen: set[tuple[int, str]] = set()
 
@@ -100,15 +105,31 @@ def write_builtin_prices(provider: Provider) -> int:
 
 def write_all_builtin_prices() -> int:
     """Write the built-in prices of every provider; return how many rows changed."""
-    return sum(write_builtin_prices(provider) for provider in Provider.objects.order_by("pk"))
+    count = 0
+    for provider in Provider.objects.order_by("pk"):
+        count += write_builtin_prices(provider)
+        _seen.add((provider.pk, provider.base_url))
+    return count
+
+
+def mark(providers: Collection[tuple[int, str]] | None = None) -> str:
+    """Return what tells these providers (by id and base URL) and the package from any others.
+
+    None: those whose prices this process has had written.
+    """
+    told = (metadata.version("genai-prices"), sorted(_seen if providers is None else providers))
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def write_new_builtin_prices(run: Callable[..., Any] = subprocess.run) -> bool:
     """Write prices when a provider is new or moved; return whether there was one.
 
-    For a process that lives long and looks often: the package is loaded by a short-lived one.
+    For a process that lives long and looks often: the package is loaded by a short-lived one. None is needed at
+    the first look when the process that started this one has written them all.
     """
     present = set(Provider.objects.values_list("pk", "base_url"))
+    if not _seen and os.environ.get(WRITTEN) == mark(present):
+        _seen.update(present)
     if present <= _seen:
         return False
     run(

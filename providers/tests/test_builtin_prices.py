@@ -35,6 +35,7 @@ from providers.builtin_prices import (
     _dated_rates,
     _names,
     _samples,
+    mark,
     write_all_builtin_prices,
     write_builtin_prices,
     write_new_builtin_prices,
@@ -143,6 +144,30 @@ class TestRows:
         row.save()
         assert [write_new_builtin_prices(run) for _ in range(2)] == [True, False]
         assert [command[2] for command in commands] == ["write_builtin_prices"] * 2
+
+    def test_a_process_that_was_started_after_they_were_written_has_none_written(self, monkeypatch):
+        provider()
+        monkeypatch.setattr("providers.builtin_prices._seen", set())
+        write_all_builtin_prices()
+        monkeypatch.setenv("GATEWAY_PRICES_WRITTEN", mark())
+        monkeypatch.setattr("providers.builtin_prices._seen", set())
+        commands: list[list[str]] = []
+
+        def run(command: list[str], **_) -> None:
+            commands.append(command)
+
+        assert not write_new_builtin_prices(run)
+        assert commands == []
+        row = provider(URLS["mistral"], "q")
+        assert [write_new_builtin_prices(run) for _ in range(2)] == [True, False]
+        # And as a process that begins when there is one more.
+        monkeypatch.setattr("providers.builtin_prices._seen", set())
+        assert write_new_builtin_prices(run)
+        # And with another package.
+        row.delete()
+        monkeypatch.setattr("providers.builtin_prices._seen", set())
+        monkeypatch.setattr("providers.builtin_prices.metadata.version", lambda _: "0")
+        assert write_new_builtin_prices(run)
 
     def test_the_command_says_how_many_it_changed(self):
         provider("https://api.x.ai/v1")

@@ -16,6 +16,7 @@ from gatewaysite.logs import OUTPUT
 from gatewaysite.parent import become_parent
 from gatewaysite.preparation import prepare
 from gatewaysite.serve import GATEWAY_APP, Plan
+from providers.builtin_prices import WRITTEN, mark
 
 PLANES = ("all", "data", "control")
 log = structlog.get_logger("gatewaysite.serve")
@@ -52,11 +53,13 @@ class Command(BaseCommand):
             listener = listen(environment.host, environment.port)
         except CannotListen as problem:
             raise CommandError(str(problem)) from None
+        prepared = not options["no_migrate"] and self._prepare(environment)
         plan = Plan(
             workers=environment.workers,
             plane=options["plane"],
             shipper=not options["no_shipper"],
-            prepare=not options["no_migrate"] and not self._prepare(environment),
+            prepare=not options["no_migrate"] and not prepared,
+            written={WRITTEN: mark()} if prepared else {},
             grace_s=environment.grace_s,
             data_dir=str(environment.data_dir),
             log_level=environment.log_level,

@@ -9,6 +9,7 @@ from providers.builtin_prices import write_all_builtin_prices
 
 class Command(BaseCommand):
     help = "Write the built-in prices of every provider. Bootstrap does so too; operators' prices stay."
+    requires_system_checks: list[str] = []  # the shipper starts it whenever there is a new provider
 
     def handle(self, *args: Any, **options: Any) -> None:
         count = write_all_builtin_prices()
