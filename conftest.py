@@ -9,6 +9,7 @@ GATEWAY_REQUIRE_ALL=1 (the checks on a clean machine) turns every skip into a fa
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from dataclasses import fields
@@ -34,6 +35,9 @@ os.environ.update(
     GATEWAY_SECRET_KEYS="test-secret-key-that-is-long-enough-for-djangos-own-check-of-it-0123456789",
     DATABASE_URL=os.environ.get("GATEWAY_TEST_DATABASE_URL", ""),
 )
+# Hundreds of processes are started from this checkout: each would compile it all over again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 django.setup()  # here, because pytest-django sets Django up only for settings named in an ini file
 
 

@@ -124,8 +124,8 @@ def mark(providers: Collection[tuple[int, str]] | None = None) -> str:
 def write_new_builtin_prices(run: Callable[..., Any] = subprocess.run) -> bool:
     """Write prices when a provider is new or moved; return whether there was one.
 
-    For a process that lives long and looks often: the package is loaded by a short-lived one. None is needed at
-    the first look when the process that started this one has written them all.
+    For a process that lives long and looks often: the package is loaded by a short-lived one. None is needed
+    at the first look when the process that started this one has written them all.
     """
     present = set(Provider.objects.values_list("pk", "base_url"))
     if not _seen and os.environ.get(WRITTEN) == mark(present):
