@@ -13,10 +13,12 @@ making one. `fresh=True` begins with nothing, as a user does.
 import atexit
 import contextlib
 import functools
+import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +30,13 @@ SERVES = "The gateway serves on "
 DATABASE = "gateway.sqlite3"
 # Migrates and bootstraps, in one process.
 _PREPARE = "import django; django.setup(); from gatewaysite.preparation import prepare; prepare()"
+# Runs what it reads, a JSON text a line.
+_SHELL = """
+import json, sys
+for line in sys.stdin:
+    exec(json.loads(line), {})
+    print("done", flush=True)
+"""
 _KEY = re.compile(r"Demo key: (sk-gw-\S+)")
 _PASSWORD = re.compile(r"user admin, password (\S+)")
 
@@ -61,6 +70,7 @@ class Gateway:
         self._arguments = arguments
         self._manage = (sys.executable, str(manage))
         self._process: Child | None = None
+        self._shell: subprocess.Popen[str] | None = None
         self._earlier_output = ""
 
     @property
@@ -125,8 +135,28 @@ class Gateway:
         with contextlib.closing(_Command([*self._manage, *arguments], self)) as command:
             return command.output
 
+    def shell(self, code: str) -> None:
+        """Run code in a process of the control plane: the same `manage.py shell` for all of it."""
+        if self._shell is None:
+            self._shell = subprocess.Popen(
+                [*self._manage, "shell", "-v", "0", "-c", _SHELL],
+                env=self.env,
+                cwd=self.data_dir,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{json.dumps(code)}\n")
+        self._shell.stdin.flush()
+        assert self._shell.stdout.readline() == "done\n", f"the shell ended at:\n{code}"
+
     def discard(self) -> None:
         """End it for good."""
+        if self._shell is not None:
+            self._shell.kill()
+            self._shell.communicate()
         if self._process is not None and self._process.alive:
             with contextlib.suppress(ProcessLookupError):
                 self.kill()

@@ -60,7 +60,7 @@ def change(gateway: Gateway, code: str) -> None:
         "from keys.models import ApiKey, Budget, RateLimit, Tenant\n"
         "first, second = ApiKey.objects.get(name='first'), ApiKey.objects.get(name='second')\n"
     )
-    gateway.manage("shell", "-v", "0", "-c", start + code)
+    gateway.shell(start + code)
 
 
 def ask(gateway: Gateway, key: str) -> httpx.Response:

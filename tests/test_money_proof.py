@@ -10,6 +10,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -23,11 +24,12 @@ from tests.records import rows
 from tests.servers import eventually, redis
 from tests.sizes import at_full_size, sized
 from tests.traffic import clients_running
-from tests.upstream import QUIET, TEAM_KEY, FakeVendor, bearer, chat, unique, wired
+from tests.upstream import QUIET, FakeVendor, bearer, chat, unique, wired
 
 CROWD = sized("requests of a crowd", 400, full=1000)
 TURNS = sized("crowds with failures, departures and kills", 1, full=10)
 TOKENS, PROMPT_RATE, ANSWER_RATE = 5, "1.00", "1000.00"  # dollars per million tokens
+EACH = TOKENS * nanousd(ANSWER_RATE) // 10**6 + 7 * nanousd(PROMPT_RATE) // 10**6  # of an answer
 LEASE_S = 40.0  # and the time until somebody looks
 
 pytestmark = at_full_size(240)
@@ -44,30 +46,63 @@ def on_redis() -> Iterator[dict[str, Any]]:
         yield {"env": {"REDIS_URL": store.url()}, "workers": 2}
 
 
-@pytest.fixture(params=[in_process, on_redis], ids=["one worker, in process", "two workers, Redis"])
-def installation(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    with request.param() as made:
-        yield made
+def kinds() -> dict[str, dict[str, Any]]:
+    """Return what each test's own key is held to."""
+    return {
+        # What a hundred have cost leaves no room for what another one may cost.
+        "hundred": {"budgets": [_usd(99 * EACH + worst(body()) + 5 * nanousd(PROMPT_RATE) // 10**6, "day")]},
+        "roomy": {"budgets": [_usd(CROWD * (worst(body()) + 10 * nanousd(PROMPT_RATE) // 10**6), "month")]},
+        **{f"mixed-{turn}": {"budgets": [_usd(mixed_budget(), "day")]} for turn in range(TURNS)},
+        "requests": {"rate_limits": [{"requests": 100, "per": "hour"}]},
+        "tokens": {"rate_limits": [{"tokens": 4000, "per": "hour"}]},
+        "slots": {"rate_limits": [{"concurrent": 8}]},
+    }
 
 
-@contextlib.contextmanager
-def gateway_with(installation: Mapping[str, Any], vendor: FakeVendor, **key: Any) -> Iterator[Gateway]:
-    """Run a gateway whose only key has some limits and budgets."""
-    files = wired(
-        vendor,
-        keys=[{"name": "team-key", "tenant": "team", "secret": TEAM_KEY, **key}],
-        prices=[
-            {
-                "provider": "replay",
-                "model": "synthetic*",
-                "input_usd_per_mtok": PROMPT_RATE,
-                "output_usd_per_mtok": ANSWER_RATE,
-            }
-        ],
-    )
-    env = {**QUIET, "MAX_RETRIES": "1", **installation["env"]}
-    with running_gateway(env, files=files, workers=installation["workers"]) as gateway:
-        yield gateway
+@dataclass(frozen=True)
+class Held:
+    """A key with some limits and budgets, before a gateway that other tests' keys share."""
+
+    gateway: Gateway
+    name: str
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(secret(self.name))
+
+
+def secret(name: str) -> str:
+    return f"the-key-of-the-team-for-{name}"
+
+
+@pytest.fixture(
+    scope="module", params=[in_process, on_redis], ids=["one worker, in process", "two workers, Redis"]
+)
+def served(request: pytest.FixtureRequest, vendor: FakeVendor) -> Iterator[Gateway]:
+    """Run one gateway with a key for each test."""
+    with request.param() as installation:
+        files = wired(
+            vendor,
+            keys=[
+                {"name": name, "tenant": "team", "secret": secret(name), **held}
+                for name, held in kinds().items()
+            ],
+            prices=[
+                {
+                    "provider": "replay",
+                    "model": "synthetic*",
+                    "input_usd_per_mtok": PROMPT_RATE,
+                    "output_usd_per_mtok": ANSWER_RATE,
+                }
+            ],
+        )
+        env = {**QUIET, "MAX_RETRIES": "1", **installation["env"]}
+        with running_gateway(env, files=files, workers=installation["workers"]) as gateway:
+            yield gateway
 
 
 def body(options: str = "", **more: Any) -> dict[str, Any]:
@@ -89,126 +124,129 @@ def worst(request: Mapping[str, Any]) -> int:
     return size * nanousd(PROMPT_RATE) // 10**6 + TOKENS * nanousd(ANSWER_RATE) // 10**6
 
 
-def budget(gateway: Gateway) -> dict[str, Any]:
+def mixed_budget() -> int:
+    """Return a budget that the third crowd comes to the end of."""
+    return CROWD // 4 * worst(body("~ttfb=100"))
+
+
+def budget(key: Held) -> dict[str, Any]:
     """Return how the key's one budget stands, in nano-dollars."""
-    found = httpx.get(f"{gateway.url}/v1/limits", headers=bearer(TEAM_KEY), timeout=30).json()
+    found = httpx.get(f"{key.url}/v1/limits", headers=key.headers, timeout=30).json()
     (told,) = found["budgets"]
     return {name: nanousd(Decimal(told[f"{name}_usd"])) for name in ("limit", "spent", "held", "left")}
 
 
-def booked(gateway: Gateway) -> int:
-    """Return what the ledger says was spent."""
-    (row,) = rows(gateway, "SELECT COALESCE(SUM(cost_nanousd), 0) AS spent FROM keys_ledgerentry")
+def booked(key: Held) -> int:
+    """Return what the ledger says was spent with the key."""
+    (row,) = rows(
+        key.gateway,
+        "SELECT COALESCE(SUM(cost_nanousd), 0) AS spent FROM keys_ledgerentry WHERE key_ref = "
+        f"(SELECT id FROM keys_apikey WHERE name = '{key.name}')",
+    )
     return int(row["spent"])
 
 
-def settled(gateway: Gateway, *, within_s: float = 30) -> int:
+def settled(key: Held, *, within_s: float = 30) -> int:
     """Wait until nothing is held and the ledger says what the counters say; return that."""
 
     def agreed() -> bool:
-        now = budget(gateway)
-        return bool(now["held"] == 0 and now["spent"] == booked(gateway))
+        now = budget(key)
+        return bool(now["held"] == 0 and now["spent"] == booked(key))
 
     eventually(agreed, within_s=within_s, what="counters that agree with the ledger")
-    return booked(gateway)
+    return booked(key)
 
 
-def test_a_budget_that_fits_a_hundred_lets_a_hundred_through(installation, vendor):
-    # What a hundred have cost leaves no room for what another one may cost.
-    each = TOKENS * nanousd(ANSWER_RATE) // 10**6 + 7 * nanousd(PROMPT_RATE) // 10**6
-    most = 99 * each + worst(body()) + 5 * nanousd(PROMPT_RATE) // 10**6
-    with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
-        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
-        answered = len(crowd.with_status(200))
-        assert crowd.statuses == {200: answered, 429: CROWD - answered}
-        assert crowd.codes(429) == {"insufficient_quota": CROWD - answered}
-        # All of them held at once what they can cost at most; the rest was let through one by one since.
-        for _ in range(100 - answered):
-            assert _asked_alone(gateway).status_code == 200
-        refused = _asked_alone(gateway)
-        assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
-        assert settled(gateway) == 100 * each <= most
+def test_a_budget_that_fits_a_hundred_lets_a_hundred_through(served):
+    key = Held(served, "hundred")
+    crowd = ask_all(key.url, key.headers, wishes(CROWD, lambda _: body(), name=key.name))
+    answered = len(crowd.with_status(200))
+    assert crowd.statuses == {200: answered, 429: CROWD - answered}
+    assert crowd.codes(429) == {"insufficient_quota": CROWD - answered}
+    # All of them held at once what they can cost at most; the rest was let through one by one since.
+    for _ in range(100 - answered):
+        assert _asked_alone(key).status_code == 200
+    refused = _asked_alone(key)
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
+    assert settled(key) == 100 * EACH <= budget(key)["limit"]
 
 
-def test_a_budget_far_from_its_end_refuses_nobody(installation, vendor):
-    most = CROWD * (worst(body()) + 10 * nanousd(PROMPT_RATE) // 10**6)
-    with gateway_with(installation, vendor, budgets=[_usd(most, "month")]) as gateway:
-        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
-        assert crowd.statuses == {200: CROWD}
-        assert settled(gateway) == sum(map(cost, crowd.with_status(200)))
+def test_a_budget_far_from_its_end_refuses_nobody(served):
+    key = Held(served, "roomy")
+    crowd = ask_all(key.url, key.headers, wishes(CROWD, lambda _: body(), name=key.name))
+    assert crowd.statuses == {200: CROWD}
+    assert settled(key) == sum(map(cost, crowd.with_status(200)))
 
 
 @pytest.mark.parametrize("turn", range(TURNS))
-def test_no_failure_departure_or_kill_overspends_a_budget(installation, vendor, turn):
+def test_no_failure_departure_or_kill_overspends_a_budget(served, turn):
     rng = random.Random(turn)
-    most = CROWD // 4 * worst(body("~ttfb=100"))  # the third crowd comes to its end
-    with gateway_with(installation, vendor, budgets=[_usd(most, "day")]) as gateway:
-        crowds = []
-        for number in range(3):
-            over = threading.Event()
-            with clients_running(lambda: _kill_one(gateway, rng, over), over, min(number, 1)):  # noqa: B023
-                crowds.append(ask_all(gateway.url, bearer(TEAM_KEY), _mixed(rng, f"mixed-{number}")))
-        spent = settled(gateway, within_s=LEASE_S + 60)
-        assert spent <= most
-        answered = [each for crowd in crowds for each in _whole(crowd)]
-        assert sum(map(cost, answered)) <= spent
-        assert set().union(*(crowd.statuses for crowd in crowds)) <= {200, 429, 500, 502, 503, 504}
+    key = Held(served, f"mixed-{turn}")
+    crowds = []
+    for number in range(3):
+        over = threading.Event()
+        with clients_running(lambda: _kill_one(key, rng, over), over, min(number, 1)):  # noqa: B023
+            crowds.append(ask_all(key.url, key.headers, _mixed(rng, f"{key.name}-{number}")))
+    spent = settled(key, within_s=LEASE_S + 60)
+    assert spent <= budget(key)["limit"]
+    answered = [each for crowd in crowds for each in _whole(crowd)]
+    assert sum(map(cost, answered)) <= spent
+    assert set().union(*(crowd.statuses for crowd in crowds)) <= {200, 429, 500, 502, 503, 504}
 
 
-def test_a_limit_of_requests_lets_exactly_so_many_through(installation, vendor):
-    with gateway_with(installation, vendor, rate_limits=[{"requests": 100, "per": "hour"}]) as gateway:
-        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(CROWD, lambda _: body()))
-        assert crowd.statuses == {200: 100, 429: CROWD - 100}
-        assert crowd.codes(429) == {"rate_limit_exceeded": CROWD - 100}
-        remaining = sorted(
-            int(each.headers["x-ratelimit-remaining-requests"]) for each in crowd.with_status(200)
-        )
-        assert remaining == list(range(100))
+def test_a_limit_of_requests_lets_exactly_so_many_through(served):
+    key = Held(served, "requests")
+    crowd = ask_all(key.url, key.headers, wishes(CROWD, lambda _: body(), name=key.name))
+    assert crowd.statuses == {200: 100, 429: CROWD - 100}
+    assert crowd.codes(429) == {"rate_limit_exceeded": CROWD - 100}
+    remaining = sorted(int(each.headers["x-ratelimit-remaining-requests"]) for each in crowd.with_status(200))
+    assert remaining == list(range(100))
 
 
-def test_a_limit_of_tokens_lets_so_many_through_as_their_estimates_fit(installation, vendor):
+def test_a_limit_of_tokens_lets_so_many_through_as_their_estimates_fit(served):
+    key = Held(served, "tokens")
     answering, hanging = (_of_one_size(option) for option in ("~ttfb=0000", "~hang=head"))
-    with gateway_with(installation, vendor, rate_limits=[{"tokens": 4000, "per": "hour"}]) as gateway:
-        (first,) = ask_all(gateway.url, bearer(TEAM_KEY), wishes(1, lambda _: answering)).with_status(200)
-        used = first.json()["usage"]["total_tokens"]
-        estimate = 4000 - int(first.headers["x-ratelimit-remaining-tokens"])
-        assert estimate > used
-        eventually(lambda: _limit(gateway)["used"] == used, what="the correction")
-        # Nobody is answered before all others are refused: nothing else is corrected meanwhile.
-        fit = (4000 - used) // estimate
-        crowd = ask_all(gateway.url, bearer(TEAM_KEY), wishes(300, lambda _: hanging), until=300 - fit)
-        assert crowd.statuses == {429: 300 - fit}
-        assert len(crowd.left) == fit
-        assert set(map(_needs, crowd.with_status(429))) == {estimate}
+    alone = wishes(1, lambda _: answering, name=f"{key.name}-alone")
+    (first,) = ask_all(key.url, key.headers, alone).with_status(200)
+    used = first.json()["usage"]["total_tokens"]
+    estimate = 4000 - int(first.headers["x-ratelimit-remaining-tokens"])
+    assert estimate > used
+    eventually(lambda: _limit(key)["used"] == used, what="the correction")
+    # Nobody is answered before all others are refused: nothing else is corrected meanwhile.
+    fit = (4000 - used) // estimate
+    crowd = ask_all(key.url, key.headers, wishes(300, lambda _: hanging, name=key.name), until=300 - fit)
+    assert crowd.statuses == {429: 300 - fit}
+    assert len(crowd.left) == fit
+    assert set(map(_needs, crowd.with_status(429))) == {estimate}
 
 
-def test_a_limit_of_requests_at_once_holds_and_refuses_nobody_while_there_is_room(installation, vendor):
-    with gateway_with(installation, vendor, rate_limits=[{"concurrent": 8}]) as gateway:
-        # None of the eight is answered before all others are; then their clients leave.
-        hanging = wishes(60, lambda _: body("~hang=head"))
-        full = ask_all(gateway.url, bearer(TEAM_KEY), hanging, until=52)
-        assert full.statuses == {429: 52}
-        assert len(full.left) == 8
-        eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")
-        # One after the other, eight at a time, with a moment for the word of an end to get around.
-        for number in range(5):
-            again = ask_all(
-                gateway.url, bearer(TEAM_KEY), wishes(8, lambda _: body("~ttfb=50"), name=f"round-{number}")
-            )
-            assert again.statuses == {200: 8}
-            eventually(lambda: _limit(gateway)["used"] == 0, what="free slots")
+def test_a_limit_of_requests_at_once_holds_and_refuses_nobody_while_there_is_room(served):
+    key = Held(served, "slots")
+    # None of the eight is answered before all others are; then their clients leave.
+    hanging = wishes(60, lambda _: body("~hang=head"), name=key.name)
+    full = ask_all(key.url, key.headers, hanging, until=52)
+    assert full.statuses == {429: 52}
+    assert len(full.left) == 8
+    eventually(lambda: _limit(key)["used"] == 0, what="free slots")
+    # One after the other, eight at a time, with a moment for the word of an end to get around.
+    for number in range(5):
+        again = ask_all(
+            key.url, key.headers, wishes(8, lambda _: body("~ttfb=50"), name=f"{key.name}-{number}")
+        )
+        assert again.statuses == {200: 8}
+        eventually(lambda: _limit(key)["used"] == 0, what="free slots")
 
 
-def _asked_alone(gateway: Gateway) -> httpx.Response:
-    eventually(lambda: budget(gateway)["held"] == 0, what="no hold")
-    return httpx.post(f"{gateway.url}/v1/chat/completions", json=body(), headers=bearer(TEAM_KEY), timeout=30)
+def _asked_alone(key: Held) -> httpx.Response:
+    eventually(lambda: budget(key)["held"] == 0, what="no hold")
+    return httpx.post(f"{key.url}/v1/chat/completions", json=body(), headers=key.headers, timeout=30)
 
 
-def _kill_one(gateway: Gateway, rng: random.Random, over: threading.Event) -> None:
+def _kill_one(key: Held, rng: random.Random, over: threading.Event) -> None:
     """Kill a web process while requests run, if any does before they are over."""
     while not over.wait(0.02):
         with contextlib.suppress(httpx.TransportError):
-            if budget(gateway)["held"] and (workers := gateway.children("web")):
+            if budget(key)["held"] and (workers := key.gateway.children("web")):
                 os.kill(rng.choice(workers), signal.SIGKILL)
                 return
 
@@ -248,8 +286,8 @@ def _of_one_size(option: str) -> dict[str, Any]:
     return chat(f"replay/synthetic~prompt=7~tokens={TOKENS}{option}", max_tokens=TOKENS)
 
 
-def _limit(gateway: Gateway) -> dict[str, Any]:
-    found = httpx.get(f"{gateway.url}/v1/limits", headers=bearer(TEAM_KEY), timeout=30).json()
+def _limit(key: Held) -> dict[str, Any]:
+    found = httpx.get(f"{key.url}/v1/limits", headers=key.headers, timeout=30).json()
     (told,) = found["limits"]
     return dict(told)
 
