@@ -184,8 +184,6 @@ def prepare(home: Path, upstream_url: str) -> Path:
     data_dir = home / "prepared"
     data_dir.mkdir()
     env = environment(data_dir)
-    run("migrate", [*MANAGE, "migrate", "--verbosity", "0"], env=env)
-    run("bootstrap", [*MANAGE, "bootstrap"], env=env)
     run("rows", [sys.executable, "-m", "bench.rows", upstream_url], env=env)
     return data_dir
 

@@ -1,4 +1,4 @@
-"""Writes the rows of the measured gateway: `python -m bench.rows UPSTREAM_URL` in its environment.
+"""Prepares a database and writes the rows of the measured gateway: `python -m bench.rows UPSTREAM_URL`.
 
 Everything that a request can be asked to pass is there: a key with a limit and a budget that it
 never reaches, a route with a second target that is never needed, a price, cache exclusions. Two more
@@ -79,4 +79,7 @@ if __name__ == "__main__":
     import django
 
     django.setup()
+    from gatewaysite.preparation import prepare
+
+    prepare()
     write(sys.argv[1])

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.dialects import DIALECTS
@@ -14,10 +14,12 @@ from providers.events import Kind
 from providers.tests.recorded import recordings
 from providers.tests.samples import decode, ends_whole, make_call, make_upstream, seen
 from providers.wires import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
+from tests.sizes import sized
 
 ALL = [pytest.param(dialect, id=name) for name, dialect in DIALECTS.items()]
 WIRES = (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, COUNT_TOKENS, RESPONSES)
 STREAMS, ANSWERS = recordings(streams=True), recordings(streams=False)
+EXAMPLES = sized("changes to each recorded answer", 20, full=100)  # there are hundreds of recorded answers
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}},
@@ -155,6 +157,7 @@ def test_it_raises_nothing_but_upstream_errors_of_any_bytes(dialect, body):
 
 
 @pytest.mark.parametrize("recording", STREAMS)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_it_survives_a_stream_with_bytes_changed(recording, data):
     text = bytearray(recording.body)
@@ -168,6 +171,7 @@ def test_it_survives_a_stream_with_bytes_changed(recording, data):
 
 
 @pytest.mark.parametrize("recording", [*STREAMS, *ANSWERS])
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_it_survives_any_value_in_the_place_of_another(recording, data):
     """A field of another type than documented is the vendor's failure, never ours."""
