@@ -48,7 +48,5 @@ def hears_of_few() -> str:
     if os.environ.get("GATEWAY_PLANE") == "control":
         return "The gateway's processes that serve requests are apart from this one, and tell it nothing."
     if env.workers > 1:
-        return (
-            f"There are {env.workers} workers, and only the one that serves this page is heard."
-        )
+        return f"There are {env.workers} workers, and only the one that serves this page is heard."
     return ""

@@ -212,7 +212,11 @@ def by(
     rows = _rows(period, where)
     columns = _columns(dimension)
     found: dict[Any, Figures] = {}
-    for row in rows.values(*columns).annotate(**_sums(latency=latency)).order_by(*columns):
+    grouped = rows.values(*columns).annotate(**_sums(latency=latency)).order_by(*columns)
+    if limit is not None and columns != ("tags",):
+        # Each row is one name's: the database need not tell of a hundred thousand keys.
+        grouped = grouped.order_by("-cost_nanousd_sum", "-requests_sum", *columns)[:limit]
+    for row in grouped:
         name = _name(dimension, row)
         figures = _figures(row, latency=latency)
         found[name] = found[name] + figures if name in found else figures

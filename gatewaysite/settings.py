@@ -288,7 +288,7 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "proxy.admin_status.configuration_badge",
-    "DASHBOARD_CALLBACK": "gatewaysite.admin_overview.overview",
+    "DASHBOARD_CALLBACK": "gatewaysite.home.page.overview",
     "STYLES": [lambda _request: static("gateway.css")],
     "SIDEBAR": SIDEBAR,
     "ACCOUNT": {

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from gatewaysite.accounts.views import admin_login
+from gatewaysite.home.page import refresh_view
 from gatewaysite.landing import landing
 
 # Looked up here by Django and by allauth.
@@ -13,6 +14,7 @@ urlpatterns = [
     path("", landing),
     path("accounts/", include("gatewaysite.accounts.urls")),
     path("admin/login/", admin_login),  # before the admin's own
+    path("admin/overview/", refresh_view, name="overview_parts"),
     path("admin/", admin.site.urls),
     path("dashboard/", include("analytics.dashboard.urls")),
     path("api/v1/", include("proxy.api.urls")),

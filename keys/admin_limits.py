@@ -274,6 +274,14 @@ def used_up(now: datetime) -> Iterator[Budget]:
             yield budget
 
 
+def left_of(window: BudgetWindow, now: datetime) -> tuple[int, int] | None:
+    """Return what a window has spent and its limit; None: it is over. Its budget's owners should be read."""
+    start, _ = bounds(window.budget.window, now, zone_of(_zone(window.budget)))
+    if window.starts_at < start:
+        return None
+    return window.spent_nanousd, _limit_at(window.budget, now)
+
+
 def _short(nanousd: int) -> str:
     """Show dollars to a hundredth of a cent: the ledger has all digits."""
     return dollars(round(nanousd, -5))

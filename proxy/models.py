@@ -1,4 +1,4 @@
-"""Rows of the data plane: Route and Target, CacheExclusion, GatewaySettings; UpstreamState beside them."""
+"""Rows of the data plane: Route and Target, CacheExclusion, GatewaySettings; UpstreamState, WorkerState beside them."""
 
 from typing import Any
 
@@ -11,8 +11,9 @@ from config.money import UsdField
 from providers.models import Provider
 from proxy.patterns import BadPattern, compile_regex
 from proxy.upstream_state import UpstreamState
+from proxy.worker_state import WorkerState
 
-__all__ = ("CacheExclusion", "GatewaySettings", "Route", "Target", "UpstreamState")
+__all__ = ("CacheExclusion", "GatewaySettings", "Route", "Target", "UpstreamState", "WorkerState")
 
 DEFAULT_STICKY_HEADER = "x-session-id"
 

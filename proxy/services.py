@@ -1,7 +1,9 @@
 """What one process serves requests with: store, transport, fleet, spool, meter, and what follows the rows."""
 
 import asyncio
+import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -38,12 +40,13 @@ from proxy.reseeding import Reseeding
 from proxy.ruling import nobody
 from proxy.shadow_budgets import ShadowBudgets
 from proxy.snapshot import Snapshot
-from proxy.spool import Spool
+from proxy.spool import Spool, backlog
 from proxy.store import make_store
 from proxy.store.redis import RedisStore
 from proxy.store.side_by_side import SideBySideStore
 from proxy.transport import Transport
 from proxy.watcher import Watcher
+from proxy.worker_state import WorkerReporter
 
 log = structlog.get_logger()
 
@@ -79,6 +82,13 @@ class Services:
         self.fleet.queued, self.fleet.turned_away = self.meter.queued, self.meter.queue_refused
         self.oversight = Oversight(
             self.fleet, name=self.boot, worker=worker, meter=self.meter.breakers, redis_url=env.redis_url
+        )
+        self._reporter = WorkerReporter(
+            name=f"{self.boot}-{worker}",
+            host=socket.gethostname(),
+            worker=worker,
+            plane=os.environ.get("GATEWAY_PLANE", "all"),
+            started_at=self.started_at,
         )
         self.flights = Flights()
         ttl_s = env.idempotency_ttl_s
@@ -240,6 +250,19 @@ class Services:
             log.exception("budgets_not_followed")
         if self.watcher.database_up:
             self.oversight.poll()
+            self._report()
+
+    def _report(self) -> None:
+        """Write that this process lives, and by which configuration. For the watcher's thread."""
+        now, snapshot = time.time(), self.snapshot
+        known: dict[str, Any] = {
+            "version": None if snapshot is None else snapshot.version,
+            "problem": self.watcher.problem,
+            "full": self.spool.full,
+        }
+        if self._reporter.is_due(now, **known):
+            waiting = backlog(self.env.data_dir / "spool")
+            self._reporter.report(now, **known, segments=waiting["segments"], size=waiting["bytes"])
 
     def begin(self, request: LaneRequest, endpoint: str, kind: type[Exchange] = Exchange) -> Exchange:
         """Start the record of a request at `endpoint`, as records name it."""
