@@ -1,4 +1,4 @@
-"""Rows of the data plane: Route and Target, CacheExclusion, GatewaySettings; UpstreamState, WorkerState beside them."""
+"""Rows of the data plane: Route and Target, CacheExclusion, GatewaySettings; states of others beside them."""
 
 from typing import Any
 

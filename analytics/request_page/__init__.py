@@ -1,1 +1,1 @@
-"""The admin's page of one request: what was tried and why it moved on, what it used and cost, where time went."""
+"""The admin's page of one request: what was tried and why it moved on, what it cost, where time went."""

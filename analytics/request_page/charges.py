@@ -52,8 +52,9 @@ def charges(completion_id: str) -> Charges:
 
 
 def _charge(entry: LedgerEntry, price: Price | None) -> Charge:
-    corrects = entry.kind in _CORRECTIONS
-    cost = entry.cost_nanousd
+    cost = dollars(entry.cost_nanousd, unknown="price unknown")
+    if entry.kind in _CORRECTIONS and entry.cost_nanousd is not None:
+        cost = signed_dollars(entry.cost_nanousd)
     return Charge(
         url=reverse("admin:keys_ledgerentry_change", args=[entry.pk]),
         kind=entry.get_kind_display(),

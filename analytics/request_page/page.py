@@ -51,6 +51,7 @@ def _facts(request: HttpRequest, row: Any) -> list[tuple[str, str, str]]:
     """Return name, text and link of what is known of it."""
     key, tenant = owner_lines(row)
     hit = " (from the cache)" if row.cache == "hit" else ""
+    upstream = f"{row.provider}/{row.model}{hit}" if row.provider else "-"
     return [
         ("Arrived (UTC)", moment(row.at), ""),
         ("Endpoint", row.endpoint, ""),

@@ -26,6 +26,7 @@ OUTCOMES: Mapping[str, str] = {
     "capacity": "The vendor is at its limit.",
 }
 _FINAL = frozenset({"ok", "hedged", "cancelled", "interrupted", "error"})
+_OF_THE_CREDENTIAL = frozenset({"upstream_auth_failed", "upstream_quota_exhausted", "credential"})
 _OF_THE_REQUEST = frozenset({400, 404, 409, 413, 422})
 
 

@@ -74,14 +74,14 @@ def _cards(whole: Figures, over: Figures, before: Figures) -> list[Card]:
         card(
             "Latency, p50",
             duration(whole.latency_ms(0.5)),
-            lambda f: f.latency_ms(0.95),
+            lambda f: f.latency_ms(0.5),
             note=f"p95 {duration(whole.latency_ms(0.95))}",
             better="less",
         ),
         card(
             "First content, p50",
             duration(whole.ttft_ms(0.5)),
-            lambda f: f.ttft_ms(0.95),
+            lambda f: f.ttft_ms(0.5),
             note=f"p95 {duration(whole.ttft_ms(0.95))}, of streams",
             better="less",
         ),
@@ -102,11 +102,11 @@ def _change(now: float | None, before: float | None, *, better: str) -> tuple[st
         return "", ""
     percent = 100 * (now - before) / before
     if abs(percent) < 0.5:
-        return "unchanged", ""
+        return "the same as", ""
     direction = "more" if percent > 0 else "less"
     size = f"{abs(percent):,.0f} %" if percent < 1000 else f"{now / before:,.0f} times"
     tone = "" if not better else "good" if direction == better else "bad"
-    return f"{'▲' if percent > 0 else '▼'} {size}", tone
+    return f"{'▲' if percent > 0 else '▼'} {size} {direction} than", tone
 
 
 def _charts(chosen: Range, steps: Sequence[Figures]) -> list[Chart]:

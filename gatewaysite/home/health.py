@@ -35,17 +35,12 @@ class ProviderHealth:
 def providers_health(now: datetime) -> list[ProviderHealth]:
     """Return the providers in use, those that ail first."""
     ailing: dict[str, list[UpstreamState]] = {}
-    rows = UpstreamState.objects.exclude(
-        state=UpstreamState.State.CLOSED, held_open=False, cooling_until=None
-    )
+    well = {"state": UpstreamState.State.CLOSED, "held_open": False, "cooling_until": None}
+    rows = UpstreamState.objects.exclude(**well)
     for row in rows[:MOST_AILING]:
         ailing.setdefault(row.upstream.partition("/")[0], []).append(row)
-    found = [
-        _health(provider, ailing.get(provider.name, []), now)
-        for provider in Provider.objects.filter(enabled=True)
-        .only("pk", "name")
-        .order_by("name")[:MOST_PROVIDERS]
-    ]
+    providers = Provider.objects.filter(enabled=True).only("pk", "name").order_by("name")
+    found = [_health(each, ailing.get(each.name, []), now) for each in providers[:MOST_PROVIDERS]]
     order = {"danger": 0, "warning": 1}
     return sorted(found, key=lambda each: order.get(each.colour, 2))
 

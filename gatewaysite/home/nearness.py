@@ -1,4 +1,4 @@
-"""Which budgets have little left: of those that were booked to last, in two queries, however many there are."""
+"""Which budgets have little left: of those that were booked to last, however many there are."""
 
 from collections.abc import Iterator
 from datetime import datetime

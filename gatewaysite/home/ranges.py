@@ -1,4 +1,4 @@
-"""Which time the first page is about, as its query string says; all of it in UTC, as everywhere in the admin."""
+"""Which time the first page is about, as its query string says; in UTC, as everywhere in the admin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,11 +50,13 @@ class Range:
     def compared(self) -> str:
         """What changes are against."""
         over = self.steps_over
-        return f"the {over} {self.period.step}s before" if over > 1 else f"the {self.period.step} before"
+        return (
+            f"in the {over} {self.period.step}s before" if over > 1 else f"in the {self.period.step} before"
+        )
 
 
 def read_range(query: Mapping[str, str], now: datetime) -> Range:
-    """Return what `range`, or `from` and `to`, and `step` ask for; the last 24 hours, with a problem, if not."""
+    """Return what `range`, or `from`, `to` and `step`, ask for; if it makes no sense, a day with a problem."""
     now = now.astimezone(UTC)
     name = query.get("range") or (CUSTOM if query.get("from") or query.get("to") else DEFAULT)
     if name == CUSTOM:
