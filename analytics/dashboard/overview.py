@@ -15,6 +15,7 @@ from analytics.dashboard.access import Seat, seated
 from analytics.dashboard.names import is_id, key_names
 from analytics.dashboard.pages import page
 from analytics.dashboard.period_choice import CHOICES, PeriodChoice, chosen
+from analytics.dashboard.projection import about
 from analytics.dashboard.standings import budgets_of, limits_of
 from analytics.usage import Figures, Where
 from config.words import dollars, duration
@@ -73,11 +74,12 @@ def _key(seat: Seat, ref: str) -> ApiKey | None:
 def _tiles(whole: Figures, before: Figures) -> list[Tile]:
     unpriced = f"{whole.unpriced:,} calls without a known price" if whole.unpriced else ""
     unbilled = f"{dollars(whole.unbilled_nanousd)} of it in no budget" if whole.unbilled_nanousd else ""
+    exact = f"exactly {dollars(whole.cost_nanousd)}"
     failed = f"{whole.refused:,} refused (4xx), {whole.limited:,} of them by a limit"
     tokens = f"{whole.prompt_tokens:,} in, {whole.completion_tokens:,} out"
     return [
         Tile("Requests", f"{whole.requests:,}", _change(whole.requests, before.requests), "requests"),
-        Tile("Cost", dollars(whole.cost_nanousd), "; ".join(filter(None, (unpriced, unbilled))), "cost"),
+        Tile("Cost", about(whole.cost_nanousd), "; ".join(filter(None, (exact, unpriced, unbilled))), "cost"),
         Tile("Errors", _percent(whole.error_rate), f"{whole.errors:,}: {failed}", "errors"),
         Tile("Tokens", f"{whole.tokens:,}", tokens, "tokens"),
         Tile("Cache hits", _percent(whole.hit_rate), f"saved {dollars(whole.saved_nanousd)}", "hits"),

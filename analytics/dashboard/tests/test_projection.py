@@ -48,7 +48,7 @@ def test_a_limit_is_reached_where_the_line_crosses_it():
         (3, 4, HALF, END, Outlook.OVER),
     ],
 )
-def test_each_way_a_window_may_end(spent, limit, now, end, outlook):
+def test_each_way_a_window_may_end(spent, limit, now, end, outlook):  # noqa: PLR0917 - a row of the table
     found = projected(spent=spent, limit=limit, start=START, end=end, now=now)
     assert found.outlook is outlook
     assert in_words(found, end=end, zone=BERLIN)
