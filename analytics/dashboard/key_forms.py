@@ -105,7 +105,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the
         """Refuse what is no pattern, and what would let the key use more than the tenant may."""
         patterns: list[str] = self.cleaned_data["allowed_models"]
         check_patterns(patterns)
-        if patterns == self.instance.allowed_models:  # an operator's own choice stays
+        if self._is_unchanged("allowed_models", patterns):  # an operator's own choice stays
             return patterns
         beyond = self.reach.beyond(patterns)
         if beyond:
@@ -116,7 +116,10 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the
         """Refuse what is no pattern; add what the tenant may never use."""
         patterns: list[str] = self.cleaned_data["denied_models"]
         check_patterns(patterns)
-        return patterns if patterns == self.instance.denied_models else self.reach.denied_for(patterns)
+        return patterns if self._is_unchanged("denied_models", patterns) else self.reach.denied_for(patterns)
+
+    def _is_unchanged(self, column: str, patterns: list[str]) -> bool:
+        return self.instance.pk is not None and patterns == getattr(self.instance, column)
 
     def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's signature
         """Take the moment over."""

@@ -7,6 +7,8 @@
   const settings = JSON.parse(document.getElementById("playground-settings").textContent);
   const at = (name) => document.getElementById(`play-${name}`);
   const SHOWN = /^(x-request-id|x-gateway-.*|x-ratelimit-.*|retry-after)$/;
+  const LOOKS = 4;
+  const LOOK_PAUSE_MS = 400;
   const COST_LOOKS = 20;
   const COST_PAUSE_MS = 700;
   let language = "curl";
@@ -85,6 +87,15 @@
     at("code").textContent = window.gatewaySnippets[language](settings.base, chat);
   }
 
+  /* A key that has just been made is in force within a second. */
+  async function listed(secret) {
+    for (let look = 0; ; look += 1) {
+      const response = await call("/v1/models");
+      if (response.status !== 401 || look === LOOKS || secret !== at("key").value.trim()) return response;
+      await pause(LOOK_PAUSE_MS);
+    }
+  }
+
   async function loadModels() {
     const models = at("model");
     const before = models.value;
@@ -95,7 +106,7 @@
     if (!secret) return;
     let response;
     try {
-      response = await call("/v1/models");
+      response = await listed(secret);
     } catch (error) {
       at("key-said").textContent = unreachable(error);
       return;
@@ -157,23 +168,12 @@
       if (!response.ok) throw new Error(made.error);
       at("key").value = made.secret;
       at("key-said").textContent = `${made.name}: works until ${made.expires}.`;
-      await usable(made.secret);
+      await loadModels();
     } catch (error) {
       at("key-said").textContent = `No key was made: ${error.message}`;
     } finally {
       at("make").disabled = false;
     }
-  }
-
-  /* A new key is in force within a second. */
-  async function usable(secret) {
-    for (let look = 0; look < 10; look += 1) {
-      const response = await call("/v1/models").catch(() => null);
-      if (at("key").value !== secret) return;
-      if (response && response.ok) break;
-      await pause(200);
-    }
-    await loadModels();
   }
 
   /* Returns what the stream said at its end; writes its text as it comes. */

@@ -41,6 +41,9 @@
   dark.addEventListener("change", apply);
   document.addEventListener("DOMContentLoaded", () => {
     apply();
+    /* On a phone the menu is wider than the screen. */
+    const current = document.querySelector(".d-nav [aria-current]");
+    if (current) current.scrollIntoView({ block: "nearest", inline: "center" });
     for (const button of document.querySelectorAll("[data-theme-switch]")) button.addEventListener("click", next);
     /* A menu closes when one clicks elsewhere, or presses Escape. */
     const close = (but) => {
