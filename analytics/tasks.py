@@ -7,6 +7,7 @@ from celery.beat import ScheduleEntry
 from celery.schedules import schedule
 from django.utils import timezone
 
+from analytics import retention, rollup_check
 from analytics.booking import book
 from analytics.models import SpoolReceipt
 from analytics.payloads import purge
@@ -63,6 +64,29 @@ def purge_payloads() -> str:
 def send_daily_report() -> str:
     """Send yesterday's report where it is due; who has got it gets it once."""
     return send_due(timezone.now())
+
+
+@shared_task(name="analytics.tasks.check_rollups")
+@job(
+    "check-rollups",
+    title="Check sums",
+    does="Adds up the last two days of log and ledger once more, and mends sums of dashboards that differ.",
+)
+def check_rollups() -> str:
+    """Compare what dashboards read with what it is made of."""
+    return rollup_check.check_rollups()
+
+
+@shared_task(name="analytics.tasks.apply_retention")
+@job(
+    "apply-retention",
+    title="Apply retention",
+    does="Lets go of log and sums that are past their time (LOG_RETENTION, ROLLUP_RETENTION), and makes room "
+    "for the days to come.",
+)
+def apply_retention() -> str:
+    """Delete what is old, day by day or in batches."""
+    return f"{retention.apply_log_retention()}; {retention.apply_rollup_retention()}"
 
 
 def publish(shipment: Shipment) -> None:

@@ -254,6 +254,8 @@ CELERY_BEAT_SCHEDULE = {
     "seal-audit-log": {"task": "gatewaysite.tasks.seal_audit_log", "schedule": 60.0},
     "purge-receipts": {"task": "analytics.tasks.purge_receipts", "schedule": 3600.0},
     "purge-payloads": {"task": "analytics.tasks.purge_payloads", "schedule": 600.0},
+    "check-rollups": {"task": "analytics.tasks.check_rollups", "schedule": 3600.0},
+    "apply-retention": {"task": "analytics.tasks.apply_retention", "schedule": 3600.0},
     # What living workers have not freed by themselves.
     "sweep-holds": {"task": "proxy.tasks.sweep_holds", "schedule": 60.0},
     # Looks whether it is due, and whether everybody has got it.
