@@ -265,6 +265,7 @@ def tenant_form(**changes):
         **inlines("ratelimits"),
         **inlines("budgets"),
         **inlines("keys"),
+        **inlines("members"),
         **changes,
     }
 

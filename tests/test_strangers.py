@@ -1,0 +1,189 @@
+"""Who may open what: every URL of the URLconf, by everybody, against tests/strangers_table.py.
+
+All objects of the acme tenant are asked for; the stranger is the owner of another one. What `stranger` gets
+of acme's objects acme's owner must get of theirs.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from auditlog.models import LogEntry
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import get_resolver
+
+from analytics.models import RequestLog, ReRating, VendorImport
+from gatewaysite.roles import BILLING, OPERATOR, READ_ONLY, make_roles
+from keys.models import (
+    ApiKey,
+    Budget,
+    BudgetAlert,
+    BudgetWindow,
+    LedgerEntry,
+    Member,
+    RateLimit,
+    Tenant,
+)
+from providers.models import Price, Provider, ProviderModel
+from proxy.models import CacheExclusion, GatewaySettings, Route
+from tests.strangers_table import PEOPLE, TABLE, Row
+
+pytestmark = pytest.mark.django_db
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+_ADMIN_ROW = re.compile(r"^admin/(\w+)/(\w+)/<(?:path:object_id|id)>")
+_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)")
+
+
+def routes() -> list[str]:
+    """Return every path of the URLconf, parameters as they are written there."""
+    return sorted(dict.fromkeys(_walk(get_resolver().url_patterns, "")))
+
+
+def _walk(patterns: Any, prefix: str) -> Iterator[str]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern).removeprefix("^").removesuffix("$")
+        if hasattr(pattern, "url_patterns"):
+            yield from _walk(pattern.url_patterns, route)
+        else:
+            yield route
+
+
+def rows_of(route: str) -> list[Row]:
+    return [row for row in TABLE if re.fullmatch(row.route, route)]
+
+
+def belongings(tenant: Tenant) -> dict[str, Any]:
+    """Make one of each thing that a tenant owns; names are those of the admin's URLs."""
+    key, _ = ApiKey.issue(tenant=tenant, name=f"{tenant.name}-ci")
+    key.save()
+    budget = Budget.objects.create(tenant=tenant, amount_nanousd=10**9)
+    window = BudgetWindow.objects.create(budget=budget, starts_at=BEGINNING)
+    alert = BudgetAlert.objects.create(window=window, percent=80, spent_nanousd=1, limit_nanousd=10**9)
+    refs = {"completion_id": tenant.name, "at": BEGINNING, "tenant_ref": tenant.pk, "key_ref": key.pk}
+    request = RequestLog.objects.create(
+        **refs, request_id="r", endpoint="/v1/chat/completions", requested_model="m", status=200, outcome="ok"
+    )
+    return {
+        "tenant": tenant.pk,
+        "apikey": key.pk,
+        "budget": budget.pk,
+        "budgetalert": alert.pk,
+        "ratelimit": RateLimit.objects.create(tenant=tenant, amount=5, per="minute").pk,
+        "ledgerentry": LedgerEntry.objects.create(**refs, provider="p", model="m").pk,
+        "requestlog": request.pk,
+        "completion_id": request.completion_id,
+    }
+
+
+def common() -> dict[str, Any]:
+    """Make one of each thing that is nobody's."""
+    provider = Provider.objects.create(name="acme", dialect="openai", base_url="http://127.0.0.1:9")
+    price = Price.objects.create(
+        provider=provider,
+        model="m",
+        input_nanousd_per_mtok=1,
+        output_nanousd_per_mtok=1,
+        effective_from=BEGINNING,
+    )
+    run = ReRating.objects.create(since=BEGINNING, until=BEGINNING, prices="0", ledger_through=0)
+    bill = VendorImport.objects.create(
+        provider="acme",
+        sha256="0" * 64,
+        layout="x",
+        first_day=date(2026, 1, 1),
+        last_day=date(2026, 1, 1),
+        lines=0,
+        cost_nanousd=0,
+    )
+    return {
+        "provider": provider.pk,
+        "providermodel": ProviderModel.objects.create(provider=provider, name="m").pk,
+        "price": price.pk,
+        "route": Route.objects.create(match="m", kind="exact").pk,
+        "cacheexclusion": CacheExclusion.objects.create(kind="exact", pattern="m").pk,
+        "gatewaysettings": GatewaySettings.load().pk or 1,
+        "upstreamstate": 1,
+        "rerating": run.pk,
+        "vendorimport": bill.pk,
+        "user": User.objects.create_user("somebody").pk,
+        "group": Group.objects.create(name="some role").pk,
+        "logentry": LogEntry.objects.latest("pk").pk,
+        "provider_id": "sso",
+        "content_type_id": 1,
+        "object_id": 999_999,
+        "app_label": "keys",
+        "url": "no-such-page",
+    }
+
+
+def people(acme: Tenant, other: Tenant) -> dict[str, Client]:
+    make_roles()
+    clients = {"anonymous": Client(raise_request_exception=False)}
+    for name in PEOPLE[1:]:
+        user = User.objects.create_user(name, is_superuser=name == "superuser", is_staff=name == "superuser")
+        if name in {READ_ONLY, BILLING, OPERATOR}:
+            user.groups.add(Group.objects.get(name=name))
+        if name in Member.Role.values:
+            Member.objects.create(tenant=acme, user=user, role=name)
+        if name == "stranger":
+            Member.objects.create(tenant=other, user=user, role=Member.Role.OWNER)
+        clients[name] = Client(raise_request_exception=False)
+        clients[name].force_login(user)
+    return clients
+
+
+def path_of(route: str, ids: Mapping[str, Any]) -> str:
+    """Fill the parameters of a route."""
+    inside = _ADMIN_ROW.match(route)
+    if inside:
+        route = route.replace("<path:object_id>", str(ids[inside[2]])).replace("<id>", str(ids[inside[2]]))
+    return "/" + _PARAMETER.sub(lambda found: str(ids[found[1] or found[2]]), route)
+
+
+def letter(response: Any) -> str:
+    """Return what an answer means: see the table."""
+    status = response.status_code
+    if status in {301, 302}:
+        return "i" if re.match(r"/(admin|accounts)/login/", response.headers["Location"]) else "r"
+    named = {401: "n", 403: "n", 404: "m", 405: "x", 429: "t"}
+    return named.get(status, "y" if status < 300 else "b" if status < 500 else "!")
+
+
+def test_every_url_is_in_the_table_once():
+    counts = {route: len(rows_of(route)) for route in routes()}
+    assert [route for route, count in counts.items() if count != 1] == [], "see tests/strangers_table.py"
+
+
+def test_the_table_names_no_url_that_is_gone():
+    existing = routes()
+    gone = [row.route for row in TABLE if not any(re.fullmatch(row.route, route) for route in existing)]
+    assert gone == []
+
+
+def test_everybody_gets_what_the_table_says(settings):
+    settings.ACCOUNT_RATE_LIMITS = False
+    acme, other = Tenant.objects.create(name="acme"), Tenant.objects.create(name="other")
+    shared = common()
+    mine, theirs = shared | belongings(acme), shared | belongings(other)
+    clients = people(acme, other)
+    wrong = []
+
+    def check(route: str, method: str, who: str, ids: Mapping[str, Any], expected: str) -> None:
+        path = path_of(route, ids)
+        got = letter(clients[who].generic(method, path))
+        if got != expected:
+            wrong.append(f"{method} {path}: {who} gets {got}, the table says {expected}")
+
+    for route in routes():
+        for method, letters in rows_of(route)[0].methods.items():
+            for who, expected in zip(PEOPLE, letters, strict=True):
+                if expected != ".":
+                    check(route, method, who, mine, expected)
+            if path_of(route, mine) != path_of(route, theirs):
+                check(route, method, "owner", theirs, letters[PEOPLE.index("stranger")])
+    assert wrong == []
+    assert Tenant.objects.count() == 2  # nobody's request has changed or deleted anything
