@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -17,17 +19,16 @@ from unfold.contrib.filters.admin import (
 from analytics import admin_reconciliation, admin_rerating  # noqa: F401 - Django looks for screens in admin.py alone
 from analytics.admin_live import live_view, request_of
 from analytics.models import RequestLog
+from analytics.request_page.page import request_page
 from config.filters import CostFilter, LatencyFilter, MomentFilter
 from config.screens import EndlessScreen, display
-from config.words import dollars, duration, moment, table
+from config.words import dollars, duration, moment
 from keys.admin_ledger import (
     KeyNameFilter,
     TagFilter,
     TenantNameFilter,
     of_named,
     owner_lines,
-    owner_name,
-    tags_in_words,
     with_owner_names,
 )
 from keys.models import ApiKey, Tenant
@@ -122,49 +123,6 @@ class RequestLogAdmin(EndlessScreen):
     search_fields = ("request_id", "completion_id")
     search_help_text = "A whole request id or completion id"
     ordering = ("-at", "-id")
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    ("when", "outcome_text"),
-                    ("request_id", "completion_id"),
-                    ("owner", "endpoint"),
-                    "tagged",
-                )
-            },
-        ),
-        ("Routing", {"fields": (("requested_model", "route"), ("upstream", "cache_word"), "tries")}),
-        (
-            "Usage",
-            {
-                "fields": (
-                    ("prompt_tokens", "completion_tokens"),
-                    ("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
-                    ("cost", "usage_estimated"),
-                )
-            },
-        ),
-        ("Time", {"fields": (("latency", "first_content", "overhead"),)}),
-    )
-    readonly_fields = (
-        "when",
-        "outcome_text",
-        "owner",
-        "tagged",
-        "upstream",
-        "cache_word",
-        "tries",
-        "cost",
-        "latency",
-        "first_content",
-        "overhead",
-    )
-
-    @display(description="At (UTC)")
-    def when(self, obj: RequestLog) -> str:
-        """Show when the request arrived."""
-        return moment(obj.at)
 
     @display(description="At (UTC)")
     def arrived(self, obj: RequestLog) -> str:
@@ -183,6 +141,18 @@ class RequestLogAdmin(EndlessScreen):
     def live(self, request: HttpRequest) -> HttpResponse:
         """Show requests as they finish."""
         return live_view(request, self.admin_site.each_context(request))
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show a request's own page; there is no form."""
+        row = self.get_object(request, unquote(object_id)) if object_id and request.method == "GET" else None
+        if row is None:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        context = {**self.admin_site.each_context(request), **(extra_context or {})}
+        return request_page(request, row, context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestLog]:
         """Read the names of keys and tenants that still exist along."""
@@ -203,12 +173,6 @@ class RequestLogAdmin(EndlessScreen):
         word = obj.error_code or ("" if obj.outcome == RequestLog.Outcome.OK else obj.outcome)
         return obj.outcome, f"{obj.status} {word}".strip()
 
-    @display(description="Answer")
-    def outcome_text(self, obj: RequestLog) -> str:
-        """Say how it ended."""
-        code = f", {obj.error_code}" if obj.error_code else ""
-        return f"{obj.status}, {obj.get_outcome_display()}{code}"
-
     @display(description="Model, by", header=True)
     def model_names(self, obj: RequestLog) -> list[str]:
         """Show the model as the client named it, over the one that answered."""
@@ -220,21 +184,6 @@ class RequestLogAdmin(EndlessScreen):
         if not obj.provider:
             return "-"
         return f"{obj.provider}/{obj.model}{' (cache)' if obj.cache == 'hit' else ''}"
-
-    @display(description="Cache")
-    def cache_word(self, obj: RequestLog) -> str:
-        """Say what the cache did."""
-        return obj.cache or "not asked"
-
-    @display(description="Key")
-    def owner(self, obj: Any) -> str:
-        """Name key and tenant."""
-        return owner_name(obj)
-
-    @display(description="Tags")
-    def tagged(self, obj: RequestLog) -> str:
-        """Show the tags that the key had then."""
-        return tags_in_words(obj.tags)
 
     @display(description="Key", header=True)
     def caller(self, obj: Any) -> list[str]:
@@ -258,34 +207,3 @@ class RequestLogAdmin(EndlessScreen):
     def latency(self, obj: RequestLog) -> str:
         """Show the whole time."""
         return duration(obj.latency_ms)
-
-    @display(description="First content after")
-    def first_content(self, obj: RequestLog) -> str:
-        """Show the time to the first content."""
-        return duration(obj.ttft_ms)
-
-    @display(description="Gateway's own share")
-    def overhead(self, obj: RequestLog) -> str:
-        """Show the time without the vendors'."""
-        return duration(obj.overhead_ms)
-
-    @display(description="Attempts")
-    def tries(self, obj: RequestLog) -> str:
-        """Show each try at a vendor as a row."""
-        if not obj.attempts:
-            return "none"
-        return table(
-            ("#", "Upstream", "Outcome", "Status", "Took", "Error"),
-            [_attempt(number, attempt) for number, attempt in enumerate(obj.attempts, start=1)],
-        )
-
-
-def _attempt(number: int, attempt: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        number,
-        f"{attempt.get('provider', '?')}/{attempt.get('model', '?')}",
-        attempt.get("outcome") or "-",
-        attempt.get("status") or "-",
-        duration(attempt.get("latency_ms")),
-        attempt.get("error") or "",
-    )

@@ -38,12 +38,10 @@ class Charges:
 
 def charges(completion_id: str) -> Charges:
     """Return what was booked. Two queries."""
-    entries = list(
-        LedgerEntry.objects.filter(completion_id=completion_id).order_by("attempt", "revision", "pk")
-    )
-    prices = Price.objects.select_related("provider").in_bulk(
-        {each.price_ref for each in entries if each.price_ref}
-    )
+    rows = LedgerEntry.objects.filter(completion_id=completion_id)
+    entries = list(rows.order_by("attempt", "revision", "pk"))
+    used = {each.price_ref for each in entries if each.price_ref}
+    prices = Price.objects.select_related("provider").in_bulk(used)
     known = [each.cost_nanousd for each in entries if each.cost_nanousd is not None]
     total = dollars(sum(known) if known else None)
     if known and any(each.cost_nanousd is None for each in entries):
@@ -63,18 +61,15 @@ def _charge(entry: LedgerEntry, price: Price | None) -> Charge:
         tokens=_tokens(entry),
         price=_price(entry, price),
         price_url=reverse("admin:providers_price_change", args=[price.pk]) if price else "",
-        cost=signed_dollars(cost)
-        if corrects and cost is not None
-        else dollars(cost, unknown="price unknown"),
+        cost=cost,
         notes=", ".join(_notes(entry)),
     )
 
 
 def _tokens(entry: LedgerEntry) -> str:
     names = {column: name.replace("_", " ") for name, column in COUNTS.items()}
-    return ", ".join(
-        f"{getattr(entry, column):,} {name}" for column, name in names.items() if getattr(entry, column)
-    )
+    counts = {name: getattr(entry, column) for column, name in names.items()}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
 def _price(entry: LedgerEntry, price: Price | None) -> str:

@@ -60,11 +60,7 @@ def _facts(request: HttpRequest, row: Any) -> list[tuple[str, str, str]]:
         ("Tags", tags_in_words(row.tags), ""),
         ("Asked for", f"{row.requested_model or '-'}{', as a stream' if row.stream else ''}", ""),
         ("Route", row.route or "-", _route_url(request, row)),
-        (
-            "Answered by",
-            f"{row.provider}/{row.model}{hit}" if row.provider else "-",
-            _provider_url(request, row),
-        ),
+        ("Answered by", upstream, _provider_url(request, row)),
         ("Cache", row.cache or "not asked", ""),
         ("Saved", dollars(row.saved_nanousd), "") if row.saved_nanousd is not None else ("", "", ""),
         ("Request id", row.request_id, ""),

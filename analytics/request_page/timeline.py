@@ -42,9 +42,8 @@ class Try:
 def timeline(row: RequestLog) -> list[Try]:
     """Return each try at a vendor, in their order."""
     attempts = [each for each in row.attempts or [] if isinstance(each, dict)]
-    whole = max(
-        [row.latency_ms, *(_number(each, "started_ms") + _number(each, "latency_ms") for each in attempts)]
-    )
+    ends = (_number(each, "started_ms") + _number(each, "latency_ms") for each in attempts)
+    whole = max([row.latency_ms, *ends])
     answering = max((place for place, each in enumerate(attempts) if each.get("outcome") == "ok"), default=-1)
     return [
         _try(row, each, place, whole=whole, is_last=place == len(attempts) - 1, answers=place == answering)

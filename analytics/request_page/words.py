@@ -59,11 +59,7 @@ def moved_on_in_words(attempt: Mapping[str, Any], *, is_last: bool, answered: bo
         return "So a target that takes longer prompts was asked."
     if outcome == "content_filter":
         return "So a target for such cases was asked."
-    if outcome in {"upstream_auth_failed", "upstream_quota_exhausted", "credential"} or status in {
-        401,
-        402,
-        403,
-    }:
+    if outcome in _OF_THE_CREDENTIAL or status in {401, 402, 403}:
         return "Another credential or provider may do better: the credential rests, the next one was tried."
     if outcome in {"upstream_rate_limited", "capacity"} or status == 429:
         return "It rests for as long as the vendor asks; the next one was tried."

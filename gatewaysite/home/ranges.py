@@ -56,7 +56,7 @@ class Range:
 
 
 def read_range(query: Mapping[str, str], now: datetime) -> Range:
-    """Return what `range`, or `from`, `to` and `step`, ask for; if it makes no sense, a day with a problem."""
+    """Return what `range`, or `from`, `to` and `step`, ask for; where it makes no sense, a problem."""
     now = now.astimezone(UTC)
     name = query.get("range") or (CUSTOM if query.get("from") or query.get("to") else DEFAULT)
     if name == CUSTOM:
