@@ -46,6 +46,6 @@ def test_it_runs_one_for_those_who_may_and_says_what_it_did():
     assert looker.post(f"{JOBS}purge-receipts/run/").status_code == 403
     client = signed_in("config.view_jobrun", "config.change_jobrun")
     assert "Run now" in page(client, f"{JOBS}purge-receipts/change/")
-    answer = client.post(f"{JOBS}purge-receipts/run/", {"form_submitted": "1"}, follow=True)
+    answer = client.post(f"{JOBS}purge-receipts/run/", {"_form_submitted": "True"}, follow=True)
     assert "Purge receipts: 0 receipts purged." in answer.content.decode()
     assert JobRun.objects.get().runs == 1

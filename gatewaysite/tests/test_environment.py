@@ -158,6 +158,7 @@ def test_it_shows_no_secret_of_the_environment():
         names
     )
     shaped = {"EMAIL_URL": f"smtp://user:{secret}@host", "BUDGET_ALERT_WEBHOOK_URL": f"http://host/{secret}"}
+    shaped["REPORT_WEBHOOK"] = f"http://host/{secret}"
     assert secret not in repr(read_environment({**dict.fromkeys(names, secret), **shaped}))
     shown = [spec.metadata["name"] for spec in dataclasses.fields(Environment) if spec.repr]
     assert not [name for name in shown if name.endswith(("_API_KEY", "_TOKEN", "_PASSWORD"))]

@@ -6,8 +6,10 @@ from django.conf import settings
 
 from config.vault import Vault
 from keys.caller import KeyTerms
+from keys.limits import RateRule, Rules
 from providers.tests.samples import TEXT_STREAM
 from proxy.tests.fakes import make_snapshot, refuses, says, spool_lines, streams
+from proxy.tests.test_exchange import Running, answered
 from proxy.tests.test_gateway import ask
 
 SAID = [{"role": "user", "content": "I am jane@example.com"}]
@@ -90,3 +92,54 @@ async def test_what_waits_has_a_bound(serving, monkeypatch):
     client = await ask(gateway)
     assert client.status == 200
     assert payloads(gateway) == []
+
+
+# ---------------------------------------------------------------- what records say besides
+
+
+def limited(*rates):
+    def make(callers):
+        terms = KeyTerms(rules=Rules(rates=rates))
+        callers = {digest: caller._replace(terms=terms) for digest, caller in callers.items()}
+        return make_snapshot("openai", callers=callers)
+
+    return make
+
+
+async def test_a_record_names_the_limits_that_measured_it_and_the_one_that_refused(serving):
+    rules = (
+        RateRule("rate:1", "requests", 2, per="hour", holds_for="key ci"),
+        RateRule("rate:2", "tokens", 10_000, per="hour", holds_for="key ci"),
+    )
+    gateway = serving(says("Hi."), snapshot=limited(*rules))
+    for _ in range(3):  # a miss, a hit, and one too many
+        await ask(gateway)
+    requests, tokens = (
+        {"limit": "2 requests per hour for key ci"},
+        {"limit": "10,000 tokens per hour for key ci"},
+    )
+    lines = [line for line in spool_lines(gateway.env.data_dir / "spool") if line["kind"] == "done"]
+    assert [line.get("limits") for line in lines] == [
+        [requests, tokens],
+        [requests],
+        [{**requests, "refused": True}, tokens],
+    ]
+
+
+async def test_a_record_without_limits_says_nothing_of_them(serving):
+    gateway = serving(says("Hi."))
+    await ask(gateway)
+    (line,) = [line for line in spool_lines(gateway.env.data_dir / "spool") if line["kind"] == "done"]
+    assert not {"limits", "queue_ms"} & line.keys()
+
+
+def test_time_in_line_is_on_record_and_no_overhead_of_ours():
+    running = Running()
+    answered(running)
+    running.queued(0.5)
+    running.queued(0.25)
+    running.end_ok()
+    completion = running.completion
+    assert completion.queue_ms == 750
+    assert completion.overhead_ms == 0
+    assert orjson.loads(completion.record())["queue_ms"] == 750
