@@ -91,7 +91,7 @@ def remembered(name: str) -> dict[str, Any]:
 
 def _recorded(described: Job, work: Callable[[], Value], told: Callable[[Any], str]) -> Value:
     name, began = described.name, timezone.now()
-    _try(name, lambda: _begun(name, began))
+    before = _try(name, lambda: _begun(name, began))
     try:
         value = work()
     except BaseException as problem:
@@ -99,33 +99,40 @@ def _recorded(described: Job, work: Callable[[], Value], told: Callable[[Any], s
         _try(name, lambda: _failed(name, began, said))
         raise
     result = "" if value is None else told(value)[:MAX_TEXT]
-    _try(name, lambda: _done(name, began, result))
+    with _counting:
+        _unwritten[name] += 1
+    if not _says_so(before, result):
+        _try(name, lambda: _done(name, began, result))
     return value
 
 
-def _begun(name: str, at: datetime) -> None:
-    row = JobRun.objects.filter(pk=name).only("state", "started_at").first()
+def _begun(name: str, at: datetime) -> JobRun | None:
+    """Return the row as it was. Nobody else writes it before the run has ended."""
+    row = JobRun.objects.filter(pk=name).first()
     if row is None:
         JobRun.objects.get_or_create(pk=name, defaults={"started_at": at})
     elif at - row.started_at >= timedelta(seconds=QUIET_S):
         JobRun.objects.filter(pk=name).update(state=JobRun.State.RUNNING, started_at=at)
+        return None
+    return row
+
+
+def _says_so(row: JobRun | None, result: str) -> bool:
+    """Does the row say that already, and since lately?"""
+    if row is None or row.state != JobRun.State.DONE or row.finished_at is None:
+        return False
+    lately = timezone.now() - row.finished_at < timedelta(seconds=QUIET_S)
+    return lately and result in {"", row.result}
 
 
 def _done(name: str, began: datetime, result: str) -> None:
-    with _counting:
-        _unwritten[name] += 1
-    row = JobRun.objects.get(pk=name)
-    now = timezone.now()
-    same = row.state == JobRun.State.DONE and row.finished_at is not None and result in {"", row.result}
-    if same and row.finished_at is not None and now - row.finished_at < timedelta(seconds=QUIET_S):
-        return
     with _counting:
         runs = _unwritten.pop(name, 0)
     JobRun.objects.filter(pk=name).update(
         state=JobRun.State.DONE,
         started_at=began,
-        finished_at=now,
-        result=result or row.result,
+        finished_at=timezone.now(),
+        **({"result": result} if result else {}),
         problem="",
         failing_since=None,
         runs=F("runs") + runs,
@@ -149,10 +156,10 @@ def _failed(name: str, began: datetime, problem: str) -> None:
         )
 
 
-def _try(name: str, write: Callable[[], None]) -> None:
+def _try(name: str, write: Callable[[], Value]) -> Value | None:
     """Write to the row. That it cannot be written is no failure of the job."""
     try:
-        with transaction.atomic():
-            write()
+        return write()
     except (DatabaseError, JobRun.DoesNotExist) as problem:
         log.warning("job_not_recorded", job=name, error=type(problem).__name__)
+        return None

@@ -453,5 +453,5 @@ def test_it_costs_few_queries_where_nothing_is_to_be_told(django_assert_num_quer
     for row in [budget() for _ in range(20)]:
         spend(row, "10")
     tell_of_budgets()
-    with django_assert_num_queries(3):  # windows, their alerts, and what is due
+    with django_assert_num_queries(4):  # windows, their alerts, what is due, and how the job went
         tell_of_budgets()
