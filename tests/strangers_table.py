@@ -106,8 +106,10 @@ TABLE: tuple[Row, ...] = (
     row(rf"admin/proxy/gatewaysettings/{ID}history/", GET="iiiii ynyy"),
     row(rf"admin/proxy/gatewaysettings/{ID}change/", GET="iiiii ynyy", POST="iiiii nn.."),
     row(rf"admin/proxy/gatewaysettings/({ID}delete|add)/", GET="iiiii nnnn", POST="iiiii nnnn"),
+    # Operators change what an upstream does by actions of its list; its form has nothing to save.
     row(rf"admin/(proxy/upstreamstate|auditlog/logentry)/({ID}history/)?", GET="iiiii ynyy"),
-    row(rf"admin/(proxy/upstreamstate|auditlog/logentry)/{ID}change/", GET="iiiii ynyy", POST="iiiii nnnn"),
+    row(rf"admin/proxy/upstreamstate/{ID}change/", GET="iiiii ynyy", POST="iiiii nn.."),
+    row(rf"admin/auditlog/logentry/{ID}change/", GET="iiiii ynyy", POST="iiiii nnnn"),
     row(
         rf"admin/(proxy/upstreamstate|auditlog/logentry)/({ID}delete|add)/",
         GET="iiiii nnnn",
@@ -133,9 +135,9 @@ TABLE: tuple[Row, ...] = (
         POST="iiiii nn..",
     ),
     row(rf"admin/proxy/route/({ID}explain_this|explain_any)/", GET="iiiii rnrr"),
-    row(r"admin/proxy/route/explain/", GET="iiiii ynyy", POST="iiiii bnbb"),
+    row(r"admin/proxy/route/explain/", GET="iiiii ynyy", POST="iiiii ynyy"),
     # ------------------------------------------------------------ the management API
     row(r"api/v1/", GET="mmmmmmmmm", POST="mmmmmmmmm"),
-    row(r"api/v1/explain", GET="nnnnnnnnn", POST="nnnnnnnnn"),
+    row(r"api/v1/explain", GET="nnnnn xnxx", POST="nnnnn bnbb"),
     row(r"api/v1/keys/report-leak", GET="xxxxxxxxx", POST="bbbbbbbbb"),
 )

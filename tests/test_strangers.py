@@ -29,7 +29,7 @@ from keys.models import (
     Tenant,
 )
 from providers.models import Price, Provider, ProviderModel
-from proxy.models import CacheExclusion, GatewaySettings, Route
+from proxy.models import CacheExclusion, GatewaySettings, Route, UpstreamState
 from tests.strangers_table import PEOPLE, TABLE, Row
 
 pytestmark = pytest.mark.django_db
@@ -107,7 +107,7 @@ def common() -> dict[str, Any]:
         "route": Route.objects.create(match="m", kind="exact").pk,
         "cacheexclusion": CacheExclusion.objects.create(kind="exact", pattern="m").pk,
         "gatewaysettings": GatewaySettings.load().pk or 1,
-        "upstreamstate": 1,
+        "upstreamstate": UpstreamState.objects.create(upstream="acme/m", reported_at=BEGINNING).pk,
         "rerating": run.pk,
         "vendorimport": bill.pk,
         "user": User.objects.create_user("somebody").pk,
