@@ -1,7 +1,5 @@
 """The Content-Security-Policy in a real browser: neither the admin nor the pages of sign-in break it."""
 
-import re
-
 import pytest
 from django.contrib import admin
 from playwright.sync_api import Page, expect
@@ -33,7 +31,12 @@ def watched(browser_page: Page) -> tuple[Page, list[str]]:  # noqa: F811 - a fix
 
 
 def look(page: Page, problems: list[str], path: str) -> None:
-    page.goto(path, wait_until="load")
+    """Open a page and note its violations. Forms that do not exist (of records) are no pages."""
+    known = len(problems)
+    answer = page.goto(path, wait_until="load")
+    assert answer is not None
+    if answer.status >= 400:
+        del problems[known:]
     problems += [f"{path}: {each}" for each in page.evaluate("window.broken")]
 
 
@@ -41,15 +44,13 @@ def test_no_screen_breaks_the_policy(watched: tuple[Page, list[str]]) -> None:
     page, problems = watched
     look(page, problems, "/")
     look(page, problems, "/admin/")
-    for model, screen in admin.site._registry.items():
+    for model in admin.site._registry:
         url = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         look(page, problems, url)
-        if not re.search("ReadOnly|Endless", " ".join(kind.__name__ for kind in type(screen).__mro__)):
-            look(page, problems, f"{url}add/")
+        look(page, problems, f"{url}add/")
     for path in ("2fa/", "2fa/totp/activate/", "password/change/", "logout/"):
         look(page, problems, f"/accounts/{path}")
-    # Add forms that do not exist (settings) answer 403, which the console counts as an error.
-    assert [problem for problem in problems if "403 (Forbidden)" not in problem] == []
+    assert problems == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
