@@ -30,27 +30,27 @@ def watched(browser_page: Page) -> tuple[Page, list[str]]:  # noqa: F811 - a fix
     return browser_page, problems
 
 
-def look(page: Page, problems: list[str], path: str) -> None:
-    """Open a page and note its violations. Forms that do not exist (of records) are no pages."""
-    known = len(problems)
+def look(page: Page, problems: list[str], path: str) -> int:
+    """Open a page, note its violations, and return its status."""
     answer = page.goto(path, wait_until="load")
     assert answer is not None
-    if answer.status >= 400:
-        del problems[known:]
     problems += [f"{path}: {each}" for each in page.evaluate("window.broken")]
+    return answer.status
 
 
 def test_no_screen_breaks_the_policy(watched: tuple[Page, list[str]]) -> None:
     page, problems = watched
+    refused = []  # forms of records that nobody adds: the console counts the answer as an error
     look(page, problems, "/")
     look(page, problems, "/admin/")
     for model in admin.site._registry:
         url = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         look(page, problems, url)
-        look(page, problems, f"{url}add/")
+        if look(page, problems, f"{url}add/") >= 400:
+            refused.append(f"{url}add/: Failed to load resource")
     for path in ("2fa/", "2fa/totp/activate/", "password/change/", "logout/"):
         look(page, problems, f"/accounts/{path}")
-    assert problems == []
+    assert [each for each in problems if not any(form in each for form in refused)] == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -30,9 +30,8 @@ PASSWORD = "pass-for-tests"
 @pytest.fixture(autouse=True)
 def _nobody_was_here(settings):
     cache.clear()
-    settings.PASSWORD_HASHERS = [
-        "django.contrib.auth.hashers.MD5PasswordHasher"
-    ]  # the real one takes its time
+    # The real one takes its time.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

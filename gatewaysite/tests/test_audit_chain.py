@@ -143,7 +143,7 @@ def test_another_actor_is_noticed_and_a_deleted_one_is_not_a_change():
 
 def test_the_orm_refuses_to_change_or_delete(log):
     for change in (log[0].save, log[0].delete, LogEntry.objects.all().delete, AuditSeal.objects.all().delete):
-        with pytest.raises(AppendOnly, match="append-only"):
+        with pytest.raises(AppendOnly, match="append-only"), transaction.atomic():
             change()
 
 

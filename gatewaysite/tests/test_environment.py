@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from gatewaysite.accounts.oidc_groups import GroupMap, groups_in
 from gatewaysite.environment import ALIASES, Environment, read_environment
 
 # What DESIGN.md, section 10, promises.
@@ -225,3 +227,58 @@ def test_it_reads_whom_to_tell_of_budgets():
     assert told.budget_alert_emails == ("ops@acme.test", "b@acme.test")
     assert told.email_from == "gateway@localhost"
     assert "mail.test" not in repr(told)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"OIDC_ROLES": "operator"},
+            "OIDC_ROLES='operator' is not valid: expected a JSON object of groups and",
+        ),
+        ({"OIDC_ROLES": '{"a": 1}'}, "OIDC_ROLES="),
+        ({"OIDC_TENANTS": '{"a": []}'}, "OIDC_TENANTS="),
+        (
+            {"OIDC_TENANTS": '{"a": "t:king"}'},
+            "expected tenant:role with a role of viewer, member, owner, not",
+        ),
+        ({"REQUIRE_MFA": "some"}, "REQUIRE_MFA='some' is not valid: expected one of none, staff, all."),
+        ({"OIDC_ISSUER": "id.example"}, "OIDC_ISSUER='id.example' is not valid: expected a URL"),
+        ({"OIDC_ISSUER": "https://id.example"}, "OIDC_ISSUER needs OIDC_CLIENT_ID, which is not set."),
+        (
+            {"OIDC_ISSUER": "https://id.example", "OIDC_CLIENT_ID": "x"},
+            "OIDC_ISSUER needs APP_BASE_URL, which is not set.",
+        ),
+    ],
+)
+def test_a_mistake_about_sign_in_is_named(variables, said):
+    with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
+        read_environment(variables)
+
+
+def test_it_reads_what_groups_stand_for():
+    read = read_environment(
+        {
+            "OIDC_ROLES": '{"a": ["operator", "billing"]}',
+            "OIDC_TENANTS": '{"a": "t", "b": ["t:owner", "u:member"]}',
+        }
+    )
+    known = GroupMap(dict(read.oidc_roles), dict(read.oidc_tenants))
+    assert known.roles_of(["a", "c"]) == {"operator", "billing"}
+    assert known.tenants_of(["b", "a"]) == {"t": "owner", "u": "member"}
+    assert known.known_tenants == {"t", "u"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "path", "groups"),
+    [
+        ({"groups": ["a", 1, "b"]}, "groups", ["a", "b"]),
+        ({"groups": "a, b c"}, "groups", ["a", "b", "c"]),
+        ({"realm_access": {"roles": ["a"]}}, "realm_access.roles", ["a"]),
+        ({"https://acme.test/groups": ["a"]}, "https://acme.test/groups", ["a"]),
+        ({"groups": None}, "groups", []),
+        ({}, "realm_access.roles", []),
+    ],
+)
+def test_it_finds_groups_where_issuers_put_them(claims, path, groups):
+    assert groups_in(claims, path) == groups
