@@ -1,6 +1,5 @@
 """Screens for people and roles."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -61,7 +60,7 @@ class UserAdmin(DjangoUserAdmin, Screen):  # type: ignore[misc, type-arg]  # unf
         found: QuerySet[User] = super().get_queryset(request)
         return found.annotate(has_factor=Exists(factors)).prefetch_related("groups")
 
-    def get_inlines(self, request: HttpRequest, obj: Any) -> Sequence[type[Rows]]:
+    def get_inlines(self, request: HttpRequest, obj: Any) -> tuple[type[Rows], ...]:
         """A new user has a name and a password first."""
         return self.inlines if obj else ()
 

@@ -54,12 +54,9 @@ class Verdict:
 
 def entries() -> QuerySet[Any]:
     """Return the audit log, newest first; `seal` on each is a digest, or None. For screens and the API."""
-    return (
-        _log()
-        .objects.select_related("actor", "content_type")
-        .annotate(seal=AuditSeal.objects.filter(entry_ref=OuterRef("pk")).values("digest")[:1])
-        .order_by("-timestamp", "-id")
-    )
+    seals = AuditSeal.objects.filter(entry_ref=OuterRef("pk")).values("digest")[:1]
+    rows: QuerySet[Any] = _log().objects.select_related("actor", "content_type")
+    return rows.annotate(seal=seals).order_by("-timestamp", "-id")
 
 
 def digest(entry: Any, previous: str) -> str:
@@ -178,7 +175,9 @@ def _first_of(last: int) -> int:
 
 
 def _unsealed() -> QuerySet[Any]:
-    return _log().objects.filter(~Exists(AuditSeal.objects.filter(entry_ref=OuterRef("pk"))))
+    sealed = AuditSeal.objects.filter(entry_ref=OuterRef("pk"))
+    found: QuerySet[Any] = _log().objects.filter(~Exists(sealed))
+    return found
 
 
 def _take_turns() -> None:

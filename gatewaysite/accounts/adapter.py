@@ -52,7 +52,8 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
         """Answer too many attempts by 429 instead of a message in the form."""
         if code in {"too_many_login_attempts", "rate_limited"}:
             _refuse()
-        return super().validation_error(code, *args)
+        problem: ValidationError = super().validation_error(code, *args)
+        return problem
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:  # noqa: ARG002 - allauth's contract
         # allauth's own has the Host header in it: with another one a guesser would start anew.
