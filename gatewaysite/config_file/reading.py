@@ -30,7 +30,14 @@ FIELDS = (
 
 def read_document(text: str, problems: Problems) -> Document:
     """Return what `text` says. Problems are collected; ConfigFileError only for unreadable YAML."""
-    file = read_yaml(text, problems)
+    return document_of(read_yaml(text, problems), problems)
+
+
+def document_of(file: Any, problems: Problems) -> Document:
+    """Return what plain values say: a file that was read, or JSON of the same form, decimals as Decimal.
+
+    Problems are collected; ConfigFileError only for what is no mapping.
+    """
     if not isinstance(file, dict):
         problems.add("", "must be a mapping that begins with `version: 1`")
         problems.raise_if_any()

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
 from config.models import TrackedModel
+from gatewaysite.config_file.differences import Difference, Verb, shown
 from gatewaysite.config_file.document import Row
 
 Tracked = TypeVar("Tracked", bound=TrackedModel)
@@ -13,9 +14,12 @@ Tracked = TypeVar("Tracked", bound=TrackedModel)
 
 @dataclass(slots=True)
 class Changes:
-    """What was done, in sentences, and the secrets of keys that got a generated one."""
+    """What was done, in sentences and field by field, and the secrets of keys that got a generated one."""
 
     done: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    left_alone: Mapping[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -46,19 +50,30 @@ class RowWriter:
             made = model(**row)
             made.save(force_insert=True)
             self.changes.done.append(f"{what}: created")
+            self._differ(what, "created", {column: (None, row[column]) for column in row})
             return made
         differing = [column for column, value in row.items() if getattr(found, column) != value]
-        if differing:
-            for column in differing:
-                setattr(found, column, row[column])
-            found.save(update_fields=differing)
-            self.changes.done.append(f"{what}: changed ({', '.join(differing)})")
+        if not differing:
+            self.changes.unchanged.append(what)
+            return found
+        self._differ(what, "changed", {column: (getattr(found, column), row[column]) for column in differing})
+        for column in differing:
+            setattr(found, column, row[column])
+        found.save(update_fields=differing)
+        self.changes.done.append(f"{what}: changed ({', '.join(differing)})")
         return found
 
     def remove(self, what: str, row: TrackedModel) -> None:
         """Delete a row of what is named so."""
         self.changes.done.append(f"{what}: {row._meta.verbose_name} {row} removed")
+        self._differ(f"{what}: {row._meta.verbose_name} {row}", "removed", {})
         row.delete()
+
+    def _differ(self, what: str, verb: Verb, columns: Mapping[str, tuple[Any, Any]]) -> None:
+        fields = {
+            name: (shown(name, before), shown(name, after)) for name, (before, after) in columns.items()
+        }
+        self.changes.differences.append(Difference(what, verb, fields))
 
     def replace(
         self,
@@ -86,6 +101,7 @@ class RowWriter:
         """Make `rows`, the whole list in its order, into `wanted`, place by place from position `first`."""
         pairs = zip_longest(rows, wanted)
         if all(row and want and _holds(row, want) for row, want in pairs):
+            self.changes.unchanged += [f"{listed.what}: {listed.noun} {row}" for row in rows]
             return
         for surplus in rows[len(wanted) :]:
             self.remove(listed.what, surplus)

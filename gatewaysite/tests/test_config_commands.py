@@ -49,6 +49,44 @@ def test_a_dry_run_says_so(design):
     assert not Tenant.objects.exists()
 
 
+def test_a_dry_run_shows_field_by_field_what_would_differ_and_no_secret(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "version: 1\n"
+        "providers: [{name: p, dialect: openai, base_url: https://p.test/v1, api_key: sk-vendor-1}]\n"
+        "tenants: [{name: t, budgets: [{amount_usd: 5, window: day}]}, {name: other}]\n"
+        "keys: [{name: k, tenant: t, secret: a-secret-of-our-own-1}]\n"
+    )
+    out, _ = run("apply_config", str(path), "--dry-run")
+    assert "+ provider p\n    name: p\n" in out
+    assert "    credential: (hidden)\n" in out
+    assert "+ key k\n" in out
+    assert not Tenant.objects.exists()
+    run("apply_config", str(path))
+    path.write_text(
+        "version: 1\n"
+        "providers: [{name: p, base_url: https://q.test/v1, api_key: sk-vendor-2}]\n"
+        "tenants: [{name: t, timezone: Europe/Berlin, budgets: [{amount_usd: '5.000000001', window: day}]}]\n"
+        "keys: [{name: k, rate_limits: []}]\n"
+    )
+    out, _ = run("apply_config", str(path), "--dry-run")
+    assert out.splitlines() == [
+        "~ provider p",
+        "    base_url: https://p.test/v1 -> https://q.test/v1",
+        "    credential: (hidden) -> (hidden, differs)",
+        "~ tenant t",
+        "    timezone: UTC -> Europe/Berlin",
+        "~ tenant t: budget $5.000000001 per day",
+        "    amount_nanousd: $5 -> $5.000000001",
+        "= key k",
+        "Left alone, as the file does not mention them: 1 tenants.",
+        "3 changes, none made: this was a dry run.",
+    ]
+    path.write_text("version: 1\ntenants: [{name: t, budgets: []}]")
+    assert "- tenant t: budget $5 per day\n" in run("apply_config", str(path), "--dry-run")[0]
+    assert "vendor" not in out
+
+
 def test_it_lists_every_problem(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("version: 1\nkeys: [{name: k, budgets: [{amount_usd: 1, window: year}]}]")

@@ -1,14 +1,16 @@
 """`manage.py apply_config`: make the rows what a YAML file says."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from gatewaysite.config_file import ConfigFileError, apply_text
+from gatewaysite.config_file import Changes, ConfigFileError, apply_text, diff
 
 MAX_LINES = 100
+MAX_DIFF_LINES = 2000
 
 
 class Command(BaseCommand):
@@ -19,7 +21,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", help="The YAML file, or - for standard input.")
-        parser.add_argument("--dry-run", action="store_true", help="Check and tell, but change nothing.")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Check and show what would differ, field by field, but change nothing.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         name, dry_run = options["file"], options["dry_run"]
@@ -33,13 +39,25 @@ class Command(BaseCommand):
             ) from None
         for warning in changes.warnings:
             self.stderr.write(self.style.WARNING(f"warning: {warning}"))
-        for line in changes.done[:MAX_LINES]:
+        lines = list(_difference(changes)) if dry_run else changes.done
+        most = MAX_DIFF_LINES if dry_run else MAX_LINES
+        for line in lines[:most]:
             self.stdout.write(line)
-        if len(changes.done) > MAX_LINES:
-            self.stdout.write(f"... and {len(changes.done) - MAX_LINES} more")
+        if len(lines) > most:
+            self.stdout.write(f"... and {len(lines) - most} more")
         for key, secret in changes.secrets.items():
             self.stdout.write(f"The secret of key {key}, shown only now: {secret}")
         self.stdout.write(_summary(len(changes.done), dry_run=dry_run))
+
+
+def _difference(changes: Changes) -> Iterator[str]:
+    """Yield what a dry run shows: what would differ, what is as the file says, what it does not mention."""
+    yield from diff(changes.differences)
+    for what in changes.unchanged:
+        yield f"= {what}"
+    if changes.left_alone:
+        told = ", ".join(f"{count} {section}" for section, count in changes.left_alone.items())
+        yield f"Left alone, as the file does not mention them: {told}."
 
 
 def read_file(name: str) -> str:
