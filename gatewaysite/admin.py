@@ -14,7 +14,7 @@ from config.filters import MomentFilter
 from config.money import usd
 from config.screens import EndlessScreen, action, display, goto
 from config.words import moment, table
-from gatewaysite import admin_jobs, admin_users  # noqa: F401 - Django looks for screens in admin.py alone
+from gatewaysite import admin_jobs, admin_tokens, admin_users  # noqa: F401 - Django looks for screens in admin.py alone
 from gatewaysite.audit_chain import entries, holds, verify
 from gatewaysite.audit_events import FAILED
 

@@ -112,6 +112,7 @@ SIDEBAR: dict[str, Any] = {
             "items": [
                 _screen("Users", "person", "auth.user"),
                 _screen("Roles", "badge", "auth.group"),
+                _screen("API tokens", "token", "gatewaysite.apitoken"),
                 _screen("Audit log", "history", "auditlog.logentry"),
             ],
         },

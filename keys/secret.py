@@ -14,17 +14,17 @@ _CHECKSUM_LENGTH = 6
 MIN_SECRET_LENGTH = 20  # of an operator's own secret; ours have 55
 
 
-def issue() -> str:
-    """Return a new secret."""
+def issue(prefix: str = PREFIX) -> str:
+    """Return a new secret; other secrets of the same form begin with another `prefix`."""
     body = secrets.token_urlsafe(32)
-    return f"{PREFIX}{body}{_checksum(body)}"
+    return f"{prefix}{body}{_checksum(body)}"
 
 
-def well_formed(secret: str) -> bool:
-    """Does the checksum hold? Secrets without our prefix carry none and pass."""
-    if not secret.startswith(PREFIX):
+def well_formed(secret: str, prefix: str = PREFIX) -> bool:
+    """Does the checksum hold? Secrets without the prefix carry none and pass."""
+    if not secret.startswith(prefix):
         return True
-    body = secret[len(PREFIX) : -_CHECKSUM_LENGTH]
+    body = secret[len(prefix) : -_CHECKSUM_LENGTH]
     return bool(body) and body.isascii() and secret[-_CHECKSUM_LENGTH:] == _checksum(body)
 
 
@@ -33,9 +33,9 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def display_prefix(secret: str) -> str:
+def display_prefix(secret: str, prefix: str = PREFIX) -> str:
     """Return what may be shown of a secret: enough to tell keys apart, useless to a thief."""
-    return secret[: len(PREFIX) + 6] if secret.startswith(PREFIX) else secret[:4]
+    return secret[: len(prefix) + 6] if secret.startswith(prefix) else secret[:4]
 
 
 def _checksum(body: str) -> str:
