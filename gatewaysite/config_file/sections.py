@@ -111,7 +111,8 @@ class Sections:
         tiers = self._list(item, path, "tiers", self._tier)
         if tiers is not None:
             row["tiers"] = tiers
-            if all(len(tier) == len(each) for tier, each in zip(tiers, item["tiers"], strict=True)):
+            pairs = zip(tiers, item["tiers"], strict=True)
+            if all(isinstance(each, dict) and len(tier) == len(each) for tier, each in pairs):
                 self._rise(tiers, f"{path}.tiers")  # else what does not read is told already
         return self._named(item, row, path, ("provider", "model"))
 
