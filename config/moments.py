@@ -25,6 +25,12 @@ def moment_text(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
+def whole_moment(value: datetime) -> str:
+    """Return the same with the time of day, at midnight too: `2027-01-31T00:00:00Z`."""
+    text = moment_text(value)
+    return text if "T" in text else f"{text}T00:00:00Z"
+
+
 def moment_or_span(text: str, *, now: datetime) -> datetime:
     """Return the moment that `text` names, or one as far from `now` as it says (90d, 12h, 30m).
 

@@ -241,6 +241,7 @@ class Environment:
     cb_error_threshold: int = _var("CB_ERROR_THRESHOLD", "5", _count)
     cb_time_window_s: float = _var("CB_TIME_WINDOW", "60s", _duration_s)
     cb_half_open_timeout_s: float = _var("CB_HALF_OPEN_TIMEOUT", "30s", _duration_s)
+    api_rpm: int = _var("API_RPM", "600", _count)
     rpm_limit: int = _var("RPM_LIMIT", "0", _count)
     default_provider: str = _var("DEFAULT_PROVIDER", "")
     default_model: str = _var("DEFAULT_MODEL", "")

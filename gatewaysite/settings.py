@@ -48,6 +48,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_prometheus",
     "rest_framework",
+    "drf_spectacular",
+    "django_filters",
     "auditlog",
     "channels",
     "csp",
@@ -277,6 +279,18 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "proxy.api.errors.enveloped",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "LLM gateway: management API",
+    "DESCRIPTION": "Everything that operators and tenants do in a browser, for programs. Money is US dollars "
+    "as decimal text, exact to the nano-dollar. Errors are always {error: {message, type, param, code}}.",
+    "VERSION": GATEWAY_RELEASE,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["gatewaysite.api.describing.strict_requests"],
 }
 
 UNFOLD = {

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from gatewaysite.accounts.views import admin_login
+from gatewaysite.api.schema import docs_view, schema_view
 from gatewaysite.home.page import refresh_view
 from gatewaysite.landing import landing
 
@@ -17,5 +18,7 @@ urlpatterns = [
     path("admin/overview/", refresh_view, name="overview_parts"),
     path("admin/", admin.site.urls),
     path("dashboard/", include("analytics.dashboard.urls")),
-    path("api/v1/", include("proxy.api.urls")),
+    path("api/v1/", include("gatewaysite.api.urls")),
+    path("api/schema/", schema_view, name="api-schema"),
+    path("api/docs/", docs_view, name="api-docs"),
 ]

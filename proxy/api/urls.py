@@ -1,15 +1,15 @@
-"""The management API's paths, under /api/v1/."""
+"""What is at no other path under /api/v1/; the paths themselves are in `gatewaysite.api.urls`."""
 
-from django.urls import path, re_path
+from django.urls import re_path
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from proxy.api.explain import ExplainView
-from proxy.api.leaks import ReportLeakView
 from proxy.errors import NotFound
 
 
+@extend_schema(exclude=True)
 class Nothing(APIView):
     """Whatever is not there."""
 
@@ -25,8 +25,4 @@ class Nothing(APIView):
         raise NotImplementedError
 
 
-urlpatterns = [
-    path("explain", ExplainView.as_view(), name="explain"),
-    path("keys/report-leak", ReportLeakView.as_view(), name="report-leak"),
-    re_path("", Nothing.as_view()),
-]
+urlpatterns = [re_path("", Nothing.as_view())]
