@@ -21,16 +21,27 @@ from providers.usage import Usage
 
 Row = dict[str, Any]
 
+
+class Failure(NamedTuple):
+    """How a request ends that gets no answer, and how often one does."""
+
+    status: int
+    outcome: str
+    code: str
+    odds: float
+
+
 _HOUR = timedelta(hours=1)
 _WEEKEND = 5
 _NO_TOKENS = dict.fromkeys(ledger_rows.COUNTS.values(), 0)
+# Columns of a ledger row that are its request's.
+_SAME = ("completion_id", "at", "tenant_ref", "key_ref", "requested_model", "tags", "provider", "model")
 _ROUTES = {model.name: f"exact:{model.name}" for model in MODELS}
-# status, outcome, error code, and how often.
 _FAILURES = (
-    (429, "error", "rate_limit_exceeded", 0.012),
-    (400, "error", "invalid_request_error", 0.006),
-    (502, "error", "upstream_error", 0.004),
-    (499, "cancelled", "client_closed_request", 0.008),
+    Failure(429, "error", "rate_limit_exceeded", 0.012),
+    Failure(400, "error", "invalid_request_error", 0.006),
+    Failure(502, "error", "upstream_error", 0.004),
+    Failure(499, "cancelled", "client_closed_request", 0.008),
 )
 
 
@@ -72,34 +83,35 @@ class Traffic:
         for hour, counts in self._plan:
             made = Made([], [])
             down = self._outages.get(hour)
+            begin = max(hour, self._since)
+            seconds = (min(hour + _HOUR, self._until) - begin).total_seconds()
             for caller, count in counts:
-                models = self._rng.choices(MODELS, self._odds, k=count)
-                for model in models:
-                    self._request(made, caller, model, hour, down)
+                for model in self._rng.choices(MODELS, self._odds, k=count):
+                    at = begin + timedelta(seconds=self._rng.random() * seconds)
+                    row = self._asked(caller, model, at)
+                    made.logs.append(row)
+                    self._end(made, row, model, is_down=model.provider == down)
             yield made
 
-    def _request(self, made: Made, caller: Caller, model: Model, hour: datetime, down: str | None) -> None:
+    def _end(self, made: Made, row: Row, model: Model, *, is_down: bool) -> None:
+        """Make up what became of a request."""
         rng = self._rng
-        begin = max(hour, self._since)
-        seconds = (min(hour + _HOUR, self._until) - begin).total_seconds()
-        row = self._asked(caller, model, begin + timedelta(seconds=rng.random() * seconds))
-        made.logs.append(row)
         chance = rng.random()
-        for status, outcome, code, odds in _FAILURES:
-            chance -= odds
+        for failure in _FAILURES:
+            chance -= failure.odds
             if chance < 0:
-                self._failed(row, model, status, outcome, code)
+                self._failed(row, model, failure)
                 return
         usage = self._usage(model)
         if row["cache"] == "hit":
             self._hit(row, model, usage)
             return
         answering, attempts, lost = model, [], 0.0
-        if rng.random() < (0.7 if model.provider == down else 0.004):
+        if rng.random() < (0.7 if is_down else 0.004):
             answering = rng.choice([other for other in MODELS if other.provider != model.provider])
             lost = rng.uniform(200, 4_000)
-            attempts.append(_attempt(model, 0.4, lost, rng.choice((500, 503, 529)), "overloaded"))
-        self._answered(row, answering, usage, attempts, lost)
+            attempts.append(_attempt(model, (0.4, lost), rng.choice((500, 503, 529)), "overloaded"))
+        self._answered(row, answering, usage, attempts)
         made.entries.append(self._spent(row, answering, usage, len(attempts) - 1))
 
     def _asked(self, caller: Caller, model: Model, at: datetime) -> Row:
@@ -146,23 +158,26 @@ class Traffic:
         completion = int(rng.lognormvariate(0, 0.8) * model.completion) + 1
         return Usage(prompt=prompt, completion=completion, cached=prompt // 2 if rng.random() < 0.2 else 0)
 
-    def _failed(self, row: Row, model: Model, status: int, outcome: str, code: str) -> None:
-        row.update(status=status, outcome=outcome, error_code=code, cache="")
+    def _failed(self, row: Row, model: Model, how: Failure) -> None:
+        row.update(status=how.status, outcome=how.outcome, error_code=how.code, cache="")
         took = self._rng.uniform(200, 9_000)
-        if status == 429:
+        if how.status == 429:
             row.update(provider="", model="", latency_ms=0.6)
             return
-        row.update(latency_ms=round(took, 3), attempts=to_json([_attempt(model, 0.4, took, status, code)]))
+        row.update(
+            latency_ms=round(took, 3), attempts=to_json([_attempt(model, (0.4, took), how.status, how.code)])
+        )
 
     def _hit(self, row: Row, model: Model, usage: Usage) -> None:
         row.update(_counts(usage), latency_ms=round(self._rng.uniform(0.5, 2.5), 3), cost_nanousd=0)
         row["saved_nanousd"] = self._cost(model, usage, row["at"])[1]
 
-    def _answered(self, row: Row, model: Model, usage: Usage, attempts: list[Row], lost: float) -> None:
-        rng = self._rng
+    def _answered(self, row: Row, model: Model, usage: Usage, attempts: list[Row]) -> None:
+        """Have a model answer, after the `attempts` that have failed."""
+        rng, lost = self._rng, sum(each["latency_ms"] for each in attempts)
         first = model.first_ms * rng.lognormvariate(0, 0.35)
         took = first + usage.completion / model.tokens_per_s * 1000 * rng.uniform(0.8, 1.3)
-        attempts.append(_attempt(model, lost + 0.4, took, 200, "ok"))
+        attempts.append(_attempt(model, (lost + 0.4, took), 200, "ok"))
         queued = rng.uniform(5, 400) if rng.random() < 0.01 else None
         row.update(
             _counts(usage),
@@ -221,7 +236,9 @@ def _counts(usage: Usage) -> Row:
     }
 
 
-def _attempt(model: Model, started: float, took: float, status: int, outcome: str) -> Row:
+def _attempt(model: Model, when_ms: tuple[float, float], status: int, outcome: str) -> Row:
+    """Return a try in the log's form; `when_ms`: when it began, and how long it took."""
+    started, took = when_ms
     return {
         "provider": model.provider,
         "model": model.name,
@@ -259,7 +276,7 @@ def _plan(
 
 
 def _weight(caller: Caller, hour: datetime, progress: float) -> float:
-    """Return how busy a caller is in an hour: by its clock, by the day of its week, more from week to week."""
+    """Return how busy a caller is in an hour: by its clock and its week, more from week to week."""
     local = hour.replace(tzinfo=hour.tzinfo or UTC).astimezone(ZoneInfo(caller.zone))
     by_day = 0.12 + exp(-(((local.hour - 14) / 4.2) ** 2))
     return caller.share * by_day * (0.35 if local.weekday() >= _WEEKEND else 1.0) * (0.8 + 0.4 * progress)

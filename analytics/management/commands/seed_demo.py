@@ -63,6 +63,6 @@ class Command(BaseCommand):
     def _remove(self) -> None:
         deleted, stay = demo.remove()
         self.stdout.write(
-            f"Tenants, keys, people and {deleted:,} requests removed. {stay:,} ledger entries stay, and so do "
-            "the sums that dashboards read: they are never deleted by a command for demos."
+            f"Tenants, keys, people and {deleted:,} requests removed. {stay:,} ledger entries stay, and so "
+            "do the sums that dashboards read: they are never deleted by a command for demos."
         )
