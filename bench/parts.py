@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from bench import measures
+from bench.analytics import analytics
 from bench.balancing import balancing
 from bench.measures import Bench
 from bench.open_rows import open_streams
@@ -20,5 +21,6 @@ ALL: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": measures.memory,
     "streams": measures.idle_streams,
     "open": open_streams,
+    "analytics": analytics,
 }
 QUICK = ("limits", "throughput", "translated", "balancing", "redis", "admission", "memory", "streams", "open")
