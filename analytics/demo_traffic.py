@@ -60,7 +60,8 @@ class Traffic:
     ) -> None:
         """Lay out how many come in each hour."""
         self._rng = random.Random(seed)  # noqa: S311 - a history that can be made again
-        self._seed, self._serial = seed, 0
+        # The ledger keeps the ids of a history that was taken away.
+        self._ids, self._serial = f"{int(until.timestamp()):x}-{seed:x}", 0
         self._since, self._until = since, until
         self._prices = PriceBook({model.provider for model in MODELS})
         self._rates: dict[tuple[Model, int], Rates | None] = {}
@@ -118,7 +119,7 @@ class Traffic:
         """Return the row of a request before it is known what became of it."""
         rng = self._rng
         self._serial += 1
-        number = f"{self._seed:x}-{self._serial:x}"
+        number = f"{self._ids}-{self._serial:x}"
         return {
             "completion_id": f"demo-{number}",
             "request_id": f"req-demo-{number}",

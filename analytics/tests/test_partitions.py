@@ -146,6 +146,7 @@ class TestLog:
 @pytest.fixture(scope="module")
 def history(database: None) -> None:
     """Three days of traffic."""
+    rollup_check.rebuild(TODAY - 3 * DAY, TODAY + DAY)
     demo.seed(now=TODAY + timedelta(hours=1), days=3, requests=30_000, seed=3, tell=lambda _count: None)
     with connection.cursor() as cursor:
         # Months of sums before: no planner reads a small table by an index.
@@ -179,7 +180,10 @@ def scanned(queries: list[str]) -> set[str]:
             if node["Node Type"] == "Seq Scan"
             and node["Relation Name"].startswith((TABLE, "analytics_usagerollup"))
         }
-    return {name for name in found if name != partitions.DEFAULT}
+    with connection.cursor() as cursor:
+        # One that is empty, or nearly so, has nothing to be spared.
+        cursor.execute("SELECT relname FROM pg_class WHERE relpages > 8 AND relname = ANY(%s)", [list(found)])
+        return {name for (name,) in cursor.fetchall()}
 
 
 @pytest.mark.usefixtures("history")
@@ -202,7 +206,8 @@ class TestAtSize:
             ("latency_ms_from=90000&cache=miss", 3),
         ],
     )
-    def test_a_page_of_the_log_is_read_by_an_index(self, query, statements, rf):
+    def test_a_page_of_the_log_is_read_by_an_index(self, query, statements, rf, monkeypatch):
+        monkeypatch.setattr("config.keyset.LOOKED_THROUGH", 500)
         screen = RequestLogAdmin(RequestLog, admin.site)
         page = ""
         for _ in range(3):
