@@ -52,7 +52,8 @@ def served() -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def sessions(served: Gateway) -> dict[str, str]:
     printed = served.manage("shell", "-v", "0", "-c", SCRIPT)
-    found: dict[str, str] = json.loads(re.search("^SESSIONS (.*)$", printed, re.MULTILINE)[1])
+    told = next(line for line in printed.splitlines() if line.startswith("SESSIONS "))
+    found: dict[str, str] = json.loads(told.removeprefix("SESSIONS "))
     return found
 
 

@@ -18,7 +18,7 @@ class TenantNameConverter:
         """Return the name that a segment stands for."""
         if value.startswith(_DOT):
             value = f".{value[len(_DOT) :]}"
-        for letter, written in reversed(_WRITTEN.items()):
+        for letter, written in reversed(list(_WRITTEN.items())):
             value = value.replace(written, letter)
         return value
 

@@ -146,6 +146,10 @@ def _pieces(lines: Iterator[str]) -> Iterator[str]:
 
 async def _in_threads(pieces: Iterator[str]) -> AsyncIterator[str]:
     """Yield pieces that are made in the thread of Django's database connections."""
-    following = sync_to_async(next, thread_sensitive=True)
-    while piece := await following(pieces, ""):
+    while piece := await sync_to_async(_next)(pieces):
         yield piece
+
+
+def _next(pieces: Iterator[str]) -> str:
+    """Return the next piece, "" after the last: StopIteration cannot leave a coroutine."""
+    return next(pieces, "")

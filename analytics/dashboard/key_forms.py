@@ -94,7 +94,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the
         if typed is None:
             return None
         moment = typed.replace(tzinfo=zone_of(self._seat.tenant.timezone))
-        known = self.instance.expires_at
+        known: datetime | None = self.instance.expires_at
         if known is not None and "expires" not in self.changed_data:
             return known
         if moment <= timezone.now():

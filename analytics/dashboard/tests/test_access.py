@@ -41,7 +41,11 @@ def addresses(tenant: Tenant) -> Iterator[tuple[str, str, str]]:
         arguments = {"tenant": tenant.name}
         arguments |= {"ref": refs[kind]} if "<int:ref>" in str(pattern.pattern) else {}
         arguments |= {"by": "day"} if "<slug:by>" in str(pattern.pattern) else {}
-        yield pattern.name, reverse(f"dashboard:{pattern.name}", kwargs=arguments), pattern.callback.right
+        yield (
+            str(pattern.name),
+            reverse(f"dashboard:{pattern.name}", kwargs=arguments),
+            pattern.callback.right,
+        )
 
 
 def opened(client: Client, name: str, url: str) -> int:
