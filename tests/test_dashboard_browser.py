@@ -32,12 +32,12 @@ PAGES = (
     *("", "requests/", "errors/", "models/", "keys/", "keys/new/", "keys/2/", "keys/2/rotate/"),
     *("requests/5/", "playground/", "members/", "settings/"),
 )
-# Every page in two looks; the ones with most in them in the other two as well.
+# Every page in one look, those with most in them in the others as well.
 LOOKS = [
     (DESKTOP, "light", PAGES),
-    (PHONE, "dark", PAGES),
-    (DESKTOP, "dark", ("", "requests/", "playground/")),
-    (PHONE, "light", ("", "requests/", "playground/")),
+    (PHONE, "dark", ("", "requests/", "requests/5/", "keys/", "keys/2/", "members/", "playground/")),
+    (DESKTOP, "dark", ("", "playground/")),
+    (PHONE, "light", ("", "playground/")),
 ]
 # No inline script or style may be needed.
 POLICY = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
@@ -132,7 +132,6 @@ def test_every_page_is_readable(visit, size, scheme, paths):
     seen = visit("olga", size, scheme)
     for path in paths:
         seen.page.goto(path or ".")
-        seen.page.wait_for_load_state("networkidle")
         expect(seen.page.locator("h1")).to_be_visible()
         seen.judge()
         seen.picture(f"dashboard-{path.strip('/').replace('/', '-') or 'overview'}-{size[0]}-{scheme}")

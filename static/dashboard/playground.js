@@ -264,7 +264,8 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
-    at("key").value = kept();
+    /* What was typed before this script came, or what the browser has restored, is the person's own. */
+    at("key").value ||= kept();
     at("key").addEventListener("change", () => {
       at("key-said").textContent = "";
       loadModels();
