@@ -65,11 +65,14 @@ def errors(request: HttpRequest, seat: Seat) -> HttpResponse:
     choice = chosen(request.GET, now=timezone.now(), zone=seat.zone)
     before = Place.read(request.GET.get("before", ""))
     rows, following = one_page(failures(seat, choice.period, before), before)
+    whole = usage.totals(choice.period, Where(tenant_id=seat.tenant.pk))
     told = [{**each, "advice": advice(each["row"])} for each in listed(seat, rows)]
     context = {
         "choice": choice,
         "choices": CHOICES,
-        "whole": usage.totals(choice.period, Where(tenant_id=seat.tenant.pk)),
+        "counts": {
+            name: f"{getattr(whole, name):,}" for name in ("requests", "errors", "refused", "limited")
+        },
         "rows": told,
         "following": following.text() if following else "",
         "later": before is not None,
@@ -83,6 +86,7 @@ def one_request(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
     """Show what became of a request: its attempts, usage, cost and times."""
     row = get_object_or_404(RequestLog, tenant_ref=seat.tenant.pk, pk=ref)
     context = {
+        "title": "Request",
         "row": row,
         "at": clock(row.at, seat.zone, seconds=True),
         "key": key_names(seat.tenant, [row.key_ref])[row.key_ref],
