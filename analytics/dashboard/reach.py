@@ -28,7 +28,7 @@ class Reach:
         if not terms:
             return cls()
         lists = [[route] if route else allowed for allowed, _, route in terms]
-        allowed = () if not all(lists) else tuple(dict.fromkeys(each for found in lists for each in found))
+        allowed = () if not all(lists) else tuple(sorted({each for found in lists for each in found}))
         common = set.intersection(*(set(denied) for _, denied, _ in terms))
         return cls(allowed, tuple(sorted(common)))
 
