@@ -1,10 +1,13 @@
 """The playground: a page whose script talks to the API itself, with a key that the browser alone keeps."""
 
+import os
 import secrets as random
 from datetime import timedelta
+from urllib.parse import urlsplit
 
+from csp.decorators import csp_update
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
@@ -23,16 +26,28 @@ LASTS = timedelta(hours=1)
 
 @require_safe
 @seated("use")
-def playground(request: HttpRequest, seat: Seat) -> HttpResponse:
+def playground(request: HttpRequest, seat: Seat) -> HttpResponseBase:
     """Show it."""
+    calls = api_url(request)
     settings = {
         "base": base_url(request),
+        "calls": calls,
         "makeKey": at(seat, "playground-key"),
         "cost": at(seat, "playground-cost"),
         # Kept apart by person and tenant: a browser may be shared.
         "store": f"playground-{seat.user.pk}-{seat.tenant.pk}",
     }
-    return page(request, seat, "playground", {"settings": settings})
+    # Where the API is at another origin, the page's policy lets the script go there as well.
+    allowed = csp_update({"connect-src": [urlsplit(calls)._replace(path="", query="").geturl()]})
+    show = allowed(lambda request: page(request, seat, "playground", {"settings": settings}))
+    return show(request)
+
+
+def api_url(request: HttpRequest) -> str:
+    """Return where the script sends to: here, but for a process that serves no API itself."""
+    if os.environ.get("GATEWAY_PLANE") == "control":
+        return base_url(request)
+    return request.build_absolute_uri("/").rstrip("/")
 
 
 @require_POST

@@ -48,7 +48,7 @@
 
   function call(path, options = {}) {
     const headers = { Authorization: `Bearer ${at("key").value.trim()}`, ...options.headers };
-    return fetch(`${settings.base}${path}`, { ...options, headers, credentials: "omit" });
+    return fetch(`${settings.calls}${path}`, { ...options, headers, credentials: "omit" });
   }
 
   /* What an answer that is no success says, for people. */
@@ -63,7 +63,7 @@
     }
   }
 
-  const unreachable = (error) => `The gateway at ${settings.base} cannot be reached: ${error.message}`;
+  const unreachable = (error) => `The gateway at ${settings.calls} cannot be reached: ${error.message}`;
 
   function fail(text) {
     at("error").textContent = text;

@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -286,3 +287,15 @@ def test_the_playground_is_told_what_a_request_has_cost(acme):
     }
     assert client.get(url, {"request_id": logged(other, 2).request_id}).json() == {"found": False}
     assert client.get(url).json() == {"found": False}
+
+
+def test_the_playground_sends_to_where_the_api_is(acme, monkeypatch, settings):
+    settings.GATEWAY = replace(settings.GATEWAY, app_base_url="https://api.example/gw/")
+    client = browser(person("max", acme, "member"))
+    here = client.get("/dashboard/acme/playground/")
+    assert here.context["settings"]["calls"] == "http://testserver"
+    assert here.context["settings"]["base"] == "https://api.example/gw"
+    monkeypatch.setenv("GATEWAY_PLANE", "control")
+    there = client.get("/dashboard/acme/playground/")
+    assert there.context["settings"]["calls"] == "https://api.example/gw"
+    assert there._csp_update == {"connect-src": ["https://api.example"]}
