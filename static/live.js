@@ -117,6 +117,8 @@
       this.showLeft();
       if (!batch.events.length) return;
       const rows = document.createDocumentFragment();
+      /* A sample has its failures first. */
+      batch.events.sort((one, other) => one.at - other.at);
       for (const event of batch.events) rows.prepend(this.row(event));
       this.body.prepend(rows);
       while (this.body.rows.length > MOST_ROWS) this.body.lastElementChild.remove();
