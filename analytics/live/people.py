@@ -21,7 +21,7 @@ class Refused(Exception):
         self.code = code
 
 
-@database_sync_to_async
+@database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
 def may_see(user_id: int | None) -> frozenset[int] | None:
     """Return the tenants whose requests a user may see; None: all. Raises Refused.
 
@@ -61,9 +61,9 @@ class Names:
             "tenant_name": self._tenants.get(event["tenant_id"], ""),
         }
 
-    @database_sync_to_async
+    @database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
     def _ask(self, keys: set[int], tenants: set[int]) -> None:
         for known, ids, rows in ((self._keys, keys, ApiKey), (self._tenants, tenants, Tenant)):
             if ids:
                 known.update(dict.fromkeys(ids, ""))
-                known.update(rows.objects.filter(pk__in=ids).values_list("pk", "name"))  # type: ignore[attr-defined]  # both are rows
+                known.update(rows.objects.filter(pk__in=ids).values_list("pk", "name"))
