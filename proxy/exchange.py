@@ -383,7 +383,6 @@ class Exchange:
         return attempt is not None and (self._content_bytes > 0 or attempt.outcome in ("ok", "cancelled"))
 
 
-
 def observe_safely(observe: Observer, completion: Completion) -> None:
     """Tell an observer. It is a guest: it never breaks an answer."""
     try:
