@@ -1,6 +1,7 @@
 """What a process tells of its requests: a sample, and the number of all; nothing while nobody watches."""
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
@@ -92,7 +93,7 @@ async def test_it_sends_while_somebody_watches_and_ends_when_nobody_does(monkeyp
 
 async def test_what_the_layer_does_not_take_is_counted_and_told_later(feed, monkeypatch):
     class Away:
-        sent = None
+        sent: Any = None
 
         async def group_send(self, _, message):
             if self.sent is None:

@@ -77,7 +77,7 @@ def _reason(row: UpstreamState, word: str) -> str:
 def workers_health(now: datetime) -> dict[str, Any]:
     """Return the workers that live, the configuration's version, and what waits to be booked."""
     version = current_version()
-    alive = WorkerState.objects.filter(reported_at__gte=now - ALIVE_FOR)[:MOST_WORKERS]
+    alive = list(WorkerState.objects.filter(reported_at__gte=now - ALIVE_FOR)[:MOST_WORKERS])
     workers = [_worker(row, version, now) for row in alive]
     return {"version": version, "workers": workers, **_spool(alive)}
 

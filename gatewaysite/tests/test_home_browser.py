@@ -3,15 +3,18 @@
 GATEWAY_SCREENSHOTS=directory keeps a picture of each.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # ships none
 from django.contrib.auth.models import User
 from django.utils import timezone
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from analytics.models import UsageRollup
 from gatewaysite.tests.home_rows import fill
@@ -37,6 +40,36 @@ class Screens:
         self.broken: list[str] = []
         self.page.on("pageerror", lambda error: self.broken.append(str(error)))
         self.page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.broken.append(message.text)
+
+    def sign_in(self, password: str) -> None:
+        self.page.goto("/admin/login/?next=/admin/")
+        self.page.fill("[name=username]", "admin")
+        self.page.fill("[name=password]", password)
+        self.page.click("[type=submit]")
+        self.page.wait_for_url("**/admin/")
+
+    def look(self, size: str, theme: str) -> None:
+        width, height = SIZES[size]
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate("theme => localStorage.setItem('adminTheme', JSON.stringify(theme))", theme)
+
+    def is_fine(self, name: str) -> None:
+        """Nothing is wider than the screen, and axe finds nothing serious in what is ours."""
+        page = self.page
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        directory = os.environ.get("GATEWAY_SCREENSHOTS")
+        if directory:
+            page.wait_for_timeout(500)  # a picture of drawn charts; nothing is asserted of it
+            page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
+        found: Any = Axe().run(page, context="#content-main").response
+        serious = [each for each in found["violations"] if each["impact"] in {"serious", "critical"}]
+        assert serious == [], json.dumps(
+            [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious], indent=1
+        )
 
 
 @pytest.fixture(scope="module")
