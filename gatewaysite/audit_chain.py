@@ -56,7 +56,8 @@ def entries() -> QuerySet[Any]:
     """Return the audit log, newest first; `seal` on each is a digest, or None. For screens and the API."""
     seals = AuditSeal.objects.filter(entry_ref=OuterRef("pk")).values("digest")[:1]
     rows: QuerySet[Any] = _log().objects.select_related("actor", "content_type")
-    return rows.annotate(seal=seals).order_by("-timestamp", "-id")
+    sealed: QuerySet[Any] = rows.annotate(seal=seals).order_by("-timestamp", "-id")
+    return sealed
 
 
 def digest(entry: Any, previous: str) -> str:
