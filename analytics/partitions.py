@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from analytics.models import RequestLog
 
@@ -115,7 +116,7 @@ def _detached() -> list[str]:
 
 
 @contextmanager
-def _locking() -> Iterator[object]:
+def _locking() -> Iterator[CursorWrapper]:
     """Run a transaction that does not wait long for a lock."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")

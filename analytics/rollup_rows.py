@@ -89,18 +89,18 @@ def moment(second: int) -> datetime:
 def _add(grain: UsageRollup.Grain, sums: Mapping[Slot, Sequence[int]]) -> None:
     # Most columns of a histogram are nothing but zeros: they are left out of the statement's work.
     added = [(name, numbers) for name, numbers in zip(COLUMNS, zip(*sums.values(), strict=True), strict=True)]
-    added = [(name, _held(numbers)) for name, numbers in added if any(numbers)]
-    statement = _statement(connection.vendor, tuple(name for name, _ in added))
+    kept = [(name, _held(numbers)) for name, numbers in added if any(numbers)]
+    statement = _statement(connection.vendor, tuple(name for name, _ in kept))
     keys = list(zip(*sums, strict=True))
     starts_at = [moment(second) for second in keys[0]]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # An array for each column: the statement is the same for any number of rows.
-            columns = ["{" + ",".join(map(str, numbers)) + "}" for _, numbers in added]
+            columns = ["{" + ",".join(map(str, numbers)) + "}" for _, numbers in kept]
             cursor.execute(statement, [grain.value, starts_at, *map(list, keys[1:]), *columns])
         else:
             moments = map(connection.ops.adapt_datetimefield_value, starts_at)
-            rows = zip(moments, *keys[1:], *(numbers for _, numbers in added), strict=True)
+            rows = zip(moments, *keys[1:], *(numbers for _, numbers in kept), strict=True)
             cursor.executemany(statement, [(grain.value, *row) for row in rows])
 
 

@@ -49,7 +49,8 @@ class AmountFilter(RangeNumericFilter):  # type: ignore[misc]  # unfold ships no
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Say what it is about in words, with the unit."""
         super().__init__(*arguments, **options)
-        self.title = self.title_in_words or self.title
+        if self.title_in_words:
+            self.title = self.title_in_words
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - Django's contract
         """Return the rows in between."""
