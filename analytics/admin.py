@@ -19,6 +19,7 @@ from unfold.contrib.filters.admin import (
 from analytics import admin_reconciliation, admin_rerating  # noqa: F401 - Django looks for screens in admin.py alone
 from analytics.admin_live import live_view, request_of
 from analytics.models import RequestLog
+from analytics.payloads import has_payload, payload_of
 from analytics.request_page.page import request_page
 from config.filters import CostFilter, LatencyFilter, MomentFilter
 from config.screens import EndlessScreen, display
@@ -33,6 +34,9 @@ from keys.admin_ledger import (
 )
 from keys.models import ApiKey, Tenant
 from providers.models import Provider
+
+# Asks for the texts of a stored payload; a look at them is audited.
+SHOW_PAYLOAD = "payload"
 
 
 class StatusFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types
@@ -152,7 +156,7 @@ class RequestLogAdmin(EndlessScreen):
         if not self.has_view_permission(request, row):
             raise PermissionDenied
         context = {**self.admin_site.each_context(request), **(extra_context or {})}
-        return request_page(request, row, context)
+        return request_page(request, row, {**context, **_payload(request, row)})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestLog]:
         """Read the names of keys and tenants that still exist along."""
@@ -207,3 +211,15 @@ class RequestLogAdmin(EndlessScreen):
     def latency(self, obj: RequestLog) -> str:
         """Show the whole time."""
         return duration(obj.latency_ms)
+
+
+def _payload(request: HttpRequest, row: RequestLog) -> dict[str, Any]:
+    """Return what the page has of the payload: nothing, a way to it, or, once asked for, the texts.
+
+    Each look at the texts is in the audit log, so nobody takes one by opening the page.
+    """
+    if not request.user.has_perm("analytics.view_storedpayload") or not has_payload(row.completion_id):
+        return {}
+    if SHOW_PAYLOAD in request.GET:
+        return {"payload": payload_of(row.completion_id)}
+    return {"payload_url": f"?{SHOW_PAYLOAD}=1#payload"}

@@ -13,7 +13,7 @@ from django.contrib.admin.utils import model_ngettext
 from django.contrib.admin.views.main import (
     ALL_VAR,
     ERROR_FLAG,
-    IS_FACETS_VAR,
+    IS_FACETS_VAR,  # type: ignore[attr-defined]  # missing from the stubs
     ORDER_VAR,
     PAGE_VAR,
     SEARCH_VAR,
@@ -192,7 +192,8 @@ class EndlessScreen(ReadOnlyScreen):
 
     def by_index(self, request: HttpRequest) -> QuerySet[Any]:  # noqa: ARG002 - for those that have such filters
         """Return the rows that `indexed_filters` leave: other filters look for theirs among them."""
-        return self.model._default_manager.all()  # noqa: SLF001 - Django's public name for it
+        found: QuerySet[Any] = self.model._default_manager.all()  # noqa: SLF001 - Django's public name for it
+        return found
 
     def _is_indexed(self, parameter: str, moment: str) -> bool:
         return parameter in {*self.indexed_filters, *_NO_FILTERS} or parameter.startswith(

@@ -318,6 +318,8 @@ UNFOLD = {
 # Called with every finished Completion on the event loop, by dotted path: each must be quick, and not wait.
 # One whose `watched` is false need not be called.
 COMPLETION_OBSERVERS: list[str] = ["analytics.live.feed.FEED"]
+# Asked of a person before a WebSocket tells them anything: no middleware of Django's runs before it.
+SECOND_FACTOR_IS_MISSING = "gatewaysite.accounts.second_factor.lacks_second_factor"
 REQUEST_LOG = "gatewaysite.logs.log_request"
 # Tells which segments of the spool are in the database.
 SPOOL_RECEIPTS = "analytics.receipts.arrived"

@@ -83,13 +83,7 @@ class Services:
         self.oversight = Oversight(
             self.fleet, name=self.boot, worker=worker, meter=self.meter.breakers, redis_url=env.redis_url
         )
-        self._reporter = WorkerReporter(
-            name=f"{self.boot}-{worker}",
-            host=socket.gethostname(),
-            worker=worker,
-            plane=os.environ.get("GATEWAY_PLANE", "all"),
-            started_at=self.started_at,
-        )
+        self._reporter = self._reports(worker)
         self.flights = Flights()
         ttl_s = env.idempotency_ttl_s
         self.turns = Turns(self.store.claims, ttl_s=ttl_s) if ttl_s else None
@@ -129,6 +123,15 @@ class Services:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.learned = Learned()
         self.nobody = nobody(env.anon_ip_rpm)
+
+    def _reports(self, worker: int) -> WorkerReporter:
+        return WorkerReporter(
+            name=f"{self.boot}-{worker}",
+            host=socket.gethostname(),
+            worker=worker,
+            plane=os.environ.get("GATEWAY_PLANE", "all"),
+            started_at=self.started_at,
+        )
 
     def start(self) -> None:
         """Start following the configuration."""

@@ -1,7 +1,8 @@
 """What each kind of person gets of each URL. tests/test_strangers.py walks the URLconf against it.
 
 **To add URLs** append rows: `row(route, GET="...", POST="...")`. `route` is a regular expression that must
-match the whole route as the URLconf writes it (r"dashboard/keys/<int:key_id>/" for that very route); one row may stand for many routes, no route may match two rows. Each string has one letter for each of PEOPLE:
+match the whole route as the URLconf writes it (r"dashboard/keys/<int:key_id>/" for that very route); one row
+may stand for many routes, no route may match two rows. Each string has one letter for each of PEOPLE:
 
     y  2xx: they see it, or it is done
     i  a redirect to sign-in

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.utils.module_loading import import_string
 
 from analytics.live.events import NOBODY
 from keys.models import ApiKey, Member, Tenant
@@ -30,6 +32,8 @@ def may_see(user_id: int | None) -> frozenset[int] | None:
     user = get_user_model().objects.filter(pk=user_id, is_active=True).first() if user_id else None
     if user is None:
         raise Refused(4401)
+    if import_string(settings.SECOND_FACTOR_IS_MISSING)(user):
+        raise Refused(4403)
     if user.is_staff and user.has_perm(PERMISSION):
         return None
     tenants = frozenset(Member.objects.filter(user=user).values_list("tenant_id", flat=True))

@@ -21,7 +21,8 @@ from proxy.models import Route
 def request_page(request: HttpRequest, row: Any, context: Mapping[str, Any]) -> HttpResponse:
     """Show one RequestLog row, read with the names of its key and tenant. `context`: what admin pages have.
 
-    A StoredPayload as `payload` in the context is shown, too; who may see it is for whoever puts it there.
+    `payload` in the context is shown, or, with `payload_url`, a way to it; who may see it is for whoever puts
+    it there.
     """
     page = {
         **context,
@@ -33,7 +34,7 @@ def request_page(request: HttpRequest, row: Any, context: Mapping[str, Any]) -> 
         "tries": timeline(row),
         "timings": timings(row),
         "usage": _usage(row),
-        "limits": [each for each in row.limits or [] if isinstance(each, dict) and each.get("text")],
+        "limits": [each for each in row.limits or [] if isinstance(each, dict) and each.get("limit")],
         "tells_limits": row.limits is not None,
         "back_url": reverse("admin:analytics_requestlog_changelist"),
     }
