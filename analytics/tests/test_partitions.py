@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import environ
 import pytest
@@ -66,7 +67,7 @@ def where_is(completion_id: str) -> str:
             f"SELECT tableoid::regclass::text FROM {TABLE} WHERE completion_id = %s", [completion_id]
         )
         (found,) = cursor.fetchone()
-        return found
+        return str(found)
 
 
 def write(segment: str, *lines: bytes, interrupted: tuple[bytes, ...] = ()) -> bool:
@@ -160,7 +161,7 @@ def history(database: None) -> None:
         cursor.execute("ANALYZE")
 
 
-def nodes(plan: dict) -> Iterator[dict]:
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
@@ -237,7 +238,8 @@ class TestAtSize:
             found = spec.queryset(request, rows)
             rows = rows if found is None else found
         rows, _ = screen.get_search_results(request, rows, request.GET.get("q", ""))
-        return screen.get_paginator(request, rows, 50)
+        pages: KeysetPaginator = screen.get_paginator(request, rows, 50)
+        return pages
 
     def test_figures_are_read_from_sums_by_an_index(self):
         tenant = Tenant.objects.get(name="demo-globex")

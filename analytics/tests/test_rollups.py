@@ -3,6 +3,7 @@
 import random
 from datetime import UTC, date, datetime, timedelta
 from io import StringIO
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -46,7 +47,7 @@ class Traffic:
                 key, _ = ApiKey.issue(tenant=tenant, name=f"k{number}{len(tags)}", tags=tags)
                 key.save()
                 self.keys.append(key)
-        self.open: list[tuple[str, dict]] = []
+        self.open: list[tuple[str, dict[str, Any]]] = []
         self.written: list[bytes] = []
         for name in ("openai", "azure"):
             provider = Provider.objects.create(name=name, dialect="openai", base_url=f"http://{name}.test")
@@ -70,7 +71,7 @@ class Traffic:
             return border + self.rng.choice((0, -0.25, 3600, 3599.75, 900, 5400, 7200 - 0.5))
         return BEGIN.timestamp() + self.rng.randrange(DAYS * 86_400 * 4) / 4
 
-    def fields(self) -> dict:
+    def fields(self) -> dict[str, Any]:
         key = self.rng.choice([*self.keys, None])
         whose = (
             {"key_id": None, "tenant_id": None}
@@ -80,7 +81,7 @@ class Traffic:
         tags = dict(self.rng.sample(sorted(key.tags.items()), len(key.tags))) if key else {}
         return {"at": self.at(), **whose, "tags": tags}
 
-    def line(self, name: str, fields: dict) -> bytes:
+    def line(self, name: str, fields: dict[str, Any]) -> bytes:
         rng = self.rng
         chosen = rng.sample(TARGETS, rng.choice((1, 1, 2)))
         spent = [Usage(prompt=rng.randrange(9000), completion=rng.randrange(900)) for _ in chosen]
@@ -192,7 +193,7 @@ def assert_all_the_same() -> None:
     assert teams["search"].requests == RequestLog.objects.filter(tags__team="search").count() > 0
 
 
-def stored() -> dict:
+def stored() -> dict[Any, Any]:
     columns = ("grain", *rollup_rows.KEY)
     return {row[:7]: row[7:] for row in UsageRollup.objects.values_list(*columns, *rollup_rows.COLUMNS)}
 
