@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
-from django.contrib.admin.views.main import (
+from django.contrib.admin.views.main import (  # type: ignore[attr-defined]  # the stubs lack a name
     ALL_VAR,
     ERROR_FLAG,
-    IS_FACETS_VAR,  # type: ignore[attr-defined]  # missing from the stubs
+    IS_FACETS_VAR,
     ORDER_VAR,
     PAGE_VAR,
     SEARCH_VAR,

@@ -85,8 +85,7 @@ class Services:
         )
         self._reporter = self._reports(worker)
         self.flights = Flights()
-        ttl_s = env.idempotency_ttl_s
-        self.turns = Turns(self.store.claims, ttl_s=ttl_s) if ttl_s else None
+        self.turns = self._turns()
         self.middleware = configured()
         self.cache_namespace = env.gateway_version + self.middleware.response.namespace
         # Whoever is to see each request is not passed by.
@@ -123,6 +122,10 @@ class Services:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.learned = Learned()
         self.nobody = nobody(env.anon_ip_rpm)
+
+    def _turns(self) -> Turns | None:
+        ttl_s = self.env.idempotency_ttl_s
+        return Turns(self.store.claims, ttl_s=ttl_s) if ttl_s else None
 
     def _reports(self, worker: int) -> WorkerReporter:
         return WorkerReporter(
