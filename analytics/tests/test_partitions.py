@@ -19,7 +19,6 @@ from analytics.booking import book
 from analytics.models import RequestLog, UsageRollup
 from analytics.tests.spool_files import done, opened, text
 from analytics.usage import Period, Where
-from config.keyset import KeysetPaginator
 from keys.models import ApiKey, LedgerEntry, Tenant
 from providers.usage import Usage
 from tests.servers import postgres
@@ -222,7 +221,7 @@ class TestAtSize:
             assert scanned(sql) == set()
             page = str(paginator.older)
 
-    def paginator(self, screen, request) -> KeysetPaginator:
+    def paginator(self, screen, request) -> Any:
         rows = screen.get_queryset(request)
         parameters = dict(request.GET.lists())
         parameters.pop("p", None)

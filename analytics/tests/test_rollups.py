@@ -193,7 +193,7 @@ def assert_all_the_same() -> None:
     assert teams["search"].requests == RequestLog.objects.filter(tags__team="search").count() > 0
 
 
-def stored() -> dict[Any, Any]:
+def stored() -> dict[tuple[Any, ...], tuple[Any, ...]]:
     columns = ("grain", *rollup_rows.KEY)
     return {row[:7]: row[7:] for row in UsageRollup.objects.values_list(*columns, *rollup_rows.COLUMNS)}
 
