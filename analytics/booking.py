@@ -125,7 +125,7 @@ def _retract(logs: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
         completion_id__in=[found.entry.completion_id for found in standing],
         outcome=RequestLog.Outcome.INTERRUPTED,
     )
-    gone: list[Row] = [dict(row) for row in rolled_up_logs(interrupted)] if standing else []
+    gone = [dict(row) for row in rolled_up_logs(interrupted)] if standing else []
     interrupted.delete()
     return [ledger_rows.retracting(found) for found in standing], gone
 

@@ -9,11 +9,11 @@ from operator import or_
 from typing import Any, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_FACETS_VAR
 from django.contrib.admin.utils import model_ngettext
-from django.contrib.admin.views.main import (  # type: ignore[attr-defined]  # the stubs lack a name
+from django.contrib.admin.views.main import (
     ALL_VAR,
     ERROR_FLAG,
-    IS_FACETS_VAR,
     ORDER_VAR,
     PAGE_VAR,
     SEARCH_VAR,
@@ -192,8 +192,8 @@ class EndlessScreen(ReadOnlyScreen):
 
     def by_index(self, request: HttpRequest) -> QuerySet[Any]:  # noqa: ARG002 - for those that have such filters
         """Return the rows that `indexed_filters` leave: other filters look for theirs among them."""
-        found: QuerySet[Any] = self.model._default_manager.all()  # noqa: SLF001 - Django's public name for it
-        return found
+        rows: QuerySet[Any] = self.model._default_manager.all()  # noqa: SLF001 - Django's public name for it
+        return rows
 
     def _is_indexed(self, parameter: str, moment: str) -> bool:
         return parameter in {*self.indexed_filters, *_NO_FILTERS} or parameter.startswith(

@@ -237,8 +237,7 @@ class TestAtSize:
             found = spec.queryset(request, rows)
             rows = rows if found is None else found
         rows, _ = screen.get_search_results(request, rows, request.GET.get("q", ""))
-        pages: KeysetPaginator = screen.get_paginator(request, rows, 50)
-        return pages
+        return screen.get_paginator(request, rows, 50)
 
     def test_figures_are_read_from_sums_by_an_index(self):
         tenant = Tenant.objects.get(name="demo-globex")
