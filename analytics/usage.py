@@ -14,11 +14,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, time, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 import orjson
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from analytics.rollup_models import EDGES_MS, LATENCY_COLUMNS, TTFT_COLUMNS, UsageRollup
 
@@ -180,7 +182,7 @@ SUMMED = tuple(each.name for each in fields(Figures) if each.name not in {"laten
 
 def totals(period: Period, where: Where = EVERYTHING, *, latency: bool = False) -> Figures:
     """Return the sums of a whole period, with histograms if `latency`."""
-    return _figures(_rows(period, where).aggregate(**_sums(latency=latency)), latency=latency)
+    return _figures(_whole(period, where).aggregate(**_sums(latency=latency)), latency=latency)
 
 
 def by_time(
@@ -189,8 +191,8 @@ def by_time(
     """Return each step's moment (UTC) and sums, in order; steps without traffic too."""
     steps = period.steps()
     sums = [Figures() for _ in steps]
-    rows = _rows(period, where).values("starts_at").annotate(**_sums(latency=latency)).order_by("starts_at")
-    for row in rows:
+    slots = _slots(period.grain, period.since, period.until, where).values("starts_at")
+    for row in slots.annotate(**_sums(latency=latency)).order_by("starts_at"):
         step = bisect_right(steps, row["starts_at"]) - 1
         sums[step] += _figures(row, latency=latency)
     return list(zip(steps, sums, strict=True))
@@ -209,7 +211,7 @@ def by(
     `dimension` is one of DIMENSIONS or "tag:NAME". Names are the provider's, "provider/model", the id of a
     tenant or key (0: none), the tag's value ("": without it). Raises ValueError for any other dimension.
     """
-    rows = _rows(period, where)
+    rows = _whole(period, where)
     columns = _columns(dimension)
     found: dict[Any, Figures] = {}
     grouped = rows.values(*columns).annotate(**_sums(latency=latency)).order_by(*columns)
@@ -239,11 +241,35 @@ def quantile_ms(counts: Sequence[int], share: float) -> float | None:
     return float(edges[-1])
 
 
-def _rows(period: Period, where: Where) -> QuerySet[UsageRollup]:
-    rows = UsageRollup.objects.filter(
-        grain=period.grain, starts_at__gte=period.since, starts_at__lt=period.until
+def _whole(period: Period, where: Where) -> QuerySet[UsageRollup]:
+    """Return the fewest rows that make up a period: days of UTC, and the hours before and after them."""
+    first, last = _day_after(period.since), _day_before(period.until)
+    if first >= last:
+        return _slots(UsageRollup.Grain.HOUR, period.since, period.until, where)
+    spans = (
+        (UsageRollup.Grain.HOUR, period.since, first),
+        (UsageRollup.Grain.DAY, first, last),
+        (UsageRollup.Grain.HOUR, last, period.until),
     )
-    return where.of(rows)
+    chosen = [_between(grain, since, until) for grain, since, until in spans if since < until]
+    return where.of(UsageRollup.objects.filter(reduce(or_, chosen)))
+
+
+def _slots(grain: int, since: datetime, until: datetime, where: Where) -> QuerySet[UsageRollup]:
+    return where.of(UsageRollup.objects.filter(_between(grain, since, until)))
+
+
+def _between(grain: int, since: datetime, until: datetime) -> Q:
+    return Q(grain=grain, starts_at__gte=since, starts_at__lt=until)
+
+
+def _day_before(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _day_after(at: datetime) -> datetime:
+    day = _day_before(at)
+    return day if day == at else day + timedelta(days=1)
 
 
 def _sums(*, latency: bool) -> dict[str, Sum]:

@@ -1,6 +1,7 @@
 """Sums of usage as screens read them: by step, by who and what, over borders of days and of summer time."""
 
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,21 @@ BERLIN, KOLKATA, LORD_HOWE = map(ZoneInfo, ("Europe/Berlin", "Asia/Kolkata", "Au
 
 def row(starts_at: datetime, **columns: object) -> UsageRollup:
     return UsageRollup(**{"grain": HOUR, "starts_at": starts_at, "requests": 1, **columns})
+
+
+def by_day(rows: Iterable[UsageRollup]) -> list[UsageRollup]:
+    """Return the rows of UTC's days that belong to these."""
+    days: dict[tuple[datetime, int], UsageRollup] = {}
+    for each in rows:
+        midnight = each.starts_at.replace(hour=0, minute=0)
+        names = {name: getattr(each, name) for name in ("tenant_ref", "provider", "model", "tags")}
+        day = days.setdefault(
+            (midnight, each.key_ref),
+            row(midnight, grain=DAY, key_ref=each.key_ref, requests=0, cost_nanousd=0, **names),
+        )
+        day.requests += each.requests
+        day.cost_nanousd += each.cost_nanousd
+    return list(days.values())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +86,7 @@ def test_steps_and_parts_add_up_to_the_whole(zone):
             requests=rng.randrange(9),
             cost_nanousd=rng.randrange(10**12),
         )
-    UsageRollup.objects.bulk_create(rows.values())
+    UsageRollup.objects.bulk_create([*rows.values(), *by_day(rows.values())])
     for period in (Period.days(45, now=now, zone=zone), Period.hours(24 * 40, now=now, zone=zone)):
         inside = [each for (at, _), each in rows.items() if period.since <= at < period.until]
         whole = totals(period)
