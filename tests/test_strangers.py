@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
+from django.conf import settings as configured
 from django.contrib.auth.models import Group, User
 from django.template.response import SimpleTemplateResponse
 from django.test import Client
 from django.urls import get_resolver
 
 from analytics.models import RequestLog, ReRating, VendorImport
+from config.models import JobRun
+from gatewaysite.api.tokens import give_secret
+from gatewaysite.models import ApiToken
 from gatewaysite.roles import BILLING, OPERATOR, READ_ONLY, make_roles
 from keys.models import (
     ApiKey,
@@ -36,7 +40,7 @@ pytestmark = pytest.mark.django_db
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _ADMIN_ROW = re.compile(r"^admin/(\w+)/(\w+)/<(?:path:object_id|id)>")
-_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)")
+_PARAMETER = re.compile(r"([\w-]+/)?(?:<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\))")
 
 
 def routes() -> list[str]:
@@ -58,7 +62,10 @@ def rows_of(route: str) -> list[Row]:
 
 
 def belongings(tenant: Tenant) -> dict[str, Any]:
-    """Make one of each thing that a tenant owns; names are those of the admin's URLs."""
+    """Make one of each thing that a tenant owns.
+
+    Names are those of the admin's URLs, of parameters, and of parameters below a segment: "keys/ref".
+    """
     key, _ = ApiKey.issue(tenant=tenant, name=f"{tenant.name}-ci")
     key.save()
     budget = Budget.objects.create(tenant=tenant, amount_nanousd=10**9)
@@ -68,14 +75,28 @@ def belongings(tenant: Tenant) -> dict[str, Any]:
     request = RequestLog.objects.create(
         **refs, request_id="r", endpoint="/v1/chat/completions", requested_model="m", status=200, outcome="ok"
     )
+    limit = RateLimit.objects.create(tenant=tenant, amount=5, per="minute")
+    founder = User.objects.create_user(f"{tenant.name}-founder")
+    member = Member.objects.create(tenant=tenant, user=founder, role=Member.Role.OWNER)
     return {
         "tenant": tenant.pk,
+        "dashboard/tenant": tenant.name,
+        "tenants/tenant": tenant.name,
+        "tenants/name": tenant.name,
         "apikey": key.pk,
+        "keys/ref": key.pk,
+        "keys/name": key.name,
         "budget": budget.pk,
+        "budgets/id": budget.pk,
         "budgetalert": alert.pk,
-        "ratelimit": RateLimit.objects.create(tenant=tenant, amount=5, per="minute").pk,
+        "ratelimit": limit.pk,
+        "rate-limits/id": limit.pk,
+        "member": member.pk,
+        "members/ref": member.pk,
+        "members/username": founder.username,
         "ledgerentry": LedgerEntry.objects.create(**refs, provider="p", model="m").pk,
         "requestlog": request.pk,
+        "requests/ref": request.pk,
         "completion_id": request.completion_id,
     }
 
@@ -100,8 +121,20 @@ def common() -> dict[str, Any]:
         lines=0,
         cost_nanousd=0,
     )
+    user = User.objects.create_user("somebody")
+    token = ApiToken(name="portal", user=user)
+    give_secret(token)
+    token.save()
     return {
         "provider": provider.pk,
+        "providers/name": provider.name,
+        "prices/provider": provider.name,
+        "effective_from": "2026-01-01",
+        "model": "m",
+        "kind": "exact",
+        "match": "m",
+        "pattern": "m",
+        "by": "day",
         "providermodel": ProviderModel.objects.create(provider=provider, name="m").pk,
         "price": price.pk,
         "route": Route.objects.create(match="m", kind="exact").pk,
@@ -110,7 +143,11 @@ def common() -> dict[str, Any]:
         "upstreamstate": UpstreamState.objects.create(upstream="acme/m", reported_at=BEGINNING).pk,
         "rerating": run.pk,
         "vendorimport": bill.pk,
-        "user": User.objects.create_user("somebody").pk,
+        "user": user.pk,
+        "apitoken": token.pk,
+        "jobrun": JobRun.objects.create(
+            name=next(iter(configured.CELERY_BEAT_SCHEDULE)), started_at=BEGINNING
+        ).pk,
         "group": Group.objects.create(name="some role").pk,
         "logentry": LogEntry.objects.latest("pk").pk,
         "provider_id": "sso",
@@ -142,7 +179,18 @@ def path_of(route: str, ids: Mapping[str, Any]) -> str:
     inside = _ADMIN_ROW.match(route)
     if inside:
         route = route.replace("<path:object_id>", str(ids[inside[2]])).replace("<id>", str(ids[inside[2]]))
-    return "/" + _PARAMETER.sub(lambda found: str(ids[found[1] or found[2]]), route)
+    return "/" + _PARAMETER.sub(lambda found: _filled(found, ids), route)
+
+
+def _filled(found: re.Match[str], ids: Mapping[str, Any]) -> str:
+    segment, name = found[1] or "", found[2] or found[3]
+    return segment + str(ids.get(segment + name, ids.get(name)))
+
+
+def everything() -> list[Any]:
+    """Return the rows that the walk must leave as they are."""
+    models = (Tenant, ApiKey, Budget, RateLimit, Provider, Price, Route, CacheExclusion, ApiToken, Member)
+    return [list(model.objects.order_by("pk").values()) for model in models]
 
 
 def letter(response: Any) -> str:
@@ -172,14 +220,22 @@ def test_everybody_gets_what_the_table_says(settings, monkeypatch):
     acme, other = Tenant.objects.create(name="acme"), Tenant.objects.create(name="other")
     shared = common()
     mine, theirs = shared | belongings(acme), shared | belongings(other)
+    # Others' ids at the own tenant's address.
+    mixed = theirs | {name: mine[name] for name in ("dashboard/tenant", "tenants/tenant")}
     clients = people(acme, other)
+    before = everything()
     wrong = []
 
     def check(route: str, method: str, who: str, *, ids: Mapping[str, Any], expected: str) -> None:
         path = path_of(route, ids)
-        got = letter(clients[who].generic(method, path))
+        # Where somebody is let in, a condition that never holds keeps the API from doing it.
+        headers = {"If-Match": '"never"'} if expected == "b" else {}
+        answer = clients[who].generic(method, path, headers=headers)
+        got = letter(answer)
         if got != expected:
             wrong.append(f"{method} {path}: {who} gets {got}, the table says {expected}")
+        elif got == "y" and who == "stranger" and route.startswith("api/v1/") and b"acme" in answer.content:
+            wrong.append(f"{method} {path}: the stranger is told of acme")
 
     for route in routes():
         for method, letters in rows_of(route)[0].methods.items():
@@ -189,5 +245,7 @@ def test_everybody_gets_what_the_table_says(settings, monkeypatch):
             if path_of(route, mine) != path_of(route, theirs):
                 as_strangers = letters[PEOPLE.index("stranger")]
                 check(route, method, "owner", ids=theirs, expected=as_strangers)
+                if path_of(route, mixed) not in {path_of(route, mine), path_of(route, theirs)}:
+                    check(route, method, "owner", ids=mixed, expected=as_strangers)
     assert not wrong, "\n".join(wrong)
-    assert Tenant.objects.count() == 2  # nobody's request has changed or deleted anything
+    assert everything() == before  # nobody's request has changed or deleted anything

@@ -36,6 +36,8 @@ RIGHTS: Mapping[str, frozenset[str]] = {
 }
 # Tags of keys that are made here: who made it, and whether it is for the playground.
 MADE_BY, PLAYGROUND = "made_by", "playground"
+# A tag of keys that the tenant's own people have disabled: they alone may be enabled by them again.
+DISABLED_BY = "disabled_by"
 LAST_TENANT = "dashboard_tenant"  # in the session
 
 
@@ -64,8 +66,7 @@ class Seat:
     @property
     def maker(self) -> str:
         """What the tag `made_by` says of this person's keys."""
-        name: str = self.user.get_username()
-        return name if len(name) <= MAX_TAG else f"user {self.user.pk}"
+        return maker(self.user)
 
     def may_change(self, key: ApiKey) -> bool:
         """May this person rotate, rename, disable a key?"""
@@ -74,6 +75,12 @@ class Seat:
     def may_delete(self, key: ApiKey) -> bool:
         """May this person delete a key? One that operators made bounds what the tenant may use, and stays."""
         return bool(made_by(key)) and self.may_change(key)
+
+
+def maker(user: Any) -> str:
+    """Return what the tag `made_by` says of a person's keys: what is said of nobody else's."""
+    name: str = user.get_username()
+    return name if len(name) <= MAX_TAG else f"user {user.pk}"
 
 
 def made_by(key: ApiKey) -> str:

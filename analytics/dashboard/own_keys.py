@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from analytics.dashboard.access import MADE_BY, PLAYGROUND, Seat, made_by, seated
+from analytics.dashboard.access import DISABLED_BY, MADE_BY, PLAYGROUND, Seat, made_by, seated
 from analytics.dashboard.key_forms import KeyForm, RotateForm
 from analytics.dashboard.names import clock
 from analytics.dashboard.pages import at, base_url, page
@@ -23,8 +23,6 @@ from keys.admin_limits import limits_in_words
 from keys.models import ROTATED, ApiKey
 
 PER_PAGE = 50
-# A tag of keys that the tenant's own people have disabled: they alone may be enabled by them again.
-DISABLED_BY = "disabled_by"
 
 
 @require_safe

@@ -64,7 +64,7 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse what is asked for in words that nobody knows: it would be ignored."""
-        if not hasattr(self, (request.method or "").lower()):  # 405, whoever asks for it
+        if request.method not in self.allowed_methods:  # 405, whoever asks for it
             self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
         known = set(self.parameters) if request.method in {"GET", "HEAD"} else self.write_parameters()

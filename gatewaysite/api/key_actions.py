@@ -2,6 +2,7 @@
 
 Members and owners make keys; owners rotate, disable, enable and delete every key of their tenant, members
 those that they have made, which the tag `made_by` says. What else is said of a key the operators change.
+The rules are the tenants' dashboard's: what bounds a new key (`Reach`), and who may enable one again.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from analytics.dashboard.access import DISABLED_BY, MADE_BY, maker
+from analytics.dashboard.reach import Reach
 from config.moments import moment_or_span, whole_moment
 from gatewaysite.api import etags
 from gatewaysite.api.access import Seen
@@ -23,11 +26,9 @@ from gatewaysite.api.kinds import Body, invalid, writable
 from gatewaysite.api.resources import KindItem, KindList, KindView, writing
 from gatewaysite.api.shapes import shape
 from keys.models import ROTATED, ApiKey, Member, Tenant
-from keys.validators import MAX_TAG
 from proxy.errors import Forbidden
 
 _OPERATORS = ("forced_route", "payload_days")
-MADE_BY = "made_by"  # the tag that the tenants' dashboard reads as well
 MOST_OVERLAP = timedelta(days=90)
 
 
@@ -56,16 +57,27 @@ class KeyList(KindList):
                 raise invalid(field, "is for operators alone")
         tags = body.get("tags", {})
         if isinstance(tags, dict):
-            body["tags"] = {**tags, MADE_BY: _maker(request)}
+            body["tags"] = {**tags, MADE_BY: maker(request.user)}
+            body["tags"].pop(DISABLED_BY, None)  # would let them enable it after operators disable it
+        _bound(body, Reach.of(tenant))
 
 
-def _maker(request: Request) -> str:
-    return request.user.get_username()[:MAX_TAG]
+def _bound(body: dict[str, Any], reach: Reach) -> None:
+    """Let a member's new key use no more models than the tenant may. Raises BadRequest."""
+    for field in ("allowed_models", "denied_models"):
+        given = body.get(field) or []
+        if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+            raise invalid(field, "must be a list of texts")
+        body[field] = given
+    if beyond := reach.beyond(body["allowed_models"]):
+        raise invalid("allowed_models", f"not among what the tenant may use: {', '.join(beyond)}")
+    body["allowed_models"] = reach.allowed_for(body["allowed_models"])
+    body["denied_models"] = reach.denied_for(body["denied_models"])
 
 
 def _require_management(request: Request, seen: Seen, key: ApiKey) -> None:
     """Raise Forbidden unless it is an operator, an owner, or the member who has made the key."""
-    own = key.tags.get(MADE_BY) == _maker(request)
+    own = key.tags.get(MADE_BY) == maker(request.user)
     role = Member.Role.MEMBER if own else Member.Role.OWNER
     if not seen.at_least(role, key.tenant_id):
         raise _forbidden(role)
@@ -147,13 +159,26 @@ class DisableKey(_KeyAction):
     def act(self, key: ApiKey, body: Body) -> None:
         """Switch it."""
         writable(NoFieldsSerializer(), body)
-        if self.enabled and key.disabled_because and not self.seen.everything:
-            raise Forbidden(
-                "It was reported as leaked: ask the operator of this gateway.", code="permission_denied"
-            )
-        if key.enabled != self.enabled:
-            key.enabled = self.enabled
-            key.save(update_fields=["enabled"])
+        if self.enabled and not key.enabled and not self.seen.everything:
+            _require_own_doing(key)
+        tags = {name: text for name, text in key.tags.items() if name != DISABLED_BY}
+        if not self.enabled and not self.seen.everything:
+            # What operators have disabled stays theirs to enable.
+            tags = {**tags, DISABLED_BY: maker(self.request.user)} if key.enabled else key.tags
+        if (key.enabled, key.tags) != (self.enabled, tags):
+            key.enabled, key.tags = self.enabled, tags
+            key.save(update_fields=["enabled", "tags"])
+
+
+def _require_own_doing(key: ApiKey) -> None:
+    """Raise Forbidden unless the tenant's own people have disabled the key."""
+    if key.disabled_because:
+        reason = "It was reported as leaked: ask the operator of this gateway."
+    elif DISABLED_BY not in key.tags:
+        reason = "Operators have disabled it, who alone enable it."
+    else:
+        return
+    raise Forbidden(reason, code="permission_denied")
 
 
 class EnableKey(DisableKey):

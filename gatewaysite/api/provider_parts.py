@@ -42,6 +42,8 @@ class ProviderModels(_Part):
 class ProviderHealth(_Part):
     """Its upstreams' circuit breakers."""
 
+    permission_models = (Provider, UpstreamState)
+
     def get(self, request: Request, name: str) -> Response:
         """Answer with a page."""
         rows = UpstreamState.objects.filter(upstream__startswith=f"{self.provider(name).name}/")

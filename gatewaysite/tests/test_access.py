@@ -272,6 +272,7 @@ def test_an_operator_makes_members_in_the_tenants_form(eve):
         "name": "acme",
         "timezone": "UTC",
         "queue_weight": "1",
+        "payload_days": "0",
         "alert_emails": "",
         **inlines("members", [{"tenant": tenant.pk, "user": eve.pk, "role": "owner"}]),
         **inlines("ratelimits"),

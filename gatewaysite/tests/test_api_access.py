@@ -14,6 +14,7 @@ from gatewaysite.api import throttles, tokens
 from gatewaysite.models import ApiToken
 from gatewaysite.tests.api_client import Api, api_of, member_of, operator_api, person
 from keys.models import ApiKey, Budget, Member, RateLimit, Tenant
+from providers.models import Provider
 from proxy.tests.fakes import environment
 
 pytestmark = pytest.mark.django_db
@@ -135,8 +136,9 @@ def test_members_make_keys_and_manage_their_own_and_owners_manage_all(two_tenant
     viewer, member, owner = (api_of(member_of(acme, role)) for role in ("viewer", "member", "owner"))
     body = {"name": "mine", "tenant": "acme"}
     assert code_of(viewer("POST", "keys", body), 403)
-    made = member("POST", "keys", {**body, "tags": {"made_by": "another"}})
+    made = member("POST", "keys", {**body, "tags": {"made_by": "another", "disabled_by": "me"}})
     assert made.status_code == 201
+    assert "disabled_by" not in made.json()["tags"]
     assert made.json()["tags"]["made_by"].startswith("user-")
     assert code_of(member("POST", "keys", {"name": "x", "tenant": "other"}), 400)
     assert code_of(member("POST", "keys", {"name": "x", "tenant": "acme", "forced_route": "m"}), 400)
@@ -146,6 +148,48 @@ def test_members_make_keys_and_manage_their_own_and_owners_manage_all(two_tenant
     assert owner("POST", "keys/acme-key/disable", {}).json()["enabled"] is False
     assert code_of(owner("DELETE", "keys/acme-key"), 403)
     assert owner("DELETE", "keys/mine").status_code == 204
+
+
+def test_a_members_key_uses_no_model_that_the_tenant_may_not(two_tenants):
+    acme, _ = two_tenants
+    ApiKey.objects.filter(tenant=acme).update(allowed_models=["gpt-4o*"], denied_models=["gpt-4o-audio"])
+    member = api_of(member_of(acme, "member"))
+    refused = member("POST", "keys", {"name": "k", "tenant": "acme", "allowed_models": ["claude-*"]})
+    assert code_of(refused, 400) == "invalid"
+    assert refused.json()["error"]["param"] == "allowed_models"
+    assert code_of(member("POST", "keys", {"name": "k", "tenant": "acme", "denied_models": "x"}), 400)
+    made = member("POST", "keys", {"name": "k", "tenant": "acme"}).json()
+    assert (made["allowed_models"], made["denied_models"]) == (["gpt-4o*"], ["gpt-4o-audio"])
+
+
+def test_the_tenants_people_enable_only_what_they_have_disabled(two_tenants):
+    owner = api_of(member_of(two_tenants[0], "owner"))
+    for who, status in ((owner, 200), (operator_api(), 403)):
+        assert who("POST", "keys/acme-key/disable", {}).json()["enabled"] is False
+        assert owner("POST", "keys/acme-key/disable", {}).status_code == 200  # takes nothing over
+        assert owner("POST", "keys/acme-key/enable", {}).status_code == status
+    assert not ApiKey.objects.get(name="acme-key").enabled
+    shown = operator_api()("POST", "keys/acme-key/enable", {}).json()
+    assert (shown["enabled"], shown["tags"]) == (True, {})
+
+
+@pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("member", 403), ("owner", 200)])
+def test_owners_alone_of_a_tenants_people_see_its_members(two_tenants, role, status):
+    acme, other = two_tenants
+    api = api_of(member_of(acme, role, name="ada"))
+    member_of(other, "owner", name="bob")
+    for path in ("tenants/acme/members", "tenants/acme/members/ada"):
+        assert api.get(path).status_code == status
+    for path in ("tenants/other/members", "tenants/other/members/bob"):
+        assert api.get(path).status_code == 404
+
+
+def test_health_takes_the_permission_to_see_upstreams():
+    Provider.objects.create(name="p", dialect="openai", base_url="http://127.0.0.1:9")
+    provider = person("providers.view_provider")
+    assert code_of(api_of(provider).get("providers/p/health"), 403) == "permission_denied"
+    both = person("providers.view_provider", "proxy.view_upstreamstate")
+    assert api_of(both).get("providers/p/health").status_code == 200
 
 
 def test_a_session_needs_the_csrf_token_to_write():
