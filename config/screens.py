@@ -141,6 +141,14 @@ class Rows(_DollarFields, TabularInline):  # type: ignore[misc]  # unfold ships 
     extra = 0
     hide_title = True
 
+    def get_formset(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
+        """Name each field by its column: a column's heading labels nothing for who listens to the page."""
+        formset = super().get_formset(request, obj, **options)
+        for name, field in formset.form.base_fields.items():
+            label = str(field.label or name)
+            field.widget.attrs.setdefault("aria-label", label[:1].upper() + label[1:])
+        return formset
+
 
 class ReadOnlyScreen(Screen):
     """Rows that the gateway writes: nobody adds, changes or deletes them here."""
