@@ -36,6 +36,13 @@ _WEEKEND = 5
 _NO_TOKENS = dict.fromkeys(ledger_rows.COUNTS.values(), 0)
 # Columns of a ledger row that are its request's.
 _SAME = ("completion_id", "at", "tenant_ref", "key_ref", "requested_model", "tags", "provider", "model")
+# What vendors say to a failure.
+_SAID = {
+    400: "This model's maximum context length is 128000 tokens.",
+    502: "Bad gateway.",
+    503: "The engine is currently overloaded, please try again later.",
+    529: "Overloaded",
+}
 _ROUTES = {model.name: f"exact:{model.name}" for model in MODELS}
 _FAILURES = (
     Failure(429, "error", "rate_limit_exceeded", 0.012),
@@ -111,7 +118,7 @@ class Traffic:
         if rng.random() < (0.7 if is_down else 0.004):
             answering = rng.choice([other for other in MODELS if other.provider != model.provider])
             lost = rng.uniform(200, 4_000)
-            attempts.append(_attempt(model, (0.4, lost), rng.choice((500, 503, 529)), "overloaded"))
+            attempts.append(_attempt(model, (0.4, lost), rng.choice((503, 503, 529)), "overloaded"))
         self._answered(row, answering, usage, attempts)
         made.entries.append(self._spent(row, answering, usage, len(attempts) - 1))
 
@@ -247,7 +254,7 @@ def _attempt(model: Model, when_ms: tuple[float, float], status: int, outcome: s
         "latency_ms": round(took, 3),
         "status": status,
         "outcome": outcome,
-        "error": "" if outcome == "ok" else "the vendor answered so",
+        "error": _SAID.get(status, ""),
     }
 
 

@@ -8,6 +8,8 @@ from django.utils.html import format_html, format_html_join
 
 from config.money import usd
 
+CENT = 10**7  # nano-dollars
+
 
 def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
     """Return nano-dollars for people: all their digits, and two decimals at least."""
@@ -15,6 +17,13 @@ def dollars(nanousd: int | None, *, unknown: str = "unknown") -> str:
         return unknown
     whole, _, decimals = usd(abs(nanousd)).partition(".")
     return f"{'-' if nanousd < 0 else ''}${whole}.{decimals:0<2}"
+
+
+def about(nanousd: int) -> str:
+    """Return dollars to the cent, or all digits of less than a cent."""
+    if abs(nanousd) < CENT:
+        return dollars(nanousd)
+    return f"${round(nanousd / CENT) / 100:,.2f}"
 
 
 def signed_dollars(nanousd: int) -> str:

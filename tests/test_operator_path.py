@@ -48,11 +48,11 @@ def screens(served: Gateway, chromium: Browser) -> Iterator[Screens]:
     assert opened.broken == []
 
 
-@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+@pytest.mark.parametrize("look", [("desktop", "light"), ("phone", "dark")], ids="-".join)
 def test_an_operator_sets_up_watches_limits_and_purges(
-    served: Gateway, vendor: FakeVendor, screens: Screens, size: str, theme: str
+    served: Gateway, vendor: FakeVendor, screens: Screens, look: tuple[str, str]
 ) -> None:
-    page, model = screens.page, unique("synthetic~fail=1x503")
+    page, model, (size, theme) = screens.page, unique("synthetic~fail=1x503"), look
     screens.sign_in(served.admin_password)
     screens.look(size, theme)
 

@@ -107,7 +107,9 @@ def test_a_tenants_screens_are_taken(demo, chromium):
     expect(page.locator("#play-model")).to_be_enabled()
     page.select_option("#play-model", "demo/lorem")
     page.fill("#play-user", "60 words 10ms")
+    page.fill("#play-max", "200")  # what it may cost at most is held of a budget that is nearly spent
     page.click("#play-send")
+    expect(page.locator("#play-said")).to_have_text("Done.")
     expect(page.locator("#play-facts")).to_contain_text("Cost$0.0")
     take(page, "playground")
     page.context.close()

@@ -15,10 +15,9 @@ from analytics.dashboard.access import Seat, seated
 from analytics.dashboard.names import is_id, key_names
 from analytics.dashboard.pages import page
 from analytics.dashboard.period_choice import CHOICES, PeriodChoice, chosen
-from analytics.dashboard.projection import about
 from analytics.dashboard.standings import budgets_of, limits_of
 from analytics.usage import Figures, Where
-from config.words import dollars, duration
+from config.words import about, dollars, duration
 from keys.models import ApiKey, Budget
 
 SHOWN = 10  # models and keys in the tables; the export has all

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
 
-from config.words import dollars
+from config.words import about
 
 # Before so much of a window has passed, a line through what is spent would say anything.
 TOO_EARLY = 0.02
-_CENT = 10**7
 
 
 class Outlook(Enum):
@@ -69,13 +68,6 @@ def in_words(found: Projection, *, end: datetime | None, zone: ZoneInfo) -> str:
     if found.over_at is None:
         return f"{pace}: within the limit."
     return f"{pace}: over the limit on {_over(found.over_at, end, zone)}."
-
-
-def about(nanousd: int) -> str:
-    """Return dollars to the cent, or all digits of less than a cent."""
-    if abs(nanousd) < _CENT:
-        return dollars(nanousd)
-    return f"${round(nanousd / _CENT) / 100:,.2f}"
 
 
 def _micros(span: timedelta) -> int:

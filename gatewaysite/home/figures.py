@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analytics.charts import Chart, Series
 from analytics.usage import Figures, by_time, totals
-from config.words import dollars, duration
+from config.words import about, dollars, duration
 from gatewaysite.home.ranges import Range
 
 NO_FIGURES = Figures()
@@ -64,7 +64,7 @@ def _cards(whole: Figures, over: Figures, before: Figures) -> list[Card]:
             note=f"{whole.errors:,} requests, {whole.limited:,} of them over a limit",
             better="less",
         ),
-        card("Cost", dollars(whole.cost_nanousd), lambda f: f.cost_nanousd, note=_unpriced(whole)),
+        card("Cost", about(whole.cost_nanousd), lambda f: f.cost_nanousd, note=_exactly(whole)),
         card(
             "Tokens",
             f"{whole.tokens:,}",
@@ -92,7 +92,13 @@ def _cards(whole: Figures, over: Figures, before: Figures) -> list[Card]:
             note=f"{whole.hits:,} of {whole.hits + whole.misses:,} lookups",
             better="more",
         ),
-        card("Saved by the cache", dollars(whole.saved_nanousd), lambda f: f.saved_nanousd, better="more"),
+        card(
+            "Saved by the cache",
+            about(whole.saved_nanousd),
+            lambda f: f.saved_nanousd,
+            note=f"exactly {dollars(whole.saved_nanousd)}",
+            better="more",
+        ),
     ]
 
 
@@ -187,5 +193,7 @@ def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f} %"
 
 
-def _unpriced(figures: Figures) -> str:
-    return f"{figures.unpriced:,} attempts had no known price" if figures.unpriced else ""
+def _exactly(figures: Figures) -> str:
+    """Return the cost in all its digits, and what is not in it."""
+    unpriced = f"; {figures.unpriced:,} attempts had no known price" if figures.unpriced else ""
+    return f"exactly {dollars(figures.cost_nanousd)}{unpriced}"

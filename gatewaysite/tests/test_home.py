@@ -69,8 +69,9 @@ def test_it_shows_sums_and_what_has_changed():
     )
     text = messages_in(page(operator(), HOME)).replace("\xa0", " ")
     assert "Requests 750 ▲ 100 % more than in the 24 hours before" in text
-    assert "Cost $0.30864195 the same as in the 24 hours before" in text
-    assert "Saved by the cache $0.025000025" in text
+    assert "Cost $0.31 the same as in the 24 hours before exactly $0.30864195" in text
+    assert "Saved by the cache $0.03" in text
+    assert "exactly $0.025000025" in text
     assert "Failed 3.3 % ▼ 50 % less than in the 24 hours before" in text
 
 
