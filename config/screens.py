@@ -187,7 +187,9 @@ class EndlessScreen(ReadOnlyScreen):
     indexed_filters: Sequence[str] = ()
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, **_: Any) -> Paginator:  # type: ignore[type-arg]
-        """Use the paginator that never counts."""
+        """Use the paginator that never counts; that of other rows, a row's history, may."""
+        if queryset.model is not self.model:
+            return Paginator(queryset, per_page)
         moment = self.ordering[0].lstrip("-")
         looks = any(value and not self._is_indexed(name, moment) for name, value in request.GET.items())
         return KeysetPaginator(
