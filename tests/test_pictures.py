@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
 ]
 FOLDER = os.environ.get("GATEWAY_SCREENSHOTS", "")
-SIZE = ("--days", "30", "--requests", "60000") if FOLDER else ("--days", "3", "--requests", "1000")
+SIZE = ("--days", "30", "--requests", "60000") if FOLDER else ("--days", "3", "--requests", "4000")
 MOST_BYTES = 250_000
 NAMES = ("operator-home", "request", "dashboard", "playground")
 # The demo's own vendor gets a price, so that the playground shows a cost, and the failover to show is found.
@@ -33,7 +33,7 @@ Price.objects.create(
     provider=Provider.objects.get(name="demo"), model="*", input_nanousd_per_mtok=2 * 10**9,
     output_nanousd_per_mtok=8 * 10**9, effective_from=datetime(2020, 1, 1, tzinfo=UTC),
 )
-rows = RequestLog.objects.filter(outcome="ok", stream=True).order_by("-at", "-id")[:20_000]
+rows = RequestLog.objects.filter(outcome="ok").order_by("-stream", "-at", "-id")[:20_000]
 print("FAILOVER", next(row.pk for row in rows if len(row.attempts) > 1))
 """
 
