@@ -1,4 +1,4 @@
-"""The demo data is of one piece, can be made again, and can be taken away."""
+"""The demo data of docs/analytics.md is of one piece, can be made again, and can be taken away."""
 
 import re
 from datetime import timedelta
