@@ -284,6 +284,7 @@ def test_it_saves_a_tenant_without_touching_its_keys(client, tenant):
         "name": "acme",
         "timezone": "Europe/Berlin",
         "queue_weight": "3",
+        "payload_days": "0",
         **inlines("members"),
         **inlines("ratelimits"),
         **inlines("budgets", [budget]),
@@ -338,12 +339,14 @@ def test_it_never_counts_the_ledger(client):
         entry(number)
     sql = statements(client, "/admin/keys/ledgerentry/")
     assert not [each for each in sql if "COUNT(" in each.upper()]
-    first, last = page(client, "/admin/keys/ledgerentry/"), page(client, "/admin/keys/ledgerentry/", p=3)
-    assert "c0049" in first
-    assert "c0050" not in first
-    assert "p=2" in first
-    assert "c0119" in last
-    assert "p=4" not in last
+    pages = [page(client, "/admin/keys/ledgerentry/")]
+    while older := re.search(r"[?&;]p=(o[\d.]+)", pages[-1]):
+        pages.append(page(client, "/admin/keys/ledgerentry/", p=older[1]))
+    assert [[f"c{number:04d}" in each for number in (0, 49, 50, 99, 100, 119)] for each in pages] == [
+        [True, True, False, False, False, False],
+        [False, False, True, True, False, False],
+        [False, False, False, False, True, True],
+    ]
 
 
 def test_it_shows_the_ledger_in_words(client, tenant):

@@ -261,6 +261,7 @@ def tenant_form(**changes):
         "name": "acme",
         "timezone": "UTC",
         "queue_weight": "1",
+        "payload_days": "0",
         "alert_emails": "",
         **inlines("ratelimits"),
         **inlines("budgets"),

@@ -24,6 +24,7 @@ async def serving(settings, tmp_path, monkeypatch):
 
     def serve(*script, snapshot=None, caller=None, **env):
         settings.GATEWAY = environment(data_dir=tmp_path, **env)
+        settings.COMPLETION_OBSERVERS = []  # those of a higher layer have tasks of their own
         gateway = Gateway()
         made.append(gateway)
         gateway.transport = cast("Any", FakeTransport(*(script or (says(),))))
