@@ -162,7 +162,7 @@ def request_row(now: datetime, key: ApiKey) -> RequestLog:
         ttft_ms=1390.0,
         overhead_ms=12.3,
         queue_ms=40.0,
-        limits=[{"text": "60 requests per minute for the key", "refused": False}],
+        limits=[{"limit": "60 requests per minute for the key", "refused": False}],
     )
     LedgerEntry.objects.create(
         completion_id="boot-0-1f",
