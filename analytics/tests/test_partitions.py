@@ -8,6 +8,7 @@ from typing import Any
 import environ
 import pytest
 from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.utils import load_backend
@@ -38,6 +39,7 @@ def database(django_db_blocker) -> Iterator[None]:
         before = connections["default"]
         options = {**before.settings_dict, "OPTIONS": {}, **environ.Env.db_url_config(url)}
         connections["default"] = load_backend(options["ENGINE"]).DatabaseWrapper(options, "default")
+        ContentType.objects.clear_cache()  # it knows the other database's ids
         try:
             call_command("migrate", "analytics", "0003", verbosity=0)
             with connection.cursor() as cursor:
@@ -54,6 +56,7 @@ def database(django_db_blocker) -> Iterator[None]:
         finally:
             connections["default"].close()
             connections["default"] = before
+            ContentType.objects.clear_cache()
 
 
 def names() -> list[str]:
