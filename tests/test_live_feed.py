@@ -16,7 +16,7 @@ from tests.gateway import Gateway, running_gateway
 from tests.servers import redis
 
 CHAT = {"model": "demo/echo", "messages": [{"role": "user", "content": "hi"}]}
-LOGIN = "/admin/login/?next=/admin/"
+LOGIN = "/accounts/login/?next=/admin/"
 FLOOD = 600
 
 
