@@ -104,7 +104,7 @@ def test_a_group_gives_a_role_in_the_admin(gateway: Gateway) -> None:
 
 def test_a_group_makes_a_member_of_a_tenant(gateway: Gateway) -> None:
     client, page = sign_in(gateway, "tom")
-    assert urlsplit(str(page.url)).path == "/dashboard/"
+    assert urlsplit(str(page.url)).path == "/dashboard/demo/"
     assert "The admin is for operators" in client.get("/admin/").text
     assert sql(
         gateway,
