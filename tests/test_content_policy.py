@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from gatewaysite.tests.test_admin_browser import browser_page  # noqa: F401 - a fixture
 from gatewaysite.tests.test_admin_browser import pytestmark as browser_only
 
-pytestmark = browser_only
+pytestmark = [pytest.mark.timeout(300), *browser_only]
 
 _WATCH = """
 window.broken = [];

@@ -23,6 +23,7 @@ from tests.gateway import Gateway, running_gateway
 from tests.servers import eventually
 
 pytestmark = [
+    pytest.mark.timeout(300),
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
 ]

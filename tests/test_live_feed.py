@@ -15,6 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.gateway import Gateway, running_gateway
 from tests.servers import redis
 
+pytestmark = pytest.mark.timeout(300)
+
 CHAT = {"model": "demo/echo", "messages": [{"role": "user", "content": "hi"}]}
 LOGIN = "/accounts/login/?next=/admin/"
 FLOOD = 600

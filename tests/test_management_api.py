@@ -5,10 +5,13 @@ import subprocess
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.gateway import running_gateway
 from tests.servers import CHECKOUT, eventually
 from tests.upstream import bearer
+
+pytestmark = pytest.mark.timeout(300)
 
 PAGE = (CHECKOUT / "docs" / "management-api.md").read_text()
 KEY = "docs-web-secret-0123456789"

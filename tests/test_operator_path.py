@@ -19,6 +19,7 @@ from tests.servers import eventually
 from tests.upstream import UPSTREAM_KEY, FakeVendor, chat, unique
 
 pytestmark = [
+    pytest.mark.timeout(300),
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
 ]

@@ -16,6 +16,8 @@ from tests.admin_session import _form
 from tests.gateway import Gateway, running_gateway
 from tests.servers import Child, eventually, free_port
 
+pytestmark = pytest.mark.timeout(300)
+
 PEOPLE = {
     "olga": {"email": "olga@acme.test", "email_verified": True, "groups": ["gateway-admins"]},
     "tom": {"email": "tom@acme.test", "email_verified": True, "groups": ["team-search", "other"]},

@@ -36,7 +36,7 @@ from providers.models import Price, Provider, ProviderModel
 from proxy.models import CacheExclusion, GatewaySettings, Route, UpstreamState
 from tests.strangers_table import PEOPLE, TABLE, Row
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.timeout(300), pytest.mark.django_db]
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _ADMIN_ROW = re.compile(r"^admin/(\w+)/(\w+)/<(?:path:object_id|id)>")

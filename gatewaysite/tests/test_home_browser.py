@@ -22,6 +22,7 @@ from gatewaysite.tests.test_admin_browser import ARGUMENTS, CHROMIUM
 from tests.gateway import Gateway, running_gateway
 
 pytestmark = [
+    pytest.mark.timeout(300),
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
