@@ -21,10 +21,10 @@ hypothesis_settings.load_profile("gateway")
 async def serving(settings, tmp_path, monkeypatch):
     """Make this process's gateway, before a scripted vendor: `serving(says("Hi."), cache_mode="none")`."""
     made = []
+    settings.COMPLETION_OBSERVERS = []  # those of a higher layer have tasks of their own
 
     def serve(*script, snapshot=None, caller=None, **env):
         settings.GATEWAY = environment(data_dir=tmp_path, **env)
-        settings.COMPLETION_OBSERVERS = []  # those of a higher layer have tasks of their own
         gateway = Gateway()
         made.append(gateway)
         gateway.transport = cast("Any", FakeTransport(*(script or (says(),))))
