@@ -130,6 +130,21 @@ class Gateway:
         printed = self._earlier_output + (self._process.output if self._process else "")
         return printed[: printed.rfind("\n") + 1]
 
+    def bash(self, code: str) -> str:
+        """Run a document's commands in the checkout, against this gateway, and return what they print."""
+        done = subprocess.run(
+            ["bash", "-eu", "-o", "pipefail", "-s"],
+            input=code.replace("http://127.0.0.1:8080", self.url),
+            cwd=CHECKOUT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
     def manage(self, *arguments: str) -> str:
         """Run a management command on this gateway's data and return what it printed."""
         with contextlib.closing(_Command([*self._manage, *arguments], self)) as command:

@@ -1,7 +1,6 @@
 """docs/management-api.md runs, in its order, on a served gateway: configured, used and read by API alone."""
 
 import re
-import subprocess
 from typing import Any
 
 import httpx
@@ -21,20 +20,7 @@ CHAT = {"model": "house-model", "messages": [{"role": "user", "content": "Hello!
 def test_its_commands_configure_a_gateway_that_answers_and_tell_what_it_has_answered() -> None:
     token, configure, read, whole = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     with running_gateway({"CACHE_MODE": "none"}) as gateway:
-
-        def run(code: str) -> str:
-            done = subprocess.run(
-                ["bash", "-eu", "-o", "pipefail", "-s"],
-                input=code.replace("http://127.0.0.1:8080", gateway.url),
-                cwd=CHECKOUT,
-                env=gateway.env,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=100,
-            )
-            assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-            return done.stdout
+        run = gateway.bash
 
         told = run(f'{token}\necho; echo "TOKEN=$GATEWAY_TOKEN"')
         assert '"username":"admin"' in told

@@ -1,7 +1,6 @@
 """What README.md says of limits, budgets and money runs, in its order, on a gateway of its own."""
 
 import re
-import subprocess
 
 import httpx
 
@@ -19,20 +18,7 @@ KEY = "acme-web-secret-0123456789"
 def test_its_commands_do_what_it_says() -> None:
     configure, ask, rerate = re.findall(r"^```sh\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
     with running_gateway({"CACHE_MODE": "none"}) as gateway:
-
-        def run(code: str) -> str:
-            done = subprocess.run(
-                ["bash", "-eu", "-o", "pipefail", "-s"],
-                input=code.replace("http://127.0.0.1:8080", gateway.url),
-                cwd=CHECKOUT,
-                env=gateway.env,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=100,
-            )
-            assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-            return done.stdout
+        run = gateway.bash
 
         run(configure)
         url = f"{gateway.url}/v1/limits"
