@@ -27,9 +27,12 @@ class Vendor:
         self.heads = []
         self.bodies = []
         self.connections = self.closed = 0
+        # The loop holds tasks weakly: one whose paused connection nobody else holds would be collected.
+        self._serving = set()
 
     async def serve(self, reader, writer):
         self.connections += 1
+        self._serving.add(asyncio.current_task())
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 self.heads.append(head.decode())
