@@ -17,12 +17,9 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget, 
 from analytics.models import VendorCost, VendorImport
 from analytics.reconciliation import Comparison, Drift, billed_days, compare, import_export
 from analytics.vendor_exports import BadExport
-from config.audit import audited
 from config.screens import ReadOnlyScreen, action, display
 from config.words import dollars, moment, signed_dollars
 from providers.models import Provider
-
-audited(VendorImport)
 
 MOST_BYTES = 20 * 2**20
 MOST_DAYS = 400

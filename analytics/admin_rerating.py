@@ -17,13 +17,10 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from analytics import rerating
 from analytics.models import ReRating
-from config.audit import audited
 from config.screens import ReadOnlyScreen, action, display, goto
 from config.words import dollars, moment, signed_dollars, table
 from keys.models import ApiKey, RateLimit, Tenant
 from providers.models import Provider
-
-audited(ReRating, skipped=("prices", "sums", "ledger_through", "applied_through"))
 
 # What a page's request may take: some ten seconds of reading.
 MOST_ENTRIES = 200_000

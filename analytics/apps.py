@@ -8,3 +8,7 @@ class AnalyticsConfig(AppConfig):
 
     name = "analytics"
     verbose_name = "Usage"
+
+    def ready(self) -> None:
+        """Have the audit log follow its rows."""
+        from analytics import audit  # noqa: F401, PLC0415 - registers them; needs the apps loaded

@@ -14,12 +14,9 @@ from django.views.decorators.debug import sensitive_variables
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from config.audit import audited
 from config.screens import OnOffActions, Screen, display
 from gatewaysite.api import tokens
 from gatewaysite.models import ApiToken
-
-audited(ApiToken, skipped=("digest", "last_used_at"))
 
 
 class ApiTokenForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs

@@ -13,16 +13,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from config.audit import audited
 from config.screens import Rows, Screen, display
 from config.words import moment
 from keys.admin_members import MembershipRows
-
-audited(User, hidden=("password",), skipped=("last_login",))
-audited(Group)
-audited(SocialAccount, skipped=("extra_data", "last_login"))
-# What a second factor is made from is neither shown nor compared.
-audited(Authenticator, skipped=("data", "last_used_at"))
 
 # allauth's own screens: providers come from the environment, and tokens and addresses are not kept.
 for foreign in (User, Group, EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):

@@ -10,4 +10,4 @@ class GatewaysiteConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear of what happens to users and to the audit log."""
-        from gatewaysite import receivers  # noqa: F401, PLC0415 - connects them; needs the apps loaded
+        from gatewaysite import audit_rows, receivers  # noqa: F401, PLC0415 - they need the apps loaded

@@ -18,6 +18,9 @@ from proxy.asgi import lane  # noqa: E402
 from proxy.urls import is_data_plane  # noqa: E402
 
 PLANE = os.environ.get("GATEWAY_PLANE", "all")
+if PLANE != "data":
+    # Read now: Django would do so at the first request for a page, in the event loop.
+    import gatewaysite.urls  # noqa: F401
 _CHECKS = frozenset({"/health", "/ready", "/readiness", "/metrics"})
 
 

@@ -8,6 +8,9 @@ from gatewaysite.api.schema import docs_view, schema_view
 from gatewaysite.home.page import refresh_view
 from gatewaysite.landing import landing
 
+# Before whatever asks the admin for its screens (gatewaysite.admin_app).
+admin.autodiscover()
+
 # Looked up here by Django and by allauth.
 handler429 = "gatewaysite.accounts.views.handler429"
 

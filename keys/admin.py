@@ -10,7 +10,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from config.audit import audited
 from config.screens import Rows, Screen, display
 from config.vault import reference
 from keys import admin_alerts, admin_keys, admin_ledger, admin_members  # noqa: F401 - Django looks for screens in admin.py alone
@@ -18,8 +17,6 @@ from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
 from keys.admin_members import MemberRows
 from keys.admin_tenant_form import TenantForm
 from keys.models import ApiKey, Tenant
-
-audited(Tenant, hidden=("alert_webhook",))
 
 
 class KeyRows(Rows):

@@ -14,13 +14,10 @@ from django.utils.timesince import timesince, timeuntil
 from django.views.decorators.debug import sensitive_variables
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter
 
-from config.audit import audited
 from config.screens import OnOffActions, Screen, action, display
 from keys.admin_key_forms import ApiKeyForm, RotateForm
 from keys.admin_limits import BudgetRows, RateLimitRows, limits_in_words
 from keys.models import ROTATED, ApiKey
-
-audited(ApiKey, skipped=("digest", "previous_digest", "last_used_at"))
 
 
 class KeyStateFilter(DropdownFilter):  # type: ignore[misc]  # unfold ships no types

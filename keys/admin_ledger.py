@@ -11,13 +11,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 
-from config.audit import audited
 from config.filters import MomentFilter
 from config.screens import EndlessScreen, display
 from config.words import dollars, moment, signed_dollars, table
-from keys.models import ApiKey, LedgerEntry, LedgerRetention, Tenant
-
-audited(LedgerRetention)
+from keys.models import ApiKey, LedgerEntry, Tenant
 
 
 class TenantNameFilter(TextFilter):  # type: ignore[misc]  # unfold ships no types

@@ -14,15 +14,11 @@ from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from config.audit import audited
 from config.form_fields import PercentsField
 from config.screens import OnOffActions, Rows, Screen, display
 from config.words import dollars
 from keys.calendar import bounds, zone_of
 from keys.models import Budget, BudgetAlert, BudgetWindow, RateLimit
-
-audited(RateLimit)
-audited(Budget)
 
 LATEST_ALERTS = 20
 

@@ -3,11 +3,8 @@
 from django.contrib import admin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 
-from config.audit import audited
 from config.screens import Rows, Screen
 from keys.models import Member
-
-audited(Member)
 
 
 @admin.register(Member)

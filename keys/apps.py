@@ -8,3 +8,7 @@ class KeysConfig(AppConfig):
 
     name = "keys"
     verbose_name = "Access"
+
+    def ready(self) -> None:
+        """Have the audit log follow its rows."""
+        from keys import audit  # noqa: F401, PLC0415 - registers them; needs the apps loaded

@@ -17,7 +17,6 @@ from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.enums import ActionVariant
 
-from config.audit import audited
 from config.screens import OnOffActions, Rows, Screen, action, display
 from providers import admin_prices  # noqa: F401 - Django looks for screens in admin.py alone
 from providers.admin_forms import CredentialForm, CredentialFormSet, ProviderForm, TestDialog
@@ -28,9 +27,6 @@ from providers.probe import ProbeResult, probe
 PARALLEL_TESTS = 8
 SHOWN_MODELS = 200
 REHEARSAL = "Rehearse failures"
-
-audited(Provider, hidden=("credential", "extra_headers"), skipped=("models_refreshed_at", "models_error"))
-audited(Credential, hidden=("credential",))
 
 
 class CredentialRows(Rows):

@@ -10,7 +10,6 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
-from config.audit import audited
 from config.money import usd
 from config.screens import ReadOnlyScreen, Screen, action, display, replaced
 from config.words import dollars
@@ -18,8 +17,6 @@ from providers import tier_text
 from providers.admin_forms import PriceForm
 from providers.models import Price, ProviderModel
 from providers.pricing import RATE_COLUMNS
-
-audited(Price)
 
 
 @admin.register(ProviderModel)

@@ -8,3 +8,7 @@ class ProvidersConfig(AppConfig):
 
     name = "providers"
     verbose_name = "Vendors"
+
+    def ready(self) -> None:
+        """Have the audit log follow its rows."""
+        from providers import audit  # noqa: F401, PLC0415 - registers them; needs the apps loaded

@@ -11,17 +11,11 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from config.audit import audited
 from config.form_fields import ChoicesOnce
 from config.screens import OnOffActions, Rows, Screen, action, display, goto
 from proxy import admin_upstreams  # noqa: F401 - Django looks for screens in admin.py alone
 from proxy.admin_explain import explain_view
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
-
-audited(Route)
-audited(Target)
-audited(CacheExclusion)
-audited(GatewaySettings)
 
 PURGE: dict[str, Any] = {
     "title": "Purge the cache?",

@@ -12,12 +12,9 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from config.audit import audited
 from config.screens import Screen, display
 from config.words import moment
 from proxy.upstream_state import REPORT_EVERY_S, UpstreamState
-
-audited(UpstreamState, skipped=UpstreamState.snapshot_ignores)
 
 _SHOWN = (
     "upstream",

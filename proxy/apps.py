@@ -1,6 +1,7 @@
 """The data plane: routes, cache, failover, streams, records."""
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ProxyConfig(AppConfig):
@@ -11,7 +12,9 @@ class ProxyConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear of configuration changes, in every process that saves rows; refuse a wrong middleware."""
-        from proxy import lifecycle  # noqa: F401, PLC0415 - connects its receiver; needs the apps loaded
-        from proxy.middleware.chain import configured  # noqa: PLC0415 - theirs may need the apps, too
+        from proxy import audit, lifecycle  # noqa: F401, PLC0415 - they need the apps loaded
 
-        configured()
+        if settings.REQUEST_MIDDLEWARE or settings.RESPONSE_MIDDLEWARE:
+            from proxy.middleware.chain import configured  # noqa: PLC0415 - theirs may need the apps, too
+
+            configured()

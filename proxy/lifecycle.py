@@ -4,28 +4,33 @@ Nothing depends on ASGI lifespan, which Daphne and Channels do not have.
 """
 
 import os
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
 from config.models import changed
-from proxy.announce import Announcer
-from proxy.gateway import Gateway
 
-_gateway: Gateway | None = None
-_announcer = Announcer(settings.GATEWAY.redis_url) if settings.GATEWAY.redis_url else None
+# Every process that saves rows has this module, and few of them serve: they do without the data plane.
+if TYPE_CHECKING:
+    from proxy.announce import Announcer
+    from proxy.gateway import Gateway
+
+_gateway: "Gateway | None" = None
 
 
-def gateway() -> Gateway:
+def gateway() -> "Gateway":
     """Return this process's gateway, starting it on first use."""
     global _gateway  # noqa: PLW0603 - one per process is the point
     if _gateway is None:
+        from proxy.gateway import Gateway  # noqa: PLC0415
+
         _gateway = Gateway(worker=int(os.environ.get("GATEWAY_WORKER", "0")))
         _gateway.start()
     return _gateway
 
 
-def running() -> Gateway | None:
+def running() -> "Gateway | None":
     """Return the gateway if it has been started."""
     return _gateway
 
@@ -48,8 +53,17 @@ def on_configuration_changed(**_: Any) -> None:
     """Follow a change made in this very process at once, and tell the others."""
     if _gateway is not None:
         _gateway.watcher.poke()
-    if _announcer is not None:
-        _announcer.announce()
+    if (announcer := _announcer()) is not None:
+        announcer.announce()
+
+
+@cache
+def _announcer() -> "Announcer | None":
+    if not settings.GATEWAY.redis_url:
+        return None
+    from proxy.announce import Announcer  # noqa: PLC0415
+
+    return Announcer(settings.GATEWAY.redis_url)
 
 
 changed.connect(on_configuration_changed, dispatch_uid="proxy.lifecycle")

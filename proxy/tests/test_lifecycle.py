@@ -45,14 +45,15 @@ def test_it_follows_a_change_made_in_this_process_at_once(monkeypatch):
     pokes, announcements = [], []
     watcher = SimpleNamespace(poke=lambda: pokes.append(1))
     monkeypatch.setattr(lifecycle, "_gateway", SimpleNamespace(watcher=watcher))
-    monkeypatch.setattr(lifecycle, "_announcer", SimpleNamespace(announce=lambda: announcements.append(1)))
+    announcer = SimpleNamespace(announce=lambda: announcements.append(1))
+    monkeypatch.setattr(lifecycle, "_announcer", lambda: announcer)
     bump("routes")
     assert (pokes, announcements) == ([1], [1])
 
 
 def test_it_minds_no_change_while_nothing_is_served(monkeypatch):
     monkeypatch.setattr(lifecycle, "_gateway", None)
-    monkeypatch.setattr(lifecycle, "_announcer", None)
+    monkeypatch.setattr(lifecycle, "_announcer", lambda: None)
     changed.send(sender=None, version=1)
 
 
