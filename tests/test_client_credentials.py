@@ -6,71 +6,43 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import httpx
 import openai
 import pytest
-from anthropic import Anthropic
 from openai import OpenAI
-from redis import Redis
 
-from tests.admin_session import AdminSession
 from tests.gateway import Gateway, running_gateway
-from tests.records import logged, rows
+from tests.own_credentials import (
+    BROUGHT,
+    HEADER,
+    NAME,
+    OWN,
+    WAYS,
+    anthropic_of,
+    headers_of,
+    installation,
+    openai_of,
+)
+from tests.records import logged
 from tests.resilience import (
     CALM,
-    CHAT,
     KEY,
     ask,
     client_of,
-    configuration,
-    error_of,
-    key_of,
-    provider,
-    route,
     shown,
     text_of,
     told,
     treat,
 )
-from tests.servers import CHECKOUT, RedisServer, eventually, redis
-from tests.upstream import QUIET, TEAM_KEY, UPSTREAM_KEY, FakeVendor, bearer, chat, unique
+from tests.servers import CHECKOUT
+from tests.upstream import QUIET, TEAM_KEY, UPSTREAM_KEY, FakeVendor, unique
 from tests.vendor_files import FileVendor, behind, file_vendor
 
-HEADER = "x-upstream-api-key"
-OWN = key_of("a-client-of-its-own")  # that it bears this name makes `shown` tell it
-NAME = "a-client-of-its-own"
-BROUGHT: Mapping[str, str] = {"ALLOW_CLIENT_API_KEYS": "true"}
-WAYS = ("beside", "instead")
 _BLOCK = re.compile(r"<!-- run by: (\S+) -->\n```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def installation(vendor: FakeVendor) -> dict[str, str]:
-    providers = [
-        provider(vendor, "one", further=["spare"]),
-        provider(vendor, "after"),
-        provider(vendor, "limited"),
-        provider(vendor, "claude", dialect="anthropic"),
-        {**provider(vendor, "unkeyed"), "api_key": ""},
-        {**provider(vendor, "openai"), "name": "openai"},
-        {**provider(vendor, "anthropic", dialect="anthropic"), "name": "anthropic"},
-    ]
-    routes = [
-        route("pair*", "one", "after"),
-        route("limited*", "limited"),
-        route("claude-pair*", "claude", "after"),
-        route("unkeyed*", "unkeyed", "after"),
-        route("gpt-4o-mini", {"provider": "openai", "model": "synthetic~tag=doc-openai"}),
-        route("claude-haiku-4-5", {"provider": "anthropic", "model": "synthetic~tag=doc-anthropic"}),
-    ]
-    prices = [
-        {"provider": name, "model": "*", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
-        for name in ("one", "after")
-    ]
-    return configuration(providers, routes, default_provider="one", prices=prices)
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +51,10 @@ def served(vendor: FakeVendor) -> Iterator[Gateway]:
         yield gateway
 
 
-def headers_of(way: str, own: str = OWN) -> dict[str, str]:
-    return {**bearer(KEY), HEADER: own} if way == "beside" else bearer(own)
-
-
 @pytest.fixture
 def client(served: Gateway, way: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=served.url, headers=headers_of(way), timeout=60) as made:
         yield made
-
-
-def openai_of(gateway: Gateway, way: str, own: str = OWN) -> OpenAI:
-    key, headers = (KEY, {HEADER: own}) if way == "beside" else (own, {})
-    return OpenAI(
-        base_url=f"{gateway.url}/v1", api_key=key, default_headers=headers, max_retries=0, timeout=60
-    )
-
-
-def anthropic_of(gateway: Gateway, way: str, own: str = OWN) -> Anthropic:
-    key, headers = (KEY, {HEADER: own}) if way == "beside" else (own, {})
-    return Anthropic(base_url=gateway.url, api_key=key, default_headers=headers, max_retries=0, timeout=60)
 
 
 # ---------------------------------------------------------------- SDKs
@@ -302,102 +258,6 @@ def test_files_are_those_of_the_clients_account(files: FileVendor, way: str) -> 
         assert len(asked) == 4
         assert [each.headers["authorization"] for each in asked] == [f"Bearer {OWN}"] * 4
         assert not any(secret in str(asked) for secret in (UPSTREAM_KEY, TEAM_KEY))
-
-
-# ---------------------------------------------------------------- that it stays nowhere
-
-
-def everything_in(store: RedisServer) -> bytes:
-    """Return all keys and values of a Redis."""
-    read: Mapping[bytes, Callable[[Any, Any], Any]] = {
-        b"string": Redis.get,
-        b"hash": Redis.hgetall,
-        b"list": lambda database, key: database.lrange(key, 0, -1),
-        b"set": Redis.smembers,
-        b"zset": lambda database, key: database.zrange(key, 0, -1, withscores=True),
-    }
-    with store.client() as database:
-        found = [
-            (key, read[cast("bytes", database.type(key))](database, key)) for key in database.scan_iter()
-        ]
-    return repr(found).encode()
-
-
-def on_disk(gateway: Gateway) -> Mapping[str, bytes]:
-    return {
-        str(path.relative_to(gateway.data_dir)): path.read_bytes()
-        for path in gateway.data_dir.rglob("*")
-        if path.is_file()
-    }
-
-
-def use_it_everywhere(gateway: Gateway, vendor: FakeVendor, own: str) -> int:
-    """Succeed, fail and be refused with it in many ways; return the number of requests."""
-    case = f"quoting-{os.getpid()}"
-    body = {"error": {"message": f"Incorrect API key provided: {own}.", "code": "odd", "param": own}}
-    statuses = (400, 401, 403, 404, 429, 500, 503)
-    for status in statuses:
-        vendor.learn(f"{case}-{status}", provider="openai", status=status, body=json.dumps(body))
-    sent = 0
-    for way in WAYS:
-        with httpx.Client(base_url=gateway.url, headers=headers_of(way, own), timeout=60) as client:
-            for stream in (False, True):
-                model = unique()
-                for _ in range(3):  # misses and hits
-                    assert ask(client, model, stream=stream).status_code == 200
-                for status in statuses:
-                    answer = ask(client, f"{case}-{status}", stream=stream)
-                    assert answer.status_code >= 400
-                    assert own not in answer.text + str(answer.headers)
-                    assert error_of(answer)
-                cut = ask(client, unique("synthetic~reset=body:400"), stream=stream)
-                assert own not in cut.text
-                sent += 4 + len(statuses)
-            for _ in range(2):
-                again = {"Idempotency-Key": f"the-same-{way}"}
-                assert client.post(CHAT, json=chat("synthetic"), headers=again).is_success
-                sent += 1
-            assert client.get("/v1/models").is_success
-    return sent
-
-
-@pytest.mark.broker
-def test_it_is_kept_nowhere(vendor: FakeVendor) -> None:
-    own = "sk-own-of-a-client-that-is-found-nowhere-0123456789"
-    variables = {**CALM, **BROUGHT, "LOG_LEVEL": "debug", "LOG_PROMPTS": "true", "CACHE_MODE": "redis"}
-    with redis() as store:
-        variables |= {"REDIS_URL": store.url(), "CB_ERROR_THRESHOLD": "2"}
-        with running_gateway(variables, files=installation(vendor)) as gateway:
-            sent = use_it_everywhere(gateway, vendor, own)
-            count = "SELECT COUNT(*) AS n FROM analytics_requestlog"
-            eventually(lambda: rows(gateway, count)[0]["n"] >= sent, what="all records")
-            places = {
-                "metrics": httpx.get(f"{gateway.url}/metrics").content,
-                "health": httpx.get(f"{gateway.url}/health").content,
-                "redis": everything_in(store),
-                "log": gateway.log().encode(),
-                **pages(gateway),
-                **on_disk(gateway),
-            }
-            assert b'"own_credential":true' in places["log"]
-            assert len(places["redis"]) > 1000
-            assert [name for name, content in places.items() if own.encode() in content] == []
-            gateway.stop()
-            left = {"log": gateway.log().encode(), **on_disk(gateway)}
-            assert [name for name, content in left.items() if own.encode() in content] == []
-
-
-def pages(gateway: Gateway) -> Mapping[str, bytes]:
-    """Return the admin's pages of what has been recorded."""
-    (newest,) = rows(
-        gateway, "SELECT id FROM analytics_requestlog WHERE outcome = 'error' ORDER BY id DESC LIMIT 1"
-    )
-    paths = ["/analytics/requestlog/", f"/analytics/requestlog/{newest['id']}/change/", "/"]
-    admin = AdminSession(gateway)
-    try:
-        return {path: admin.get(path).encode() for path in paths}
-    finally:
-        admin.close()
 
 
 # ---------------------------------------------------------------- docs/client-credentials.md

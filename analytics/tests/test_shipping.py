@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from analytics.tests.spool_files import done, opened, write
+from tests.rabbit import rabbitmq
 from tests.servers import (
     CHECKOUT,
     MANAGE,
@@ -32,7 +33,6 @@ from tests.servers import (
     gateway_env,
     manage,
     postgres,
-    rabbitmq,
     redis,
 )
 

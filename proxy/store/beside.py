@@ -137,9 +137,9 @@ class Beside:
 
     def _newcomers(self) -> list["Other"]:
         found = []
-        for path in self._directory.glob(f"*{SUFFIX}"):
+        for path in self._directory.iterdir():
             name = path.stem
-            if name == self._name or name in self._others:
+            if path.suffix != SUFFIX or name == self._name or name in self._others:
                 continue
             with contextlib.suppress(FileNotFoundError):  # it has just left
                 other = Other(name, path)
