@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from itertools import count
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from config.vault import Vault
 from keys.caller import Caller
+from keys.limits import Counted
 from proxy import announce
 from proxy.authentication import authenticate, secret_of
 from proxy.completion import Completion
@@ -31,6 +32,7 @@ from proxy.keeping import Keeping
 from proxy.learning import Learned
 from proxy.metrics import Meter
 from proxy.middleware.chain import configured
+from proxy.near_limits import NearLimits
 from proxy.oversight import Oversight
 from proxy.own_credential import brought
 from proxy.payload import payload_days
@@ -42,6 +44,7 @@ from proxy.shadow_budgets import ShadowBudgets
 from proxy.snapshot import Snapshot
 from proxy.spool import Spool, backlog
 from proxy.store import make_store
+from proxy.store.base import Used
 from proxy.store.redis import RedisStore
 from proxy.store.side_by_side import SideBySideStore
 from proxy.transport import Transport
@@ -120,8 +123,8 @@ class Services:
             observers=self._observers,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.learned = Learned()
-        self.nobody = nobody(env.anon_ip_rpm)
+        self.learned, self.nobody = Learned(), nobody(env.anon_ip_rpm)
+        self._near_limits = NearLimits(self.store, self._standing, own=self.nobody.terms.rules)
 
     def _turns(self) -> Turns | None:
         ttl_s = self.env.idempotency_ttl_s
@@ -268,7 +271,25 @@ class Services:
         }
         if self._reporter.is_due(now, **known):
             waiting = backlog(self.env.data_dir / "spool")
-            self._reporter.report(now, **known, segments=waiting["segments"], size=waiting["bytes"])
+            self._reporter.report(
+                now,
+                **known,
+                segments=waiting["segments"],
+                size=waiting["bytes"],
+                near_limits=self._near_limits.found(snapshot, now),
+            )
+
+    def _standing(self, counted: Sequence[Counted], now: float) -> Sequence[Used] | None:
+        """Ask the store how limits stand. For the watcher's thread; None: everything ends."""
+        asked = asyncio.run_coroutine_threadsafe(self._used(counted, now), self.fleet.loop)
+        while not self._closing:  # then the loop waits for this very thread
+            if wait([asked], HANDOVER_S).done:
+                return asked.result()
+        asked.cancel()
+        return None
+
+    async def _used(self, counted: Sequence[Counted], now: float) -> Sequence[Used]:
+        return await self.store.used(counted, (), now=now)
 
     def begin(self, request: LaneRequest, endpoint: str, kind: type[Exchange] = Exchange) -> Exchange:
         """Start the record of a request at `endpoint`, as records name it."""

@@ -1,6 +1,8 @@
 """Rows about the gateway's own processes: each writes now and then that it lives, and what it works by."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from django.db import DatabaseError, InterfaceError, models
@@ -28,6 +30,11 @@ class WorkerState(models.Model):
     spool_segments = models.PositiveIntegerField(default=0, help_text="In its spool, not shipped yet.")
     spool_bytes = models.BigIntegerField(default=0)
     spool_full = models.BooleanField(default=False)
+    near_limits = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="The rate limits that had least left, as proxy.near_limits tells them.",
+    )
 
     class Meta:
         """By host."""
@@ -60,7 +67,15 @@ class WorkerReporter:
         return now >= self._next or (version, problem, full) != self._written
 
     def report(
-        self, now: float, *, version: int | None, problem: str, full: bool, segments: int, size: int
+        self,
+        now: float,
+        *,
+        version: int | None,
+        problem: str,
+        full: bool,
+        segments: int,
+        size: int,
+        near_limits: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Write it. Never raises: the thread that calls must live."""
         self._next, self._written = now + REPORT_EVERY_S, (version, problem, full)
@@ -73,6 +88,7 @@ class WorkerReporter:
             spool_segments=segments,
             spool_bytes=size,
             spool_full=full,
+            near_limits=list(near_limits),
         )
         try:
             WorkerState.objects.bulk_create(
@@ -81,7 +97,7 @@ class WorkerReporter:
                 unique_fields=["name"],
                 update_fields=[
                     *("reported_at", "version", "problem"),
-                    *("spool_segments", "spool_bytes", "spool_full"),
+                    *("spool_segments", "spool_bytes", "spool_full", "near_limits"),
                 ],
             )
             gone = WorkerState.objects.filter(reported_at__lt=at - FORGOTTEN_AFTER)

@@ -74,10 +74,14 @@ def _reason(row: UpstreamState, word: str) -> str:
     return f"{row.upstream}: {word}{f', {row.reason}' if row.reason else ''}"
 
 
-def workers_health(now: datetime) -> dict[str, Any]:
+def workers_alive(now: datetime) -> list[WorkerState]:
+    """Return the rows of those that have just been heard of."""
+    return list(WorkerState.objects.filter(reported_at__gte=now - ALIVE_FOR)[:MOST_WORKERS])
+
+
+def workers_health(alive: Sequence[WorkerState], now: datetime) -> dict[str, Any]:
     """Return the workers that live, the configuration's version, and what waits to be booked."""
     version = current_version()
-    alive = list(WorkerState.objects.filter(reported_at__gte=now - ALIVE_FOR)[:MOST_WORKERS])
     workers = [_worker(row, version, now) for row in alive]
     return {"version": version, "workers": workers, **_spool(alive)}
 

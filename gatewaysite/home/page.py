@@ -12,9 +12,9 @@ from django.utils import timezone
 from gatewaysite.home.attention import SHOWN_PROBLEMS, problems
 from gatewaysite.home.breakdowns import breakdowns
 from gatewaysite.home.figures import overall
-from gatewaysite.home.health import providers_health, workers_health
+from gatewaysite.home.health import providers_health, workers_alive, workers_health
 from gatewaysite.home.latest import counts, latest
-from gatewaysite.home.nearness import near_budgets
+from gatewaysite.home.nearness import near_budgets, near_limits
 from gatewaysite.home.ranges import CHOICES, CUSTOM, Range, read_range
 
 # Who may see sums of usage; tables by tenant and key need the right to see those, too.
@@ -57,8 +57,12 @@ def _parts(request: HttpRequest) -> dict[str, Any]:
     }
     if request.user.has_perms(["proxy.view_upstreamstate", "providers.view_provider"]):
         parts["health"] = providers_health(now)
+    workers = workers_alive(now)
     if request.user.has_perm("proxy.view_upstreamstate"):
-        parts["work"] = workers_health(now)
+        parts["work"] = workers_health(workers, now)
+    if request.user.has_perm("keys.view_ratelimit"):
+        parts["near_limits"] = near_limits(request, workers, now)
+        parts["shows_near_limits"] = True
     if request.user.has_perm("keys.view_budget"):
         parts["near"] = near_budgets(now)
         parts["shows_near"] = True

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from analytics.models import RequestLog, UsageRollup
-from keys.models import ApiKey, Budget, BudgetWindow, LedgerEntry, Tenant
+from keys.models import ApiKey, Budget, BudgetWindow, LedgerEntry, RateLimit, Tenant
 from providers.models import Price, Provider
 from proxy.models import UpstreamState, WorkerState
 
@@ -96,6 +96,7 @@ def fill(now: datetime | None = None, *, keys: int = 3, hours: int = 48) -> Requ
             )
         ]
     )
+    limit = RateLimit.objects.create(kind="requests", amount=1000, per="minute", each="key")
     WorkerState.objects.create(
         name="boot-0",
         host="gateway-1",
@@ -104,6 +105,9 @@ def fill(now: datetime | None = None, *, keys: int = 3, hours: int = 48) -> Requ
         started_at=now - timedelta(hours=3),
         reported_at=now,
         version=10**6,
+        near_limits=[
+            near_limit(limit, now, who=str(key.pk), used=999 - number) for number, key in enumerate(made)
+        ],
     )
     return request_row(now, made[0])
 
@@ -178,3 +182,18 @@ def request_row(now: datetime, key: ApiKey) -> RequestLog:
         cost_nanousd=313_650,
     )
     return row
+
+
+def near_limit(limit: RateLimit, now: datetime, *, who: str = "", used: int = 0) -> dict[str, object]:
+    """Return how a worker tells of a limit that is `used`: see proxy.near_limits."""
+    return {
+        "key": f"rate:{limit.pk}/{who}/100000",
+        "limit": f"rate:{limit.pk}",
+        "words": f"{limit} for {limit.scope}",
+        "each": limit.each,
+        "who": who,
+        "amount": limit.amount,
+        "used": used,
+        "frees_at": now.timestamp() + 12,
+        "resets_at": now.timestamp() + 60,
+    }

@@ -3,13 +3,18 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import RequestFactory
 from django.utils import timezone
 
 from analytics.models import UsageRollup
 from config.tests.admin_kit import messages_in, operator, page, signed_in, statements
+from gatewaysite.home.health import workers_alive
+from gatewaysite.home.nearness import near_limits
 from gatewaysite.home.ranges import read_range
-from gatewaysite.tests.home_rows import DAY, fill, usage_row
-from keys.models import ApiKey, Tenant
+from gatewaysite.tests.home_rows import DAY, fill, near_limit, usage_row
+from keys.models import ApiKey, RateLimit, Tenant
+from proxy.models import WorkerState
 
 HOME, PARTS = "/admin/", "/admin/overview/"
 NOW = datetime(2026, 6, 3, 12, 30, tzinfo=UTC)
@@ -117,19 +122,65 @@ def test_it_tells_how_the_gateway_does():
     assert "gateway-1/0: configuration 1000000 in force" in text
     assert "acme" in text
     assert "87 % spent" in text
+    assert "everyone, key acme/service-0 : 1,000 requests per minute 100 % 999 of 1,000 used" in text
+    assert "some is free in" in text
+
+
+@pytest.mark.django_db
+def test_of_each_rate_limit_the_fullest_count_is_shown_while_it_holds():
+    now = timezone.now()
+    tenant = Tenant.objects.create(name="acme")
+    limit = RateLimit.objects.create(tenant=tenant, kind="tokens", amount=1000, per="hour")
+    gone = RateLimit.objects.create(kind="requests", amount=10, per="minute", enabled=False)
+    slots = RateLimit.objects.create(tenant=tenant, kind="concurrent", amount=4)
+    setting = {**near_limit(gone, now, used=60), "limit": "RPM_LIMIT", "words": "60 requests", "amount": 60}
+    past = {**near_limit(limit, now, who="old", used=1000), "resets_at": now.timestamp() - 1}
+    for number, told in enumerate(
+        [
+            [near_limit(limit, now, used=600), near_limit(gone, now, used=10), past],
+            [near_limit(limit, now, used=700), {**near_limit(slots, now, used=3), "resets_at": None}],
+            [{**setting, "key": "RPM_LIMIT//100000"}],
+        ]
+    ):
+        WorkerState.objects.create(
+            name=f"w-{number}",
+            host="h",
+            worker=number,
+            plane="data",
+            near_limits=told,
+            started_at=now,
+            reported_at=now,
+        )
+    request = RequestFactory().get(HOME)
+    request.user = User.objects.create_superuser("root")
+    found = near_limits(request, workers_alive(now), now)
+    assert [(each["owner"], each["name"], each["used"], each["resets"]) for each in found] == [
+        ("everyone", "60 requests", "60 of 60", "some is free in 12 s, all of it in 1 min 0 s at the latest"),
+        ("tenant acme", "4 requests at once", "3 of 4", "one is free when a request ends"),
+        (
+            *("tenant acme", "1,000 tokens per hour", "700 of 1,000"),
+            "some is free in 12 s, all of it in 1 min 0 s at the latest",
+        ),
+    ]
+    later = now + timedelta(seconds=36)
+    assert near_limits(request, workers_alive(later), later) == []
 
 
 @pytest.mark.django_db
 def test_each_part_is_for_those_who_may_open_its_screens():
     fill()
     nobody = messages_in(page(signed_in(), HOME))
-    for words in ("Last 24 hours", "Workers", "Closest to their budget", "Latest requests", "mistral"):
+    for words in ("Last 24 hours", "Workers", "Closest to", "Latest requests", "mistral"):
         assert words not in nobody
     billing = messages_in(page(signed_in("analytics.view_usagerollup", "keys.view_budget"), HOME))
     assert "By model" in billing
     assert "By key" not in billing
     assert "service-" not in billing
     assert "Closest to their budget" in billing
+    assert "Closest to a rate limit" not in billing
+    counting = messages_in(page(signed_in("keys.view_ratelimit"), HOME))
+    assert "everyone, key number" in counting
+    assert "service-" not in counting
     assert "Latest requests" not in billing
 
 
@@ -140,4 +191,5 @@ def test_an_empty_page_says_what_to_do_next(client):
     assert "None is in use. Add a provider" in text
     assert "None has reported within half a minute." in text
     assert "No budget is half spent." in text
+    assert "No rate limit is half used at the moment." in text
     assert client.get(PARTS).status_code == 302

@@ -59,18 +59,39 @@ class Screens:
         self.page.evaluate("theme => localStorage.setItem('adminTheme', JSON.stringify(theme))", theme)
 
     def is_fine(self, name: str) -> None:
-        """Nothing is wider than the screen, and axe finds nothing serious in what is ours."""
+        """Nothing is wider than the screen, and axe finds nothing serious."""
         page = self.page
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
         directory = os.environ.get("GATEWAY_SCREENSHOTS")
         if directory:
             page.wait_for_timeout(500)  # a picture of drawn charts; nothing is asserted of it
             page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
-        found: Any = Axe().run(page, context="#content-main").response
+        self._is_readable()
+
+    def _is_readable(self) -> None:
+        """axe finds nothing serious on the whole page, sidebar and header included."""
+        found: Any = Axe().run(self.page).response
         serious = [each for each in found["violations"] if each["impact"] in {"serious", "critical"}]
         assert serious == [], json.dumps(
             [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious], indent=1
         )
+
+    def opens_its_menu(self) -> None:
+        """On a phone the sidebar comes over the page, and goes again; by keyboard, too."""
+        menu = self.page.locator("#nav-sidebar-inner")
+        expect(menu).not_to_be_in_viewport()
+        opener = self.page.locator("[aria-controls=nav-sidebar]:visible")
+        opener.focus()
+        self.page.keyboard.press("Enter")
+        expect(menu).to_be_in_viewport()
+        expect(opener).to_have_attribute("aria-expanded", "true")
+        self.page.locator("[aria-controls=user-links]").press("Enter")
+        expect(self.page.locator("#user-links")).to_be_visible()
+        self._is_readable()
+        self.page.locator("#user-links button", has_text="Light").press("Escape")
+        expect(self.page.locator("#user-links")).not_to_be_visible()
+        self.page.keyboard.press("Escape")
+        expect(menu).not_to_be_in_viewport()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +124,12 @@ def test_operators_see_how_it_goes_and_why_a_request_went_so(screens):
         assert page.evaluate("document.documentElement.classList.contains('dark')") is (theme == "dark")
         drawn = "[...document.querySelectorAll('canvas')].filter(each => Chart.getChart(each)).length"
         assert page.evaluate(drawn) == 6
+        # What is wide stands in rows of its own on a phone: nothing is moved sideways to be read.
+        wide = "each => each.scrollWidth > each.clientWidth"
+        assert page.evaluate(f"[...document.querySelectorAll('.gw-wide')].filter({wide}).length") == 0
         screens.is_fine(f"home-{size}-{theme}")
+        if size == "phone":
+            screens.opens_its_menu()
         page.goto(f"/admin/analytics/requestlog/{row.pk}/change/")
         expect(page.locator("#attempts + ol > li")).to_have_count(2)
         screens.is_fine(f"request-{size}-{theme}")

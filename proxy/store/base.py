@@ -154,6 +154,9 @@ class Store(Protocol):
     ) -> Sequence[Used]:
         """Return how each of these stands, in their order: `counted`, then `purses`."""
 
+    def last_used(self) -> Mapping[str, int]:
+        """Return how much of each rate limit was used when it was last asked for, by its key. Any thread."""
+
     async def look(self) -> None:
         """Find out how it is, for whoever asks for its `state`: a quiet process has no news of it."""
 

@@ -133,6 +133,11 @@ class Counts:
             window.total, frees_after_s=None if first is None else max(first * rule.step_us / 1e6 - now, 0.0)
         )
 
+    def last_used(self) -> dict[str, int]:
+        """Return how much of each rate limit was used when it was last asked for. For any thread."""
+        windows = list(self._windows.items())
+        return {key: window.total for key, window in windows} | dict(self._slots)
+
     def spent_of(self, purse: Purse) -> Used:
         """Return how a budget's window stands."""
         sums = self._sums.get(purse.key)

@@ -96,6 +96,10 @@ class MemoryStore:
             *(counts.spent_of(each) for each in purses),
         ]
 
+    def last_used(self) -> dict[str, int]:
+        """Look them up as they are."""
+        return self.counts.last_used()
+
     async def look(self) -> None:
         """There is nothing to find out."""
 

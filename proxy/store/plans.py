@@ -90,6 +90,16 @@ class Plans:
             left |= plan.left
         return left
 
+    def last_used(self) -> Mapping[str, int]:
+        """Return how much of each rate limit was used when Redis last said so. For any thread."""
+        used: dict[str, int] = {}
+        plans = list(self._known.values())  # in one go: the event loop adds to them meanwhile
+        for plan in sorted(plans, key=lambda each: each.answered):
+            left = plan.left
+            limits = (*plan.demand.rates, *plan.demand.slots)
+            used |= {each.key: each.rule.amount - left[each.key] for each in limits if each.key in left}
+        return used
+
     def _new(self, key: Any, demand: Demand) -> Plan:
         if len(self._known) >= MAX_PLANS:
             self._known = dict(list(self._known.items())[MAX_PLANS // 2 :])

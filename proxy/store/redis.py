@@ -145,6 +145,10 @@ class RedisStore:
             stored = self._batch.send("SET", _entry_key(cache_key), entry.pack(), "PX", ttl_ms)
             stored.add_done_callback(self._stored)
 
+    def last_used(self) -> Mapping[str, int]:
+        """As Redis last said to this worker."""
+        return self.counts.last_used()
+
     async def look(self) -> None:
         """Ask Redis for a sign of life."""
         await self.ask(("PING",))

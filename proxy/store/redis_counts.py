@@ -123,6 +123,10 @@ class RedisCounts:
         answer = await self._server.ask(("EVAL", USED.text, 0, self._given(), orjson.dumps(asked)))
         return self._last_known(counted, purses) if answer is None else _used(answer[0], counted)
 
+    def last_used(self) -> Mapping[str, int]:
+        """Return how much of each rate limit was used when Redis last said so. For any thread."""
+        return self._plans.last_used()
+
     async def close(self) -> None:
         """Say good-bye."""
         await self.presence.close()

@@ -1,0 +1,89 @@
+"""Which rate limits have least left, as a process tells it of itself with its heartbeat (proxy.worker_state).
+
+The hot path knows nothing of it: whatever the store last said is looked through in the watcher's thread, and
+the store is asked once more for the few that seem to be near.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from keys.limits import TOKENS, Counted, RateRule, Rules
+from proxy.limit_errors import in_words
+from proxy.snapshot import Snapshot
+from proxy.store.base import Store, Used
+
+NEAR = 0.5  # of a limit
+LOOKED_AT, TOLD = 24, 8
+
+Json = dict[str, Any]
+Ask = Callable[[Sequence[Counted], float], Sequence[Used] | None]
+
+
+class NearLimits:
+    """Those of one process. For one thread that is not the event loop's."""
+
+    def __init__(self, store: Store, ask: Ask, *, own: Rules) -> None:
+        """`ask` returns how limits stand, None: nobody answers. `own` are of no row and in no snapshot."""
+        self._store = store
+        self._ask = ask
+        self._own = own
+        self._known: tuple[Snapshot | None, Mapping[str, RateRule]] = (None, {})
+
+    def found(self, snapshot: Snapshot | None, now: float) -> list[Json]:
+        """Return the limits that are at least half used at epoch second `now`, the fullest first."""
+        used = self._store.last_used()
+        if snapshot is None or not used:
+            return []
+        rules = self._rules_of(snapshot)
+        seeming = sorted(_seeming(used, rules), key=lambda each: -each[0])[:LOOKED_AT]
+        asked = [counted for _, counted in seeming]
+        stand = self._ask(asked, now) if asked else None
+        near = [pair for pair in zip(asked, stand or (), strict=False) if _is_near(*pair)]
+        near.sort(key=lambda pair: -pair[1].used / pair[0].rule.amount)
+        return [_told(counted, use, now) for counted, use in near[:TOLD]]
+
+    def _rules_of(self, snapshot: Snapshot) -> Mapping[str, RateRule]:
+        """Return all rate limits by their ids; with many keys that takes a while, so it is kept."""
+        known, rules = self._known
+        if known is not snapshot:
+            rules = {rule.id: rule for owned in _owned(snapshot, self._own) for rule in owned.rates}
+            self._known = (snapshot, rules)
+        return rules
+
+
+def _owned(snapshot: Snapshot, own: Rules) -> Iterable[Rules]:
+    yield own
+    yield snapshot.rules
+    yield from snapshot.tenant_rules.values()
+    for caller in snapshot.callers.values():
+        if caller.terms.rules:
+            yield caller.terms.rules
+
+
+def _seeming(used: Mapping[str, int], rules: Mapping[str, RateRule]) -> Iterable[tuple[float, Counted]]:
+    """Yield what was near when it was last counted, with its share. Of limits that are gone, nothing."""
+    for key, count in used.items():
+        rule = rules.get(key.partition("/")[0])
+        if rule is not None and count >= NEAR * rule.amount:
+            yield count / rule.amount, Counted(rule, key, rule.kind == TOKENS)
+
+
+def _is_near(counted: Counted, use: Used) -> bool:
+    return use.used > 0 and use.used >= NEAR * counted.rule.amount
+
+
+def _told(counted: Counted, use: Used, now: float) -> Json:
+    rule = counted.rule
+    who = counted.key.removeprefix(f"{rule.id}/").rpartition("/")[0]
+    return {
+        "key": counted.key,
+        "limit": rule.id,
+        "words": in_words(rule),
+        "each": rule.each,
+        "who": who,
+        "amount": rule.amount,
+        "used": use.used,
+        "frees_at": None if use.frees_after_s is None else round(now + use.frees_after_s, 3),
+        # When all of it is free at the latest, if nothing else comes. Requests at once have no such time.
+        "resets_at": round(now + rule.window_s, 3) if rule.window_s else None,
+    }
