@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.utils import timezone
 
-from analytics import demo_cast, partitions, rollup_lock
+from analytics import demo_cast, demo_payloads, partitions, rollup_lock
 from analytics.demo_cast import Cast
 from analytics.demo_traffic import Made, Row, Traffic
 from analytics.insert import insert
@@ -51,6 +51,7 @@ def seed(*, now: datetime, days: int, requests: int, seed: int, tell: Callable[[
     with transaction.atomic():
         _write_windows(cast, windows)
     _say_when_used(cast, now)
+    demo_payloads.write(now, seed=seed)
     return cast
 
 
@@ -63,6 +64,7 @@ def remove() -> tuple[int, int]:
         with transaction.atomic():
             found = RequestLog.objects.filter(pk__in=chunk)
             deleted += found._raw_delete(found.db)  # noqa: SLF001 - no signals, no copies
+    demo_payloads.remove(numbers)
     return deleted, LedgerEntry.objects.filter(tenant_ref__in=numbers).count()
 
 

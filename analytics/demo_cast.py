@@ -4,12 +4,14 @@ All of it has a name that begins with "demo-".
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django.contrib.auth import get_user_model
 
 from analytics.models import RequestLog
+from keys.limits import RateRule
 from keys.models import ApiKey, Budget, Member, RateLimit, Tenant
 from providers.builtin_prices import write_builtin_prices
 from providers.models import Provider
@@ -32,12 +34,13 @@ class Model(NamedTuple):
 
 
 class Team(NamedTuple):
-    """A tenant and its keys; `share`: of all requests."""
+    """A tenant and its keys; `share`: of all requests. `payload_days`: as a tenant's."""
 
     name: str
     zone: str
     share: float
     keys: tuple[tuple[str, dict[str, str]], ...]
+    payload_days: int = 0
 
 
 VENDORS = (
@@ -64,6 +67,7 @@ TEAMS = (
             ("demo-acme-support", {"team": "support", "env": "live"}),
             ("demo-acme-ci", {"team": "search", "env": "test"}),
         ),
+        payload_days=14,
     ),
     Team(
         "demo-globex",
@@ -78,11 +82,12 @@ TEAMS = (
 
 @dataclass(slots=True)
 class Caller:
-    """A key, with its tenant's zone; `share`: of all requests."""
+    """A key, with its tenant's zone; `share`: of all requests. `limits` measure them."""
 
     key: ApiKey
     zone: str
     share: float
+    limits: Sequence[RateRule] = ()
 
 
 @dataclass(slots=True)
@@ -116,14 +121,15 @@ def make() -> Cast:
         )
         write_builtin_prices(provider)
     for team in TEAMS:
-        tenant = Tenant.objects.create(name=team.name, timezone=team.zone)
+        tenant = Tenant.objects.create(name=team.name, timezone=team.zone, payload_days=team.payload_days)
+        at_once = RateLimit.objects.create(tenant=tenant, kind="concurrent", amount=40)
         for number, (name, tags) in enumerate(team.keys):
             key, _ = ApiKey.issue(tenant=tenant, name=name, tags=tags)
             key.save()
+            per_minute = RateLimit.objects.create(key=key, kind="requests", amount=600, per="minute")
+            limits = (_rule(at_once, f"tenant {tenant}"), _rule(per_minute, f"key {key}"))
             # The first key of a team is the busiest.
-            cast.callers.append(Caller(key, team.zone, team.share * 2.0**-number))
-            RateLimit.objects.create(key=key, kind="requests", amount=600, per="minute")
-        RateLimit.objects.create(tenant=tenant, kind="concurrent", amount=40)
+            cast.callers.append(Caller(key, team.zone, team.share * 2.0**-number, limits))
         for window in ("day", "month"):
             cast.budgets.append(
                 Budget.objects.create(tenant=tenant, amount_nanousd=UNKNOWN_AMOUNT, window=window)
@@ -143,6 +149,10 @@ def remove() -> list[int]:
         for row in rows:
             row.delete()
     return numbers
+
+
+def _rule(limit: RateLimit, holds_for: str) -> RateRule:
+    return RateRule(f"rate:{limit.pk}", limit.kind, limit.amount, per=limit.per, holds_for=holds_for)
 
 
 def _invite(cast: Cast, tenant: Tenant) -> None:

@@ -15,9 +15,11 @@ from analytics import ledger_rows
 from analytics.demo_cast import MODELS, Caller, Model
 from analytics.fields import to_json
 from analytics.prices import PriceBook
+from keys.limits import REQUESTS, RateRule
 from keys.models import LedgerEntry
 from providers.pricing import Rates
 from providers.usage import Usage
+from proxy import limit_records
 
 Row = dict[str, Any]
 
@@ -31,6 +33,7 @@ class Failure(NamedTuple):
     odds: float
 
 
+DEATHS, CUT_OFF = 2, 4  # how often a process has died, and how many requests it had then
 _HOUR = timedelta(hours=1)
 _WEEKEND = 5
 _NO_TOKENS = dict.fromkeys(ledger_rows.COUNTS.values(), 0)
@@ -50,6 +53,14 @@ _FAILURES = (
     Failure(502, "error", "upstream_error", 0.004),
     Failure(499, "cancelled", "client_closed_request", 0.008),
 )
+
+
+class Told(NamedTuple):
+    """What a record says of its limits, as JSON."""
+
+    all: str
+    hit: str
+    refused: str
 
 
 class Made(NamedTuple):
@@ -81,10 +92,13 @@ class Traffic:
             ).provider
             for _ in range(max(days // 6, 1))
         }
+        self._deaths = self._hours_of_death()
         self._odds = [model.share for model in MODELS]
         self._tags = {
             caller.key.pk: to_json(caller.key.tags) if caller.key.tags else None for caller in callers
         }
+        # What records say of limits: of all requests, of those from the cache, and of refused ones.
+        self._limits = {caller.key.pk: _told(caller.limits) for caller in callers}
 
     def hours(self) -> Iterator[Made]:
         """Yield each hour's rows."""
@@ -93,13 +107,25 @@ class Traffic:
             down = self._outages.get(hour)
             begin = max(hour, self._since)
             seconds = (min(hour + _HOUR, self._until) - begin).total_seconds()
+            dies = begin + timedelta(seconds=seconds / 2) if hour in self._deaths else None
             for caller, count in counts:
                 for model in self._rng.choices(MODELS, self._odds, k=count):
                     at = begin + timedelta(seconds=self._rng.random() * seconds)
+                    cut_off = dies is not None and len(made.logs) < CUT_OFF
+                    if dies is not None and cut_off:
+                        at = dies - timedelta(seconds=self._rng.random() * 3)
                     row = self._asked(caller, model, at)
                     made.logs.append(row)
-                    self._end(made, row, model, is_down=model.provider == down)
+                    if cut_off:
+                        made.entries.append(self._interrupted(row, model))
+                    else:
+                        self._end(made, row, model, is_down=model.provider == down)
             yield made
+
+    def _hours_of_death(self) -> set[datetime]:
+        """Choose when a process died: when there was something to do."""
+        busy = [hour for hour, counts in self._plan if sum(count for _, count in counts) > 2 * CUT_OFF]
+        return set(self._rng.sample(busy, min(DEATHS, len(busy))))
 
     def _end(self, made: Made, row: Row, model: Model, *, is_down: bool) -> None:
         """Make up what became of a request."""
@@ -157,7 +183,7 @@ class Traffic:
             "overhead_ms": round(rng.uniform(0.4, 1.9), 3),
             "queue_ms": None,
             "saved_nanousd": None,
-            "limits": None,
+            "limits": self._limits[caller.key.pk].all,
         }
 
     def _usage(self, model: Model) -> Usage:
@@ -170,7 +196,8 @@ class Traffic:
         row.update(status=how.status, outcome=how.outcome, error_code=how.code, cache="")
         took = self._rng.uniform(200, 9_000)
         if how.status == 429:
-            row.update(provider="", model="", latency_ms=0.6)
+            limits = self._limits[row["key_ref"]].refused
+            row.update(provider="", model="", latency_ms=0.6, limits=limits)
             return
         row.update(
             latency_ms=round(took, 3), attempts=to_json([_attempt(model, (0.4, took), how.status, how.code)])
@@ -179,6 +206,7 @@ class Traffic:
     def _hit(self, row: Row, model: Model, usage: Usage) -> None:
         row.update(_counts(usage), latency_ms=round(self._rng.uniform(0.5, 2.5), 3), cost_nanousd=0)
         row["saved_nanousd"] = self._cost(model, usage, row["at"])[1]
+        row["limits"] = self._limits[row["key_ref"]].hit
 
     def _answered(self, row: Row, model: Model, usage: Usage, attempts: list[Row]) -> None:
         """Have a model answer, after the `attempts` that have failed."""
@@ -197,6 +225,25 @@ class Traffic:
             ttft_ms=round(lost + first, 3) if row["stream"] else None,
             queue_ms=queued,
         )
+
+    def _interrupted(self, row: Row, model: Model) -> Row:
+        """Have the process die while the model answers: what was used is estimated, when it ended unknown."""
+        usage = self._usage(model)
+        entry = self._spent(row, model, usage, 0)
+        attempt = {"provider": model.provider, "model": model.name, "outcome": "interrupted", "status": None}
+        row.update(
+            _counts(usage),
+            status=0,
+            outcome="interrupted",
+            error_code="interrupted",
+            cache="",
+            attempts=to_json([attempt]),
+            usage_estimated=True,
+            cost_nanousd=entry["cost_nanousd"],
+            overhead_ms=None,
+            limits=None,
+        )
+        return {**entry, "kind": LedgerEntry.Kind.INTERRUPTED.value, "estimated": True}
 
     def _spent(self, row: Row, model: Model, usage: Usage, attempt: int) -> Row:
         price, cost = self._cost(model, usage, row["at"])
@@ -232,6 +279,15 @@ class Traffic:
             self._rates[model, day] = self._prices.rates(model.provider, model.name, day * 86_400.0)
         rates = self._rates[model, day]
         return (None, None) if rates is None else (rates.price_id, ledger_rows.cost(usage, rates))
+
+
+def _told(limits: Sequence[RateRule]) -> Told:
+    rates = [each for each in limits if each.kind == REQUESTS]
+    return Told(
+        limit_records.told(limits).decode(),
+        limit_records.told(rates).decode(),
+        limit_records.told(limits, rates[0]).decode(),
+    )
 
 
 def _counts(usage: Usage) -> Row:

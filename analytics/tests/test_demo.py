@@ -14,7 +14,8 @@ from django.utils import timezone
 from analytics import rollup_check, usage
 from analytics.booking import book
 from analytics.demo_cast import PREFIX
-from analytics.models import RequestLog, UsageRollup
+from analytics.models import RequestLog, StoredPayload, UsageRollup
+from analytics.payloads import payload_of
 from analytics.tests.spool_files import done, text
 from analytics.usage import Period
 from keys import spending
@@ -88,6 +89,32 @@ def test_failovers_have_their_attempts():
         assert LedgerEntry.objects.get(completion_id=row.completion_id).attempt == 1
 
 
+def test_every_screen_has_something_to_show():
+    seed()
+    by_status = {status: RequestLog.objects.filter(status=status) for status in (0, 200, 429)}
+    for row in by_status[429]:
+        assert [each.get("refused") for each in row.limits] == [None, True]
+        assert row.limits[1]["limit"].startswith("600 requests per minute for key demo-")
+    assert all(row.limits for row in by_status[200])
+    # A process has died twice: what it had under way is estimated.
+    assert by_status[0].count() == 8
+    for row in by_status[0]:
+        entry = LedgerEntry.objects.get(completion_id=row.completion_id)
+        assert (row.outcome, row.usage_estimated) == ("interrupted", True)
+        assert (entry.kind, entry.estimated, entry.cost_nanousd) == ("interrupted", True, row.cost_nanousd)
+    assert len({row.at.replace(minute=0, second=0, microsecond=0) for row in by_status[0]}) == 2
+    acme = Tenant.objects.get(name="demo-acme")
+    stored = StoredPayload.objects.all()
+    assert {row.tenant_ref for row in stored} == {acme.pk}
+    assert stored.count() == 60
+    found = [payload_of(row.completion_id) for row in stored]
+    texts = [f"{each.request}{each.answer}" for each in found if each is not None]
+    assert len(texts) == 60
+    assert any("[EMAIL]" in text for text in texts)
+    assert not any("@example.com" in text for text in texts)
+    assert all('"role": "system"' in text for text in texts)
+
+
 def test_it_refuses_where_there_is_real_traffic_or_a_demo_already():
     book("s", 1, done=text(done("real")), interrupted="")
     with pytest.raises(CommandError, match="real traffic"):
@@ -119,5 +146,6 @@ def test_it_can_be_taken_away_but_for_the_ledger_and_its_sums():
     assert not Provider.objects.filter(name__startswith=PREFIX).exists()
     assert not get_user_model().objects.filter(username__startswith=PREFIX).exists()
     assert [row.completion_id for row in RequestLog.objects.all()] == ["real"]
+    assert not StoredPayload.objects.exists()
     assert UsageRollup.objects.aggregate(sum=Sum("cost_nanousd")) == before
     seed(requests=10, force=True, seed=2)
