@@ -12,6 +12,7 @@ import pytest
 
 from tests.admin_session import AdminSession
 from tests.gateway import Gateway, running_gateway
+from tests.records import logged
 from tests.resilience import (
     CALM,
     KEY,
@@ -90,6 +91,12 @@ def test_the_line_has_an_end(client: httpx.Client, served: Gateway, vendor: Fake
         what="the counts",
     )
     assert metric(served, 'gateway_queue_depth{provider="narrow"}') == 0
+    # Records tell how long each has waited: that is no time of the gateway's own.
+    rows = [logged(served, each.headers["x-request-id"]) for each in answers if each.status_code == 200]
+    queued = [row for row in rows if row["queue_ms"] is not None]
+    assert len(queued) == 3
+    assert all(row["queue_ms"] > 400 for row in queued)  # behind calls of twice that
+    assert all(row["queue_ms"] + row["overhead_ms"] <= row["latency_ms"] for row in queued)
 
 
 def test_never_more_are_at_the_vendor_than_may_be(client: httpx.Client, vendor: FakeVendor) -> None:
