@@ -20,6 +20,17 @@ pytestmark = pytest.mark.timeout(300)
 CHAT = {"model": "demo/echo", "messages": [{"role": "user", "content": "hi"}]}
 LOGIN = "/accounts/login/?next=/admin/"
 FLOOD = 600
+LONG_FLOOD, LONG_FLOOD_S = 2_000, 4.0
+# Two tenants with a member and a key each.
+PEOPLE = """
+from django.contrib.auth.models import User
+from keys.models import ApiKey, Member, Tenant
+for name, who in (("red", "rita"), ("blue", "ben")):
+    tenant = Tenant.objects.create(name=name)
+    user = User.objects.create_user(who, f"{who}@example.com", "pass-for-tests-1")
+    Member.objects.create(tenant=tenant, user=user, role="viewer")
+    ApiKey.issue(tenant=tenant, name=f"{name}-key", secret=f"own-{name}-key-of-the-live-feed")[0].save()
+"""
 
 
 class Watcher:
@@ -28,7 +39,7 @@ class Watcher:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.events: list[dict[str, Any]] = []
-        self.seen = self.sampled = self.missed = 0
+        self.seen = self.sampled = self.slow = self.missed = 0
         self.hello = self.read()
 
     def read(self) -> dict[str, Any]:
@@ -37,6 +48,7 @@ class Watcher:
             self.events += message["events"]
             self.seen += message["seen"]
             self.sampled += message["sampled"]
+            self.slow += message["slow"]
             self.missed += message["missed"]
             self.say(confirm=message["number"])
         return message
@@ -55,21 +67,22 @@ class Watcher:
 
 
 @contextlib.contextmanager
-def signed_in(gateway: Gateway) -> Iterator[httpx.Client]:
+def signed_in(gateway: Gateway, name: str = "admin", password: str = "") -> Iterator[httpx.Client]:
     with httpx.Client(base_url=gateway.url, follow_redirects=True, timeout=30) as client:
         found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', client.get(LOGIN).text)
         assert found
-        who = {"username": "admin", "password": gateway.admin_password}
+        who = {"username": name, "password": password or gateway.admin_password}
         client.post(LOGIN, data={"csrfmiddlewaretoken": found[1], **who})
         assert "sessionid" in client.cookies
         yield client
 
 
 @contextlib.contextmanager
-def watching(gateway: Gateway, client: httpx.Client | None) -> Iterator[Watcher]:
+def watching(gateway: Gateway, client: httpx.Client | None, **options: Any) -> Iterator[Watcher]:
     cookie = {"Cookie": "; ".join(f"{k}={v}" for k, v in client.cookies.items())} if client else {}
     url = f"{gateway.url.replace('http', 'ws', 1)}/ws/live/"
-    with connect(url, additional_headers={**cookie, "Origin": gateway.url}, open_timeout=20) as socket:
+    headers = {**cookie, "Origin": gateway.url}
+    with connect(url, additional_headers=headers, open_timeout=20, **options) as socket:
         yield Watcher(socket)
 
 
@@ -144,6 +157,53 @@ def test_a_flood_is_counted_to_the_last_and_sampled(gateway, admin):
         assert watcher.sampled > 0
         assert {each["cache"] for each in watcher.events} == {"hit"}
         assert len(watcher.events) + watcher.sampled >= FLOOD - 200  # what waits is sent in the next batches
+
+
+def test_a_viewer_that_reads_nothing_delays_nobody_and_is_told_what_it_missed(gateway, admin):
+    with watching(gateway, admin, max_queue=1) as watcher:  # its library reads one message ahead
+        until, sent = time.monotonic() + LONG_FLOOD_S, 0
+        while sent < LONG_FLOOD or time.monotonic() < until:
+            flood(gateway, 500)
+            sent += 500
+        assert watcher.seen == 0
+        watcher.until(lambda: watcher.seen >= sent)
+        watcher.until(lambda: len(watcher.events) + watcher.sampled + watcher.slow >= sent)
+        assert watcher.seen == sent
+        assert len(watcher.events) + watcher.sampled + watcher.slow == sent
+        assert watcher.slow > 0
+        assert watcher.sampled > 0
+
+
+def test_members_see_the_requests_of_their_tenant_and_of_no_other(gateway):
+    gateway.shell(PEOPLE)
+    keys = {name: f"own-{name}-key-of-the-live-feed" for name in ("red", "blue")}
+    with (
+        signed_in(gateway, "rita", "pass-for-tests-1") as rita,
+        signed_in(gateway, "ben", "pass-for-tests-1") as ben,
+        watching(gateway, rita) as red,
+        watching(gateway, ben) as blue,
+    ):
+        assert red.hello["scope"] == blue.hello["scope"] == "tenants"
+        for number in range(3):
+            for name, key in keys.items():
+                assert send(gateway, f"{name}-{number}", key=key).status_code == 200
+            send(gateway, f"demo-{number}")
+            send(gateway, f"wrong-{number}", key=keys["red"], model="nowhere/at-all")
+        # A last one of each: whatever is told of the others has been told before.
+        for name, key in keys.items():
+            send(gateway, f"{name}-last", key=key)
+        red.until(lambda: "red-last" in red.names("request_id"))
+        blue.until(lambda: "blue-last" in blue.names("request_id"))
+    assert {*red.names("request_id")} == {
+        *(f"{what}-{n}" for what in ("red", "wrong") for n in range(3)),
+        "red-last",
+    }
+    assert {*blue.names("request_id")} == {*(f"blue-{number}" for number in range(3)), "blue-last"}
+    assert {*red.names("key_name")} == {"red-key"}
+    assert {*blue.names("tenant_name")} == {"blue"}
+    assert (red.seen, blue.seen) == (7, 4)
+    assert "blue" not in json.dumps(red.events)
+    assert "red" not in json.dumps(blue.events)
 
 
 def test_a_viewer_keeps_no_gateway_from_ending(gateway, admin):
