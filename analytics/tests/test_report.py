@@ -1,19 +1,23 @@
 """The daily report: what it says is what the rollups say, and everybody gets it once."""
 
+import random
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db.models import Sum
 
-from analytics.models import UsageRollup
+from analytics.booking import book
+from analytics.models import RequestLog, UsageRollup
 from analytics.report import report_of
 from analytics.report_delivery import send_due
+from analytics.tests.spool_files import done, opened, text
 from config.jobs import remember, remembered
 from config.money import nanousd, usd
 from config.telling import Untold
 from gatewaysite.environment import read_environment
 from keys.calendar import bounds, zone_of
-from keys.models import Budget, BudgetWindow, Tenant
+from keys.models import Budget, BudgetWindow, LedgerEntry, Tenant
+from providers.usage import Usage
 from tests.receivers import webhook_receiver
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +55,49 @@ def test_it_says_what_the_day_came_to_where_clocks_are_put_forward():
     assert report["tenants"][0]["tenant"] == "acme"
     assert report["models"][0]["model"] == "openai/gpt-4o"
     assert report["models"][0]["cost_usd"] == report["tenants"][0]["cost_usd"] == report["cost_usd"]
+
+
+def test_its_numbers_are_those_of_log_and_ledger():
+    """Where a day begins in the middle of an hour of UTC, with failed, cut off and unpriced answers."""
+    rng = random.Random(3)
+    zone, day = zone_of("Asia/Kathmandu"), date(2026, 3, 29)
+    tenants = [Tenant.objects.create(name=name, timezone=zone.key) for name in ("acme", "globex")]
+    start = datetime.combine(day, datetime.min.time(), zone)
+    for number in range(120):
+        model, cost = rng.choice(["gpt-4o", "o3"]), rng.choice([None, rng.randrange(10**10)])
+        usage = Usage(prompt=rng.randrange(5000), completion=rng.randrange(900))
+        failed = {"outcome": "error", "status": 502, "usage": None, "cost_nanousd": None, "attempts": []}
+        line = (opened if number % 7 == 0 else done)(
+            f"c{number}",
+            at=(start + timedelta(seconds=rng.randrange(-40_000, 126_000))).timestamp(),
+            tenant_id=rng.choice(tenants).pk,
+            model=model,
+            **(failed if number % 5 == 0 else {"usage": usage, "cost_nanousd": cost}),
+        )
+        cut_off = number % 7 == 0
+        book(f"s{number}", 1, done="" if cut_off else text(line), interrupted=text(line) if cut_off else "")
+    of_day = {"at__gte": start, "at__lt": start + timedelta(days=1)}
+    log, ledger = RequestLog.objects.filter(**of_day), LedgerEntry.objects.filter(**of_day)
+    report = report_of(day, zone=zone, now=NOON)
+    assert 0 < log.count() < 120
+    assert report["requests"] == log.count()
+    assert report["errors"] == log.filter(outcome__in=("error", "interrupted")).count()
+    assert report["unpriced"] == ledger.filter(cost_nanousd=None).count() > 0
+    assert report["tokens"] == _sum(log, "prompt_tokens") + _sum(log, "completion_tokens")
+    assert nanousd(report["cost_usd"]) == _sum(ledger, "cost_nanousd") > 0
+    for tenant in tenants:
+        (told,) = [each for each in report["tenants"] if each["tenant"] == tenant.name]
+        assert nanousd(told["cost_usd"]) == _sum(ledger.filter(tenant_ref=tenant.pk), "cost_nanousd")
+        assert told["requests"] == log.filter(tenant_ref=tenant.pk).count()
+    for told in report["models"]:
+        provider, _, model = told["model"].partition("/")
+        entries = ledger.filter(provider=provider, model=model)
+        assert nanousd(told["cost_usd"]) == _sum(entries, "cost_nanousd")
+    assert sum(nanousd(told["cost_usd"]) for told in report["models"]) == nanousd(report["cost_usd"])
+
+
+def _sum(rows, column):
+    return rows.aggregate(sum=Sum(column))["sum"] or 0
 
 
 def test_it_names_budgets_near_their_end():
