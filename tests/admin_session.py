@@ -57,7 +57,7 @@ class AdminSession:
 
     def change_path(self, model: str, text: str) -> str:
         """Return the path of the change form of the row that a list shows `text` in."""
-        rows = re.split(rf'href="/admin(/{model}/\d+/change/)', self.get(f"/{model}/"))
+        rows = re.split(rf'href="/admin(/{model}/[^/"]+/change/)', self.get(f"/{model}/"))
         for path, row in zip(rows[1::2], rows[2::2], strict=True):
             if re.search(rf">\s*{re.escape(text)}\s*<", row):
                 return path

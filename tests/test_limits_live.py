@@ -11,9 +11,10 @@ import httpx
 import pytest
 from openai import OpenAI, RateLimitError
 
+from tests.admin_session import AdminSession
 from tests.gateway import Gateway, running_gateway
 from tests.receivers import Receiver, webhook_receiver
-from tests.records import rows
+from tests.records import bump, rows
 from tests.servers import CHECKOUT, eventually, redis
 
 PAGE = (CHECKOUT / "docs" / "limits.md").read_text()
@@ -114,6 +115,23 @@ def test_a_key_over_its_limit_is_told_what_the_page_shows(limited: Gateway) -> N
     told = limits(limited, TRIAL)
     assert told["bites_first"]["id"] == "rate:5"
     assert (told["limits"][1]["used"], told["limits"][1]["left"]) == (1, 0)
+
+
+def test_an_operator_sees_who_is_near_a_limit(limited: Gateway) -> None:
+    ask(limited, TRIAL)
+    bump(limited, "settings")  # a process tells of itself at once when it takes up another configuration
+    told = eventually(lambda: _near(limited, "rate:5"), what="the worker's row")
+    assert (told["used"], told["amount"], told["who"]) == (1, 1, "")
+    with contextlib.closing(AdminSession(limited)) as admin:
+        home = " ".join(re.sub(r"<[^>]+>", " ", admin.get("/")).split())
+    assert "Closest to a rate limit" in home
+    assert "key acme-trial : 1 requests per hour 100 % 1 of 1 used all of it is free in" in home[-2000:]
+
+
+def _near(gateway: Gateway, limit: str) -> Any:
+    found = rows(gateway, "SELECT near_limits FROM proxy_workerstate")
+    told = [each for row in found for each in json.loads(row["near_limits"])]
+    return next((each for each in told if each["limit"] == limit), None)
 
 
 def test_a_key_over_its_budget_is_told_what_the_page_shows(limited: Gateway) -> None:

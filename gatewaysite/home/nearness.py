@@ -94,9 +94,10 @@ def _limit(told: Told, row: RateLimit | None, counted: str, now: float) -> dict[
 def _resets(told: Told, now: float) -> str:
     if told["resets_at"] is None:
         return "one is free when a request ends"
-    frees = told["frees_at"]
-    first = "" if frees is None else f"some is free {_in(frees - now)}, "
-    return f"{first}all of it {_in(told['resets_at'] - now)} at the latest"
+    frees, resets = told["frees_at"], told["resets_at"]
+    if frees is None or frees >= resets - 1:  # all of it came together
+        return f"all of it is free {_in(resets - now)} at the latest"
+    return f"some is free {_in(frees - now)}, all of it {_in(resets - now)} at the latest"
 
 
 def _in(seconds: float) -> str:
