@@ -54,7 +54,7 @@ def rollups_kept_from(grain: int, now: datetime) -> datetime | None:
     """Return the moment from which on sums of that grain are kept; None: all are."""
     kept_s = settings.GATEWAY.rollup_retention_s
     kept = timedelta(seconds=kept_s) if kept_s else None
-    if grain == UsageRollup.Grain.HOUR:
+    if grain < UsageRollup.Grain.DAY:
         kept = min(HOURS_KEPT, kept) if kept else HOURS_KEPT
     return _midnight(now - kept) if kept else None
 

@@ -1,7 +1,8 @@
 """Compares rollups with the log and the ledger, and mends what differs.
 
-Hours are added up anew from what the log and the ledger still have; days are made of hours. What the log or
-the ledger no longer has is not taken for nothing: sums of it stay as they are.
+Hours are added up anew from what the log and the ledger still have; days are made of hours, wide sums of
+those of callers. What the log or the ledger no longer has is not taken for nothing: sums of it stay as they
+are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,13 +15,16 @@ from django.utils import timezone
 from analytics import retention, rollup_lock, rollup_rows, rollup_sources
 from analytics.models import RequestLog, UsageRollup
 from analytics.rollup_rows import COLUMNS, DAY_S, HOUR_S, LOGGED, Slot, Totals, moment
-from analytics.rollups import Sums, by_day, zones
+from analytics.rollups import Sums, by_day, wide, zones
 from keys import ledger
 from keys.models import LedgerEntry, LedgerRetention
 
 CHECKED_HOURS = 48
 LOOKED_AT_ONCE = 1_000
 HOUR, DAY = UsageRollup.Grain.HOUR, UsageRollup.Grain.DAY
+WIDE_DAYS = (DAY.of_tenants, DAY.of_models)
+# What hours of callers come to.
+MADE_OF_HOURS = (DAY, HOUR.of_tenants, HOUR.of_models, *WIDE_DAYS)
 # What is stored, and what it should be.
 Compared = tuple[dict[Slot, Totals], dict[Slot, Totals]]
 
@@ -70,12 +74,13 @@ def _mend(since: int, until: int, *, now: datetime, dry_run: bool) -> int:
     hours_kept_from = retention.rollups_kept_from(HOUR, now)
     if hours_kept_from is not None and moment(day) < hours_kept_from:
         # There are no hours of it any more: it is added up at once.
-        return _made_right(lambda: _both(DAY, day, day + DAY_S, now), DAY, dry_run=dry_run)
-    different = _made_right(lambda: _both(HOUR, since, until, now), HOUR, dry_run=dry_run)
-    return different if dry_run else different + _made_right(lambda: _both_of_day(day), DAY, dry_run=False)
+        different = _made_right(lambda: _both(DAY, day, day + DAY_S, now), dry_run=dry_run)
+        return different + _made_right(lambda: _both_wide(day), dry_run=dry_run)
+    different = _made_right(lambda: _both(HOUR, since, until, now), dry_run=dry_run)
+    return different + _made_right(lambda: _both_of_hours(day), dry_run=dry_run)
 
 
-def _made_right(look: Callable[[], Compared], grain: UsageRollup.Grain, *, dry_run: bool) -> int:
+def _made_right(look: Callable[[], Compared], *, dry_run: bool) -> int:
     """Make stored sums what they should be, as `look` says; return how many were different."""
     different = _different(*look())
     if dry_run or not different:
@@ -85,13 +90,13 @@ def _made_right(look: Callable[[], Compared], grain: UsageRollup.Grain, *, dry_r
         rollup_lock.alone()
         stored, right = look()
         different = _different(stored, right)
-        rollup_rows.replace(grain, different, right)
+        rollup_rows.replace(different, right)
     return len(different)
 
 
 def _both(grain: UsageRollup.Grain, since: int, until: int, now: datetime) -> Compared:
     """Return the sums that are stored for a span, and what they should be."""
-    stored = rollup_rows.read(grain, since, until)
+    stored = rollup_rows.read([grain], since, until)
     log_begins, ledger_begins = retention.log_begins(now), _ledger_begins()
     has_log = log_begins is None or moment(since) >= log_begins
     has_ledger = ledger_begins is None or moment(since) >= ledger_begins
@@ -105,10 +110,18 @@ def _both(grain: UsageRollup.Grain, since: int, until: int, now: datetime) -> Co
     return stored, right
 
 
-def _both_of_day(day: int) -> Compared:
-    """Return the same of a day, which is what its hours are."""
-    hours = rollup_rows.read(HOUR, day, day + DAY_S)
-    return rollup_rows.read(DAY, day, day + DAY_S), by_day(hours)
+def _both_of_hours(day: int) -> Compared:
+    """Return the same of a day and of wide sums, which are what the stored hours of callers are."""
+    hours = rollup_rows.read([HOUR], day, day + DAY_S)
+    together = wide(hours)
+    right = {**by_day(hours), **together, **by_day(together)}
+    return rollup_rows.read(MADE_OF_HOURS, day, day + DAY_S), right
+
+
+def _both_wide(day: int) -> Compared:
+    """Return the same of the wide sums of a day that has no hours any more."""
+    callers = rollup_rows.read([DAY], day, day + DAY_S)
+    return rollup_rows.read(WIDE_DAYS, day, day + DAY_S), wide(callers)
 
 
 def _added_up(since: int, until: int, *, log: bool, booked: bool) -> dict[Slot, Totals]:

@@ -15,6 +15,9 @@ TTFT_COLUMNS = (*(f"ttft_{edge}" for edge in EDGES_MS), "ttft_more")
 class UsageRollup(models.Model):
     """What one caller's traffic at one model came to in a slot of time: exactly the log's and ledger's sums.
 
+    Beside those, and made of them, are wide sums: of a tenant, whatever its keys, models and tags, and of a
+    model, whoever called it. What is not told apart is 0 or empty there. Few rows, for long charts.
+
     A slot of an hour never crosses a border of a day, wherever the tenant is: where its time zone is off by a
     part of an hour, its slots are quarters. Slots of a day are days of UTC, for those who look far back.
     Numbers of attempts that were not the last (a failover's first) are in the row of their own upstream, with
@@ -22,10 +25,24 @@ class UsageRollup(models.Model):
     """
 
     class Grain(models.IntegerChoices):
-        """How long a slot is, about."""
+        """How long a slot is, about, and of whom: a caller at a model; a tenant; a model."""
 
         HOUR = 60, "Hour"
+        TENANT_HOUR = 61, "Hour of a tenant"
+        MODEL_HOUR = 62, "Hour of a model"
         DAY = 1440, "Day (UTC)"
+        TENANT_DAY = 1441, "Day (UTC) of a tenant"
+        MODEL_DAY = 1442, "Day (UTC) of a model"
+
+        @property
+        def of_tenants(self) -> "UsageRollup.Grain":
+            """The wide sums by tenant of HOUR or DAY."""
+            return UsageRollup.Grain(self + 1)
+
+        @property
+        def of_models(self) -> "UsageRollup.Grain":
+            """The wide sums by provider and model of HOUR or DAY."""
+            return UsageRollup.Grain(self + 2)
 
     grain = models.PositiveSmallIntegerField(choices=Grain)
     starts_at = models.DateTimeField()

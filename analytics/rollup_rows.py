@@ -1,6 +1,6 @@
 """Reads and writes UsageRollup's rows as plain lists of numbers, many at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,7 +24,7 @@ LOGGED = (
 BOOKED = ("cost_nanousd", "unbilled_nanousd", "unpriced")
 COLUMNS = (*LOGGED, *BOOKED)
 LATENCY, TTFT = COLUMNS.index(LATENCY_COLUMNS[0]), COLUMNS.index(TTFT_COLUMNS[0])
-KEY = ("starts_at", "tenant_ref", "key_ref", "provider", "model", "tags")
+KEY = ("grain", "starts_at", "tenant_ref", "key_ref", "provider", "model", "tags")
 
 # One statement has at most this many rows.
 WRITTEN_AT_ONCE = 2_000
@@ -33,8 +33,9 @@ Totals = list[int]
 
 
 class Slot(NamedTuple):
-    """What names a row of one grain. `starts_at` is in epoch seconds."""
+    """What names a row. `starts_at` is in epoch seconds."""
 
+    grain: int
     starts_at: int
     tenant_ref: int
     key_ref: int
@@ -43,7 +44,7 @@ class Slot(NamedTuple):
     tags: str
 
 
-def add(grain: UsageRollup.Grain, sums: Mapping[Slot, Sequence[int]]) -> None:
+def add(sums: Mapping[Slot, Sequence[int]]) -> None:
     """Add to rows, or make them, in the current transaction.
 
     In the order of their keys, so that two who add to the same rows wait for each other, but never in a ring.
@@ -54,31 +55,32 @@ def add(grain: UsageRollup.Grain, sums: Mapping[Slot, Sequence[int]]) -> None:
         chunk = slots[start : start + WRITTEN_AT_ONCE]
         try:
             with transaction.atomic():
-                _add(grain, {slot: sums[slot] for slot in chunk})
+                _add({slot: sums[slot] for slot in chunk})
         except DataError as problem:
             if len(chunk) == 1:
                 log.error("rollup_refused", slot=chunk[0], error=str(problem))
                 continue
             for slot in chunk:
-                add(grain, {slot: sums[slot]})
+                add({slot: sums[slot]})
 
 
-def read(grain: UsageRollup.Grain, since: int, until: int) -> dict[Slot, Totals]:
+def read(grains: Collection[int], since: int, until: int) -> dict[Slot, Totals]:
     """Return the rows of slots that begin from one epoch second up to another."""
-    rows = UsageRollup.objects.filter(grain=grain, starts_at__gte=moment(since), starts_at__lt=moment(until))
+    span = {"starts_at__gte": moment(since), "starts_at__lt": moment(until)}
+    rows = UsageRollup.objects.filter(grain__in=grains, **span)
     found: dict[Slot, Totals] = {}
-    for starts_at, *values in rows.values_list(*KEY, *COLUMNS).iterator(chunk_size=2000):
-        slot = Slot(int(starts_at.timestamp()), *values[: len(KEY) - 1])
-        found[slot] = values[len(KEY) - 1 :]
+    for grain, starts_at, *values in rows.values_list(*KEY, *COLUMNS).iterator(chunk_size=2000):
+        slot = Slot(grain, int(starts_at.timestamp()), *values[: len(KEY) - 2])
+        found[slot] = values[len(KEY) - 2 :]
     return found
 
 
-def replace(grain: UsageRollup.Grain, slots: Iterable[Slot], sums: Mapping[Slot, Sequence[int]]) -> None:
+def replace(slots: Iterable[Slot], sums: Mapping[Slot, Sequence[int]]) -> None:
     """Make rows of `slots` what `sums` says, none where it says nothing; in the current transaction."""
     for slot in slots:
         named = {**slot._asdict(), "starts_at": moment(slot.starts_at)}
-        UsageRollup.objects.filter(grain=grain, **named).delete()
-    add(grain, {slot: sums[slot] for slot in slots if slot in sums})
+        UsageRollup.objects.filter(**named).delete()
+    add({slot: sums[slot] for slot in slots if slot in sums})
 
 
 def moment(second: int) -> datetime:
@@ -86,22 +88,22 @@ def moment(second: int) -> datetime:
     return datetime.fromtimestamp(second, UTC)
 
 
-def _add(grain: UsageRollup.Grain, sums: Mapping[Slot, Sequence[int]]) -> None:
+def _add(sums: Mapping[Slot, Sequence[int]]) -> None:
     # Most columns of a histogram are nothing but zeros: they are left out of the statement's work.
     added = [(name, numbers) for name, numbers in zip(COLUMNS, zip(*sums.values(), strict=True), strict=True)]
     kept = [(name, _held(numbers)) for name, numbers in added if any(numbers)]
     statement = _statement(connection.vendor, tuple(name for name, _ in kept))
     keys = list(zip(*sums, strict=True))
-    starts_at = [moment(second) for second in keys[0]]
+    grains, starts_at = list(keys[0]), [moment(second) for second in keys[1]]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # An array for each column: the statement is the same for any number of rows.
             columns = ["{" + ",".join(map(str, numbers)) + "}" for _, numbers in kept]
-            cursor.execute(statement, [grain.value, starts_at, *map(list, keys[1:]), *columns])
+            cursor.execute(statement, [grains, starts_at, *map(list, keys[2:]), *columns])
         else:
             moments = map(connection.ops.adapt_datetimefield_value, starts_at)
-            rows = zip(moments, *keys[1:], *(numbers for _, numbers in kept), strict=True)
-            cursor.executemany(statement, [(grain.value, *row) for row in rows])
+            rows = zip(grains, moments, *keys[2:], *(numbers for _, numbers in kept), strict=True)
+            cursor.executemany(statement, list(rows))
 
 
 def _held(numbers: Sequence[int]) -> Sequence[int]:
@@ -116,15 +118,14 @@ def _statement(vendor: str, added: Sequence[str]) -> str:
     """Return the statement that adds to these columns, and gives zeros to the others of a new row."""
     table = UsageRollup._meta.db_table
     others = [name for name in COLUMNS if name not in added]
-    names = ", ".join(("grain", *KEY, *added, *others))
+    names = ", ".join((*KEY, *added, *others))
     zeros = ", 0" * len(others)
     sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in added)
     if vendor == "postgresql":
-        types = ("timestamptz", "bigint", "bigint", "text", "text", "text", *["bigint"] * len(added))
+        keys = ("smallint", "timestamptz", "bigint", "bigint", "text", "text", "text")
+        types = (*keys, *["bigint"] * len(added))
         arrays = ", ".join(f"%s::{name}[]" for name in types)
-        values = f"SELECT %s, given.*{zeros} FROM unnest({arrays}) AS given"  # noqa: S608 - names of types
+        values = f"SELECT given.*{zeros} FROM unnest({arrays}) AS given"  # noqa: S608 - names of types
     else:
-        values = f"VALUES ({', '.join(['%s'] * (1 + len(KEY) + len(added)))}{zeros})"
-    return (
-        f"INSERT INTO {table} ({names}) {values} ON CONFLICT (grain, {', '.join(KEY)}) DO UPDATE SET {sums}"
-    )
+        values = f"VALUES ({', '.join(['%s'] * (len(KEY) + len(added)))}{zeros})"
+    return f"INSERT INTO {table} ({names}) {values} ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {sums}"

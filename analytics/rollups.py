@@ -2,7 +2,7 @@
 
     sums = Sums.of(logs, entries)      # one pass over a segment's rows, in Python
     ...
-    sums.write()                       # one statement for each grain
+    sums.write()                       # two statements
 
 Requests, tokens and times come from rows of the log, money from rows of the ledger, each by its own upstream,
 key and tags. What is taken off the log again is taken off here as well: `log(row, sign=-1)`.
@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import add
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ from keys.models import LedgerEntry, Tenant
 Row = Mapping[str, Any]
 
 QUARTER_S = 900
+HOUR, DAY = UsageRollup.Grain.HOUR.value, UsageRollup.Grain.DAY.value
 _FAILED = frozenset({RequestLog.Outcome.ERROR.value, RequestLog.Outcome.INTERRUPTED.value})
 _OK, _CANCELLED = RequestLog.Outcome.OK.value, RequestLog.Outcome.CANCELLED.value
 _AT = {name: place for place, name in enumerate(COLUMNS)}
@@ -102,9 +104,11 @@ class Sums:
         self._at(self._slot(row))[UNPRICED] -= 1
 
     def write(self) -> None:
-        """Add all of it to the rows of both grains, in the current transaction."""
-        rollup_rows.add(UsageRollup.Grain.HOUR, self.slots)
-        rollup_rows.add(UsageRollup.Grain.DAY, by_day(self.slots))
+        """Add all of it to the rows of every grain, in the current transaction."""
+        rollup_rows.add({**self.slots, **by_day(self.slots)})
+        # Apart, and after them: these are everybody's, and who has added to one is waited for.
+        together = wide(self.slots)
+        rollup_rows.add({**together, **by_day(together)})
 
     def _tries(self, slot: Slot, attempts: str, sign: int) -> None:
         """Count each attempt in the row of its own upstream."""
@@ -125,6 +129,7 @@ class Sums:
         width = HOUR_S if zone == "UTC" else width_s(zone, at.year)
         tags = row["tags"]
         return Slot(
+            HOUR,
             second - second % width,
             tenant,
             row["key_ref"] or 0,
@@ -156,13 +161,27 @@ def _failed(sums: Totals, row: Row, sign: int) -> None:
 
 
 def by_day(slots: Mapping[Slot, Totals]) -> dict[Slot, Totals]:
-    """Return slots of hours as slots of days (UTC)."""
+    """Return slots of hours, wide or not, as slots of days (UTC)."""
     days: dict[Slot, Totals] = {}
     for slot, sums in slots.items():
-        day = slot._replace(starts_at=slot.starts_at - slot.starts_at % DAY_S)
-        known = days.get(day)
-        days[day] = list(sums) if known is None else [one + two for one, two in zip(known, sums, strict=True)]
+        midnight = slot.starts_at - slot.starts_at % DAY_S
+        _join(days, slot._replace(grain=slot.grain - HOUR + DAY, starts_at=midnight), sums)
     return days
+
+
+def wide(slots: Mapping[Slot, Totals]) -> dict[Slot, Totals]:
+    """Return the wide sums that sums of callers come to: of each tenant, and of each model."""
+    found: dict[Slot, Totals] = {}
+    for slot, sums in slots.items():
+        grain = UsageRollup.Grain(slot.grain)
+        _join(found, Slot(grain.of_tenants.value, slot.starts_at, slot.tenant_ref, 0, "", "", ""), sums)
+        _join(found, Slot(grain.of_models.value, slot.starts_at, 0, 0, slot.provider, slot.model, ""), sums)
+    return found
+
+
+def _join(found: dict[Slot, Totals], slot: Slot, sums: Totals) -> None:
+    known = found.get(slot)
+    found[slot] = list(sums) if known is None else list(map(add, known, sums))
 
 
 @lru_cache(maxsize=4096)

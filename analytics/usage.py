@@ -6,8 +6,9 @@
     for starts_at, figures in by_time(period, Where(tenant_id=7)): ...
     for name, figures in by("model", period, Where(tenant_id=7)): ...
 
-Nothing here reads the request log or the ledger, and nothing is cut off or rounded: the numbers of a period's
-steps add up to its totals, and its cost is the ledger's to the nano-dollar.
+It reads the fewest rows that tell what is asked for: wide sums, where that is of a tenant, of models or of
+everything. Nothing here reads the request log or the ledger, and nothing is cut off or rounded: the numbers
+of a period's steps add up to its totals, and its cost is the ledger's to the nano-dollar.
 """
 
 from bisect import bisect_right
@@ -104,6 +105,18 @@ class Where:
     model: str = ""
     tag: tuple[str, str] | None = None
 
+    @property
+    def columns(self) -> set[str]:
+        """The columns that it asks about."""
+        asked = {
+            "tenant_ref": self.tenant_id is not None,
+            "key_ref": self.key_id is not None,
+            "provider": bool(self.provider),
+            "model": bool(self.model),
+            "tags": self.tag is not None,
+        }
+        return {column for column, is_asked in asked.items() if is_asked}
+
     def of(self, rows: QuerySet[UsageRollup]) -> QuerySet[UsageRollup]:
         """Return those rows."""
         wanted: dict[str, Any] = {"provider": self.provider, "model": self.model}
@@ -191,8 +204,9 @@ def by_time(
     """Return each step's moment (UTC) and sums, in order; steps without traffic too."""
     steps = period.steps()
     sums = [Figures() for _ in steps]
-    slots = _slots(period.grain, period.since, period.until, where).values("starts_at")
-    for row in slots.annotate(**_sums(latency=latency)).order_by("starts_at"):
+    grain = _telling(period.grain, where.columns)
+    slots = where.of(UsageRollup.objects.filter(_between(grain, period.since, period.until)))
+    for row in slots.values("starts_at").annotate(**_sums(latency=latency)).order_by("starts_at"):
         step = bisect_right(steps, row["starts_at"]) - 1
         sums[step] += _figures(row, latency=latency)
     return list(zip(steps, sums, strict=True))
@@ -211,8 +225,8 @@ def by(
     `dimension` is one of DIMENSIONS or "tag:NAME". Names are the provider's, "provider/model", the id of a
     tenant or key (0: none), the tag's value ("": without it). Raises ValueError for any other dimension.
     """
-    rows = _whole(period, where)
     columns = _columns(dimension)
+    rows = _whole(period, where, columns)
     found: dict[Any, Figures] = {}
     grouped = rows.values(*columns).annotate(**_sums(latency=latency)).order_by(*columns)
     if limit is not None and columns != ("tags",):
@@ -241,22 +255,26 @@ def quantile_ms(counts: Sequence[int], share: float) -> float | None:
     return float(edges[-1])
 
 
-def _whole(period: Period, where: Where) -> QuerySet[UsageRollup]:
-    """Return the fewest rows that make up a period: days of UTC, and the hours before and after them."""
+def _whole(period: Period, where: Where, columns: Iterable[str] = ()) -> QuerySet[UsageRollup]:
+    """Return the fewest rows that make up a period: days of UTC, and the hours before and after them.
+
+    `columns` are those that they will be told apart by.
+    """
+    asked = where.columns | set(columns)
+    hour, day = (_telling(grain, asked) for grain in (UsageRollup.Grain.HOUR, UsageRollup.Grain.DAY))
     first, last = _day_after(period.since), _day_before(period.until)
     if first >= last:
-        return _slots(UsageRollup.Grain.HOUR, period.since, period.until, where)
-    spans = (
-        (UsageRollup.Grain.HOUR, period.since, first),
-        (UsageRollup.Grain.DAY, first, last),
-        (UsageRollup.Grain.HOUR, last, period.until),
-    )
+        return where.of(UsageRollup.objects.filter(_between(hour, period.since, period.until)))
+    spans = ((hour, period.since, first), (day, first, last), (hour, last, period.until))
     chosen = [_between(grain, since, until) for grain, since, until in spans if since < until]
     return where.of(UsageRollup.objects.filter(reduce(or_, chosen)))
 
 
-def _slots(grain: int, since: datetime, until: datetime, where: Where) -> QuerySet[UsageRollup]:
-    return where.of(UsageRollup.objects.filter(_between(grain, since, until)))
+def _telling(grain: UsageRollup.Grain, asked: set[str]) -> UsageRollup.Grain:
+    """Return the grain of the fewest rows that still have what is asked about in their columns."""
+    if asked == {"tenant_ref"}:
+        return grain.of_tenants
+    return grain.of_models if asked <= {"provider", "model"} else grain
 
 
 def _between(grain: int, since: datetime, until: datetime) -> Q:

@@ -10,6 +10,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.cached_db import SessionStore
 from analytics.models import RequestLog, UsageRollup
+from analytics.tests.wide_sums import widen
 from keys.models import ApiKey, Budget, BudgetWindow, Member, RateLimit, Tenant
 from keys.calendar import bounds, zone_of
 from providers.models import Price, Provider
@@ -55,6 +56,7 @@ for hour in hours:
             day[name] += number
 rows += [UsageRollup(grain=1440, starts_at=at, **day) for (at, _), day in days.items()]
 UsageRollup.objects.bulk_create(rows)
+widen()
 codes = ("rate_limit_exceeded", "upstream_timeout")
 RequestLog.objects.bulk_create(
     RequestLog(

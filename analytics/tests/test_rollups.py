@@ -2,14 +2,18 @@
 
 import random
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
 from django.db.models import Q, Sum
 
 from analytics import retention, rollup_check, rollup_rows, usage
@@ -182,20 +186,33 @@ def assert_all_the_same() -> None:
                 assert_same(figures, Period(at, end, zone), tenant_ref=tenant.pk)
         for key_id, figures in usage.by("key", days, where):
             assert_same(figures, days, tenant_ref=tenant.pk, key_ref=key_id)
+    for zone in map(ZoneInfo, ZONES):
+        everybody = Period.dates(FIRST, DAYS, zone)
+        if zone.key in {"UTC", "Europe/Berlin"}:  # of others' quarters, slots of hours are no parts
+            assert_same(usage.totals(everybody), everybody)
     whole = Period.dates(FIRST, DAYS)
     assert whole.grain == UsageRollup.Grain.DAY
+    for pk, figures in usage.by("tenant", whole):
+        assert_same(figures, whole, tenant_ref=pk or None)
     assert_same(usage.totals(whole), whole)
     assert_same(sum((figures for _, figures in usage.by("tag:team", whole)), usage.Figures()), whole)
     for name, figures in usage.by("model", whole):
         provider, _, model = name.partition("/")
         assert_same(figures, whole, provider=provider, model=model)
+        days = [of_day for _, of_day in usage.by_time(whole, Where(provider=provider, model=model))]
+        assert sum(days, usage.Figures()) == figures
     teams = dict(usage.by("tag:team", whole))
     assert teams["search"].requests == RequestLog.objects.filter(tags__team="search").count() > 0
 
 
 def stored() -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    columns = ("grain", *rollup_rows.KEY)
-    return {row[:7]: row[7:] for row in UsageRollup.objects.values_list(*columns, *rollup_rows.COLUMNS)}
+    names = len(rollup_rows.KEY)
+    rows = UsageRollup.objects.values_list(*rollup_rows.KEY, *rollup_rows.COLUMNS)
+    return {row[:names]: row[names:] for row in rows}
+
+
+def not_zero(sums: dict[tuple[Any, ...], tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    return {key: totals for key, totals in sums.items() if any(totals)}
 
 
 def test_dashboards_show_the_ledgers_numbers_to_the_nanodollar(traffic):
@@ -210,7 +227,17 @@ def test_nothing_is_different_when_it_is_added_up_anew(traffic):
     assert stored() == before
     UsageRollup.objects.all().delete()
     rollup_check.check_rollups(NOW)
-    assert {key: sums for key, sums in before.items() if any(sums)} == stored()
+    assert not_zero(before) == stored()
+
+
+def test_the_migration_makes_wide_sums_of_those_that_are_there(traffic):
+    before = stored()
+    assert {61, 62, 1441, 1442} < {key[0] for key in before}
+    migration = import_module("analytics.migrations.0005_wide_sums")
+    migration.forget(apps, SimpleNamespace(connection=connection))
+    assert {grain for grain, *_ in stored()} == {60, 1440}
+    migration.add_up(apps, SimpleNamespace(connection=connection))
+    assert not_zero(stored()) == not_zero(before)
 
 
 def test_unknown_prices_are_counted_until_somebody_knows_them(traffic):
@@ -243,7 +270,10 @@ def test_the_check_mends_what_differs_and_says_how_much(traffic):
     UsageRollup.objects.create(
         grain=60, starts_at=now - timedelta(hours=3, minutes=30), provider="odd", requests=1
     )
-    assert rollup_check.check_rollups(now) == "48 hours compared, 3 sums mended."
+    for grain in (61, 62, 1441, 1442):
+        some = UsageRollup.objects.filter(grain=grain, starts_at__date=now.date()).order_by("pk")
+        UsageRollup.objects.filter(pk=some[0].pk).update(attempts=10**6, latency_5=7)
+    assert rollup_check.check_rollups(now) == "48 hours compared, 7 sums mended."
     assert stored() == before
 
 
@@ -287,7 +317,7 @@ def test_a_change_of_zone_is_followed_when_sums_are_made_anew():
     assert UsageRollup.objects.filter(grain=60).count() == 2
     call_command("rebuild_rollups", since="2026-10-02", until="2026-10-02", stdout=out)
     assert "8 sums are different" in out.getvalue()
-    assert "8 sums mended" in out.getvalue()
+    assert "24 sums mended" in out.getvalue()  # of the caller, of its tenant, and of the model
     assert UsageRollup.objects.filter(grain=60).count() == 8
     assert UsageRollup.objects.get(grain=1440).requests == 8
 

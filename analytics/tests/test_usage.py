@@ -9,6 +9,7 @@ import pytest
 
 from analytics.models import UsageRollup
 from analytics.rollup_models import EDGES_MS, LATENCY_COLUMNS
+from analytics.tests.wide_sums import widen
 from analytics.usage import Figures, Period, Where, by, by_time, quantile_ms, totals
 
 HOUR, DAY = UsageRollup.Grain.HOUR, UsageRollup.Grain.DAY
@@ -87,6 +88,7 @@ def test_steps_and_parts_add_up_to_the_whole(zone):
             cost_nanousd=rng.randrange(10**12),
         )
     UsageRollup.objects.bulk_create([*rows.values(), *by_day(rows.values())])
+    widen()
     for period in (Period.days(45, now=now, zone=zone), Period.hours(24 * 40, now=now, zone=zone)):
         inside = [each for (at, _), each in rows.items() if period.since <= at < period.until]
         whole = totals(period)
@@ -104,6 +106,39 @@ def test_steps_and_parts_add_up_to_the_whole(zone):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("zone", [ZoneInfo("UTC"), KOLKATA], ids=str)
+def test_a_tenant_models_and_everything_are_read_from_wide_sums(zone):
+    now = datetime(2026, 6, 5, 7, tzinfo=UTC)
+    rows = [
+        row(
+            now - timedelta(hours=3 * number),
+            tenant_ref=number % 2,
+            key_ref=number % 4,
+            provider="openai",
+            model=f"m{number % 3}",
+            cost_nanousd=10**9 + number,
+        )
+        for number in range(40)
+    ]
+    UsageRollup.objects.bulk_create([*rows, *by_day(rows)])
+    widen()
+    period, tenant = Period.days(4, now=now, zone=zone), Where(tenant_id=1)
+    asked = [
+        lambda: (totals(period), by_time(period), by("model", period), by("provider", period)),
+        lambda: (totals(period, tenant), by_time(period, tenant), by("tenant", period)),
+        lambda: totals(period, Where(provider="openai", model="m1")),
+        lambda: by("model", period, Where(provider="openai")),
+    ]
+    before = [ask() for ask in asked]
+    narrow = (Where(key_id=1), Where(tenant_id=1, model="m1"))
+    assert all(totals(period, where).requests for where in narrow)
+    UsageRollup.objects.filter(grain__in=(HOUR, DAY)).delete()
+    assert [ask() for ask in asked] == before
+    assert totals(period).cost_nanousd > 10**9
+    assert not any(totals(period, where).requests for where in narrow)
+
+
+@pytest.mark.django_db
 def test_there_is_no_other_dimension():
     period = Period.days(1, now=datetime(2026, 6, 1, tzinfo=UTC))
     for unknown in ("colour", "tag:", ""):
@@ -116,6 +151,7 @@ def test_quantiles_are_read_from_the_added_histograms():
     at = datetime(2026, 6, 1, 5, tzinfo=UTC)
     UsageRollup.objects.create(**{"grain": HOUR, "starts_at": at, LATENCY_COLUMNS[3]: 90, "key_ref": 1})
     UsageRollup.objects.create(**{"grain": HOUR, "starts_at": at, LATENCY_COLUMNS[9]: 10, "key_ref": 2})
+    widen()
     figures = totals(Period.hours(2, now=at), latency=True)
     assert EDGES_MS[2] < (figures.latency_ms(0.5) or 0) < EDGES_MS[3]
     assert EDGES_MS[8] < (figures.latency_ms(0.95) or 0) < EDGES_MS[9]

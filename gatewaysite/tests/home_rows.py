@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from analytics.models import RequestLog, UsageRollup
+from analytics.tests.wide_sums import widen
 from keys.models import ApiKey, Budget, BudgetWindow, LedgerEntry, RateLimit, Tenant
 from providers.models import Price, Provider
 from proxy.models import UpstreamState, WorkerState
@@ -81,6 +82,7 @@ def fill(now: datetime | None = None, *, keys: int = 3, hours: int = 48) -> Requ
                 )
             )
     UsageRollup.objects.bulk_create(rows)
+    widen()
     budget = Budget.objects.create(tenant=tenant, amount_nanousd=100 * 10**9, window="total")
     start = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
     BudgetWindow.objects.create(budget=budget, starts_at=start, spent_nanousd=87 * 10**9)

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from analytics.models import RequestLog, UsageRollup
+from analytics.tests.wide_sums import widen
 from config.models import JobRun
 from gatewaysite.tests.api_client import Api, api_of, member_of, operator_api
 from keys.models import ApiKey, LedgerEntry, Tenant
@@ -74,6 +75,7 @@ def traffic():
                 requests=1,
                 cost_nanousd=number * 1_000_000_001,
             )
+    widen()
 
 
 def ids(told):

@@ -17,6 +17,7 @@ from django.utils import timezone
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from analytics.models import UsageRollup
+from analytics.tests.wide_sums import widen
 from gatewaysite.tests.home_rows import fill
 from gatewaysite.tests.test_admin_browser import ARGUMENTS, CHROMIUM
 from tests.gateway import Gateway, running_gateway
@@ -147,6 +148,7 @@ def test_it_refreshes_by_itself_and_keeps_what_is_open_and_chosen(screens):
     UsageRollup.objects.all().delete()
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)
     UsageRollup.objects.create(grain=60, starts_at=hour, requests=4321, cost_nanousd=5 * 10**9)
+    widen()
     page.clock.run_for(16_000)
     expect(page.locator(".gw-figure").first).to_contain_text("4,321")
     expect(page.locator("#cost-numbers")).to_have_attribute("open", "")

@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from analytics.models import RequestLog, UsageRollup
+from analytics.tests.wide_sums import widen
 from keys.models import ApiKey, Member, Tenant
 
 ROLES = ("owner", "member", "viewer")
@@ -68,3 +69,4 @@ def summed(tenant: Tenant, at: datetime, **figures: Any) -> None:
     )
     for grain, starts_at in ((UsageRollup.Grain.HOUR, hour), (UsageRollup.Grain.DAY, day)):
         UsageRollup.objects.create(grain=grain, starts_at=starts_at, tenant_ref=tenant.pk, **figures)
+    widen()
