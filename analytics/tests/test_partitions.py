@@ -3,7 +3,10 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import environ
 import pytest
@@ -12,6 +15,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.utils import load_backend
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from analytics import demo, partitions, retention, rollup_check, rollup_rows, usage
@@ -20,6 +24,7 @@ from analytics.booking import book
 from analytics.models import RequestLog, UsageRollup
 from analytics.tests.spool_files import done, opened, text
 from analytics.usage import Period, Where
+from config.tests.admin_kit import operator, statements
 from keys.models import ApiKey, LedgerEntry, Tenant
 from providers.usage import Usage
 from tests.servers import postgres
@@ -157,10 +162,21 @@ def history(database: None) -> None:
         cursor.execute(
             f"INSERT INTO analytics_usagerollup (grain, starts_at, {columns}) "
             f"SELECT grain, starts_at - before * interval '5 days', {columns} "
-            "FROM analytics_usagerollup, generate_series(1, 40) AS before WHERE provider LIKE 'demo-%%'",
+            "FROM analytics_usagerollup, generate_series(1, 40) AS before "
+            "WHERE provider LIKE 'demo-%%' AND grain IN (60, 1440)",
             [],
         )
+    wide_sums = import_module("analytics.migrations.0005_wide_sums")
+    for make in (wide_sums.forget, wide_sums.add_up):
+        make(None, SimpleNamespace(connection=connection))
+    with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
+
+
+@pytest.fixture(scope="module")
+def people(history: None) -> Client:
+    """Somebody who may see every page."""
+    return operator()
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -259,6 +275,37 @@ class TestAtSize:
         sums = [each["sql"] for each in captured.captured_queries if "analytics_usagerollup" in each["sql"]]
         assert len(sums) == 14
         assert scanned(sums) == set()
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "/admin/?range=24h",
+            "/admin/?range=30d",
+            "/dashboard/demo-globex/?range=24h",
+            "/dashboard/demo-globex/?range=30d",
+            "/dashboard/demo-initech/?range=90d",
+            "/dashboard/demo-initech/?range=7d&model=demo-openai/gpt-4o",
+            "/dashboard/demo-globex/errors/?range=30d",
+        ],
+    )
+    def test_a_first_page_is_read_by_an_index(self, url, people):
+        sql = [each for each in statements(people, url) if each.startswith("SELECT")]
+        assert any("analytics_usagerollup" in each for each in sql)
+        assert not [each for each in sql if TABLE in each and "COUNT(" in each.upper()]
+        assert scanned(sql) == set()
+
+    def test_a_chart_of_a_tenant_reads_a_row_for_each_slot(self):
+        tenant = Tenant.objects.get(name="demo-initech")
+        period = Period.days(3, now=TODAY + timedelta(hours=1), zone=ZoneInfo(tenant.timezone))
+        with CaptureQueriesContext(connection) as captured:
+            usage.by_time(period, Where(tenant_id=tenant.pk), latency=True)
+        (query,) = captured.captured_queries
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query['sql']}")
+            (plan,) = cursor.fetchone()
+        plan = json.loads(plan) if isinstance(plan, str) else plan
+        read = [node for node in nodes(plan[0]["Plan"]) if "Index" in node["Node Type"]]
+        assert 0 < sum(node["Actual Rows"] for node in read) <= 3 * 24 * 4
 
     def test_the_demo_is_of_one_piece(self):
         period = Period.days(4, now=TODAY + timedelta(hours=1))
