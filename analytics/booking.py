@@ -57,7 +57,8 @@ def _write(
 ) -> bool:
     expected = _spends(row for rows in entries.values() for row in rows)
     ceilings = spending.Ceilings(expected)
-    ceilings.ensure(ceilings.sums(expected))
+    added = ceilings.sums(expected)
+    ceilings.ensure(added)
     with transaction.atomic():
         _, first = SpoolReceipt.objects.get_or_create(segment=segment, defaults={"lines": lines})
         if not first:
@@ -75,9 +76,11 @@ def _write(
         for row in gone:
             sums.log(row, sign=-1)
         sums.write()
+        if known or retractions:
+            spends = _spends([*retractions, *booked])
+            added = (spending.Ceilings(spends) if retractions else ceilings).sums(spends)
         # Last, because everybody waits for everyone's windows until this transaction ends.
-        spends = _spends([*retractions, *booked])
-        spending.add((spending.Ceilings(spends) if retractions else ceilings).sums(spends))
+        spending.add(added)
     return True
 
 
@@ -89,7 +92,7 @@ def _known(logs: Mapping[str, Row]) -> set[str]:
     """Return those that the log or the ledger has. The ledger outlives the log's retention."""
     found: set[str] = set()
     for rows in (_of_the_time_of(logs), LedgerEntry.objects.all()):
-        found.update(rows.filter(completion_id__in=logs).values_list("completion_id", flat=True))
+        found.update(rows.filter(completion_id__among=list(logs)).values_list("completion_id", flat=True))
     return found
 
 
@@ -117,7 +120,7 @@ def _retract(logs: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
     # Locked, so that nobody corrects an estimate while it is taken back.
     estimates = list(
         LedgerEntry.objects.select_for_update()
-        .filter(completion_id__in=ended, kind=LedgerEntry.Kind.INTERRUPTED)
+        .filter(completion_id__among=sorted(ended), kind=LedgerEntry.Kind.INTERRUPTED)
         .order_by("pk")
     )
     standing = [found for found in ledger.booked(estimates) if not found.retracted]

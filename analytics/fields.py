@@ -22,7 +22,8 @@ def text(value: Any, limit: int) -> str:
 
 def count(value: Any) -> int | None:
     """Return a whole number that a column can hold, or None."""
-    return value if isinstance(value, int) and value is not True and 0 <= value <= MAX_BIGINT else None
+    # True is no number here; JSON has no other kinds of whole numbers.
+    return value if type(value) is int and 0 <= value <= MAX_BIGINT else None
 
 
 def real(value: Any) -> float | None:

@@ -8,3 +8,7 @@ class ConfigConfig(AppConfig):
 
     name = "config"
     verbose_name = "Configuration"
+
+    def ready(self) -> None:
+        """Make the lookups known."""
+        from config import lookups  # noqa: F401, PLC0415 - models are there only now
