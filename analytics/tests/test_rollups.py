@@ -301,6 +301,17 @@ def test_a_row_that_came_late_for_a_day_that_is_gone_makes_no_day(settings):
     assert sorted(sums.values()) == [1, 5]
 
 
+def test_wide_days_are_mended_where_there_are_no_hours_any_more():
+    at = NOW - timedelta(days=500)
+    book("s", 1, done=text(done("old", at=at.timestamp())), interrupted="")
+    retention.apply_rollup_retention(NOW)
+    assert sorted(UsageRollup.objects.values_list("grain", flat=True)) == [1440, 1441, 1442]
+    UsageRollup.objects.filter(grain__in=(1441, 1442)).update(requests=9)
+    assert rollup_check.rebuild(at, at + timedelta(hours=1), now=NOW, dry_run=True) == 2
+    assert rollup_check.rebuild(at, at + timedelta(hours=1), now=NOW) == 2
+    assert set(UsageRollup.objects.values_list("requests", flat=True)) == {1}
+
+
 def test_slots_are_quarters_where_clocks_are_off_by_parts_of_an_hour():
     assert [width_s(zone, 2026) for zone in ZONES] == [3600, 3600, 900, 900, 900]
     assert width_s("Nowhere/AtAll", 2026) == 3600
