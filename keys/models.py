@@ -37,6 +37,9 @@ MAX_PAYLOAD_DAYS = 365
 # What `ApiKey.rotate` writes.
 ROTATED = ("digest", "prefix", "previous_digest", "previous_prefix", "previous_until")
 
+# A tag of keys that their tenant's own people have disabled: they alone may be enabled by them again.
+DISABLED_BY = "disabled_by"
+
 
 class Tenant(TrackedModel):
     """A team that owns keys and whose members see its usage."""
@@ -218,13 +221,21 @@ class ApiKey(TrackedModel):
         """Let the secret before the last rotation work no longer."""
         self.previous_digest, self.previous_prefix, self.previous_until = None, "", None
 
+    @property
+    def tags_of_operators(self) -> dict[str, str]:
+        """Its tags, without the one that lets its tenant's people enable it again."""
+        return {name: text for name, text in self.tags.items() if name != DISABLED_BY}
+
     def save(self, **options: Any) -> None:
-        """Forget why a key was disabled when it is enabled again."""
+        """Forget why a key was disabled, and by whom, when it is enabled again."""
         written = options.get("update_fields")
-        if self.enabled and self.disabled_because and (written is None or "enabled" in written):
-            self.disabled_because = ""
+        if self.enabled and (written is None or {"enabled", "tags"} & set(written)):
+            forgotten = {"disabled_because": "", "tags": self.tags_of_operators}
+            changed = [name for name, value in forgotten.items() if getattr(self, name) != value]
+            for name in changed:
+                setattr(self, name, forgotten[name])
             if written is not None:
-                options["update_fields"] = {*written, "disabled_because"}
+                options["update_fields"] = {*written, *changed}
         super().save(**options)
 
     def snapshot_ref(self) -> str:

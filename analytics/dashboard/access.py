@@ -36,8 +36,6 @@ RIGHTS: Mapping[str, frozenset[str]] = {
 }
 # Tags of keys that are made here: who made it, and whether it is for the playground.
 MADE_BY, PLAYGROUND = "made_by", "playground"
-# A tag of keys that the tenant's own people have disabled: they alone may be enabled by them again.
-DISABLED_BY = "disabled_by"
 LAST_TENANT = "dashboard_tenant"  # in the session
 
 

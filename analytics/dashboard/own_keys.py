@@ -14,13 +14,13 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from analytics.dashboard.access import DISABLED_BY, MADE_BY, PLAYGROUND, Seat, made_by, seated
+from analytics.dashboard.access import MADE_BY, PLAYGROUND, Seat, made_by, seated
 from analytics.dashboard.key_forms import KeyForm, RotateForm
 from analytics.dashboard.names import clock
 from analytics.dashboard.pages import at, base_url, page
 from keys import secret as secrets
 from keys.admin_limits import limits_in_words
-from keys.models import ROTATED, ApiKey
+from keys.models import DISABLED_BY, ROTATED, ApiKey
 
 PER_PAGE = 50
 
@@ -105,7 +105,6 @@ def switch_key(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
         else:
             _require(may_enable(key))
             key.enabled = True
-            key.tags = {name: text for name, text in key.tags.items() if name != DISABLED_BY}
             said = f"{key.name} is enabled: it works within a second."
         key.save(update_fields=["enabled", "tags"])
     messages.success(request, said)

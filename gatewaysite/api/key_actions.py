@@ -14,7 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics.dashboard.access import DISABLED_BY, MADE_BY, maker
+from analytics.dashboard.access import MADE_BY, maker
 from analytics.dashboard.reach import Reach
 from config.moments import moment_or_span, whole_moment
 from gatewaysite.api import etags
@@ -24,8 +24,8 @@ from gatewaysite.api.bodies import mapping
 from gatewaysite.api.callers import KEYS
 from gatewaysite.api.kinds import Body, invalid, writable
 from gatewaysite.api.resources import KindItem, KindList, KindView, writing
-from gatewaysite.api.shapes import shape
-from keys.models import ROTATED, ApiKey, Member, Tenant
+from gatewaysite.api.shapes import NoFieldsSerializer, shape
+from keys.models import DISABLED_BY, ROTATED, ApiKey, Member, Tenant
 from proxy.errors import Forbidden
 
 _OPERATORS = ("forced_route", "payload_days")
@@ -109,7 +109,7 @@ class _KeyAction(KindView):
 
     def post(self, request: Request, name: str) -> Response:
         """Do it, and answer with the key."""
-        body = mapping(request)
+        body = mapping(request, optional=True)
         with writing():
             key = KEYS.find({"name": name}, self.seen, lock=True)
             if key is None:
@@ -137,7 +137,6 @@ RotationSerializer = shape(
     },
     "How a key is rotated.",
 )
-NoFieldsSerializer = shape("NoFields", {}, "Nothing.")
 
 
 class RotateKey(_KeyAction):
@@ -161,7 +160,7 @@ class DisableKey(_KeyAction):
         writable(NoFieldsSerializer(), body)
         if self.enabled and not key.enabled and not self.seen.everything:
             _require_own_doing(key)
-        tags = {name: text for name, text in key.tags.items() if name != DISABLED_BY}
+        tags = key.tags_of_operators
         if not self.enabled and not self.seen.everything:
             # What operators have disabled stays theirs to enable.
             tags = {**tags, DISABLED_BY: maker(self.request.user)} if key.enabled else key.tags

@@ -127,6 +127,9 @@ class Applier:
             key, secret = ApiKey.issue(tenant=row["tenant"], name=name)
             row |= {"digest": key.digest, "prefix": key.prefix}
             self._writer.changes.secrets[name] = secret
+        if found is not None and row.get("enabled") is False:
+            # What operators disable is not its tenant's to enable, whoever disabled it before.
+            row.setdefault("tags", found.tags_of_operators)
         key = self._writer.upsert(f"key {name}", ApiKey, found, row)
         self._limits(f"key {name}", {"tenant": None, "key": key}, entry.rate_limits, entry.budgets)
 

@@ -15,7 +15,7 @@ from gatewaysite.config_file import fields
 from gatewaysite.config_file.document import Entry, Row
 from gatewaysite.config_file.fields import Field, read_fields
 from gatewaysite.config_file.problems import Problems
-from keys.models import ApiKey, Budget, RateLimit, Tenant
+from keys.models import DISABLED_BY, ApiKey, Budget, RateLimit, Tenant
 from keys.validators import usual_percents
 from providers.faults import OFF
 from providers.models import Credential, Price, Provider
@@ -100,6 +100,8 @@ class Sections:
         """Read a key, what identifies it, and its limits."""
         row = self._read(item, path, fields.KEY, beside=("secret", *_LIMITS))
         self._check(ApiKey, {name: row[name] for name in row if name != "tenant"}, path, fields.KEY)
+        if row.get("enabled"):
+            row.get("tags", {}).pop(DISABLED_BY, None)  # as the row itself forgets it
         row |= self._secret(item, path)
         row |= self._previous(row, path)
         return self._named(item, row, path, ("name",), **self._limits(item, path))
