@@ -9,12 +9,11 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from gatewaysite.api.access import Admission, Seen, Verb
 from gatewaysite.api.authentication import AUTHENTICATION, private
 from gatewaysite.api.bodies import ExactJSONParser
-from gatewaysite.api.throttles import ApiThrottle
+from gatewaysite.api.throttles import Throttled
 from gatewaysite.config_file.problems import did_you_mean
 from proxy.errors import BadRequest
 
@@ -32,12 +31,11 @@ class OneForm(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class ApiView(APIView):
+class ApiView(Throttled):
     """Takes a token or a session, a scope and permissions; refuses what it does not know in the query."""
 
     authentication_classes = AUTHENTICATION
     permission_classes = (Admission,)
-    throttle_classes = (ApiThrottle,)
     parser_classes: Sequence[type[BaseParser]] = (ExactJSONParser,)
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = OneForm

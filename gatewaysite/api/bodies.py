@@ -58,11 +58,17 @@ class YAMLParser(BaseParser):
             raise ParseError(f"The body is not UTF-8: byte {problem.start + 1} is part of no text.") from None
 
 
-def mapping(request: Request) -> dict[str, Any]:
-    """Return the body, which must be a JSON object; none at all is an empty one. Raises BadRequest."""
+def mapping(request: Request, *, optional: bool = False) -> dict[str, Any]:
+    """Return the body, which must be a JSON object. Raises BadRequest.
+
+    `optional`: none at all is an empty one. Elsewhere a body that was forgotten, or lost on its way, would
+    put all fields back to what a new row has.
+    """
+    if request.stream is None and not request._request.body:  # noqa: SLF001 - REST framework's only way to Django's
+        if optional:
+            return {}
+        raise BadRequest("The body is missing: it must be a JSON object.", code="missing_body")
     body: Any = request.data
-    if body is None or (not isinstance(body, dict) and not body and request.content_type == ""):
-        return {}
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.", code="not_an_object")
     return dict(body)

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from config.moments import whole_moment
+from gatewaysite.api.access import Seen
 from gatewaysite.api.file_kinds import FileKind
 from gatewaysite.api.filters import KeyFilters, TenantFilters
 from gatewaysite.api.kinds import Body, Identity, invalid
@@ -14,7 +15,7 @@ from gatewaysite.api.providers import without
 from gatewaysite.api.shapes import fields_of, shape, shown_fields
 from gatewaysite.config_file import fields
 from gatewaysite.config_file.sections import Sections
-from keys.models import ApiKey, Tenant
+from keys.models import ApiKey, Member, Tenant
 
 TenantSerializer = shape(
     "Tenant",
@@ -43,7 +44,18 @@ def _tenant(row: Tenant) -> dict[str, Any]:
     }
 
 
-TENANTS = FileKind(
+class TenantKind(FileKind):
+    """Tenants: who is written to is for owners and operators to know, as on the tenant's dashboard."""
+
+    def show_to(self, row: Any, seen: Seen) -> dict[str, Any]:
+        """Leave addresses out for others."""
+        shown = self.show(row)
+        if not seen.at_least(Member.Role.OWNER, row.pk):
+            del shown["alert_emails"]
+        return shown
+
+
+TENANTS = TenantKind(
     noun="tenant",
     plural="tenants",
     path="tenants",

@@ -25,7 +25,6 @@ from gatewaysite.api.key_actions import (
     EnableKey,
     KeyState,
     KeyStateSerializer,
-    NoFieldsSerializer,
     RotateKey,
     RotationSerializer,
 )
@@ -33,7 +32,7 @@ from gatewaysite.api.limits import BUDGETS
 from gatewaysite.api.provider_parts import ProviderHealth, ProviderModels
 from gatewaysite.api.record_filters import AuditFilters, LedgerFilters, LogFilters
 from gatewaysite.api.records import Audit, Jobs, Ledger, LogItem, Logs
-from gatewaysite.api.shapes import listed
+from gatewaysite.api.shapes import NoFieldsSerializer, listed
 from gatewaysite.api.usage import GROUPS, Usage
 from proxy.api.explain import QuestionSerializer
 from proxy.api.leaks import ReportLeakView, ReportSerializer

@@ -17,8 +17,8 @@ from gatewaysite.api.bodies import ExactJSONParser, YAMLParser, mapping
 from gatewaysite.api.file_kinds import NOTHING, existing_for
 from gatewaysite.api.kinds import invalid, refused, writable
 from gatewaysite.api.resources import writing
-from gatewaysite.api.shapes import fields_of, shape, shown_fields
-from gatewaysite.api.throttles import ApiThrottle
+from gatewaysite.api.shapes import NoFieldsSerializer, fields_of, shape, shown_fields
+from gatewaysite.api.throttles import Throttled
 from gatewaysite.api.tokens import SCOPES
 from gatewaysite.config_file import Changes, ConfigFileError, apply_mapping, apply_text, diff, export, fields
 from gatewaysite.config_file.applying import Applier
@@ -29,7 +29,6 @@ from keys.models import ApiKey, Budget, Member, RateLimit, Tenant
 from providers.models import Credential, Price, Provider
 from proxy.api.authentication import KeyAuthentication
 from proxy.api.explain import ExplainView
-from proxy.errors import BadRequest
 from proxy.models import CacheExclusion, GatewaySettings, Route, Target
 
 EVERYTHING = (
@@ -179,17 +178,15 @@ class PurgeCache(ApiView):
 
     def post(self, request: Request) -> Response:
         """Purge, and answer with the epoch that begins."""
-        if mapping(request):
-            raise BadRequest("The body must be empty.", code="invalid")
+        writable(NoFieldsSerializer(), mapping(request, optional=True))
         return answer({"epoch": GatewaySettings.purge_cache()})
 
 
-class Explain(ExplainView):
+class Explain(Throttled, ExplainView):
     """Explains a request, to operators by token too."""
 
     authentication_classes = (TokenAuthentication, KeyAuthentication, SessionAuthentication)  # type: ignore[assignment]
     parser_classes = (ExactJSONParser,)
-    throttle_classes = (ApiThrottle,)
     metadata_class = None
     takes_keys = True
 

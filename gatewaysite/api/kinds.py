@@ -55,6 +55,10 @@ class Kind(ABC):
     def show(self, row: Any) -> dict[str, Any]:
         """Return the row as JSON."""
 
+    def show_to(self, row: Any, seen: Seen) -> dict[str, Any]:  # noqa: ARG002 - for those that hide something
+        """Return of the row what may be seen of it."""
+        return self.show(row)
+
     @abstractmethod
     def write(self, request: Request, row: Any | None, identity: Identity, body: Body, *, whole: bool) -> Any:
         """Save what `body` says and return the row. `whole`: what it leaves out is as in a new row.

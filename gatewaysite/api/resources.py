@@ -53,8 +53,8 @@ class KindView(ApiView):
     def shown(self, row: Any, *, status: int = 200) -> Response:
         """Return the answer that shows a row, with its tag, and with the secret that it was just given."""
         kind = self.kind
-        body = kind.show(row)
-        tag = etags.tag_of(body, *kind.hidden(row))
+        body, tag = kind.show_to(row, self.seen), self.tag(row)
+        assert tag is not None
         if secret := getattr(row, "issued_secret", None):
             body = {**body, "secret": secret}
         return answer(body, status=status, headers={"ETag": tag})
@@ -100,7 +100,7 @@ class KindList(KindView):
                 raise ValidationError(narrowed.errors)
             rows = narrowed.qs
         found, cursor = pages.page(request, rows, self.kind.ordering)
-        return answer({"items": [self.kind.show(row) for row in found], "next_cursor": cursor})
+        return answer({"items": [self.kind.show_to(row, self.seen) for row in found], "next_cursor": cursor})
 
     def post(self, request: Request, **_: Any) -> Response:
         """Add one; refuse what exists."""

@@ -128,6 +128,9 @@ def _plain(
     return kind(**kept, **told)
 
 
+NoFieldsSerializer = shape("NoFields", {}, "Nothing.")
+
+
 class ErrorBodySerializer(serializers.Serializer[Any]):
     """What is wrong."""
 

@@ -1,13 +1,17 @@
 """How often one token, or one person, may ask the management API: API_RPM."""
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from gatewaysite.models import ApiToken
 from keys.caller import Caller
+from proxy.api.chunked import ChunkedBodies
 from proxy.clients import client_ip
+from proxy.errors import GatewayError
 
 
 class ApiThrottle(SimpleRateThrottle):
@@ -32,3 +36,26 @@ class ApiThrottle(SimpleRateThrottle):
             received = request._request  # noqa: SLF001 - REST framework's only way to Django's request
             ident = client_ip(received, settings.GATEWAY.trusted_proxies)
         return self.cache_format % {"scope": self.scope, "ident": ident}
+
+
+class Throttled(ChunkedBodies):
+    """Counts whatever is asked, before it is refused: for a missing permission, or for an unknown token."""
+
+    throttle_classes = (ApiThrottle,)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Find out who asks; who shows what we do not know is counted as its address."""
+        try:
+            super().perform_authentication(request)
+        except (APIException, GatewayError):
+            request.user, request.auth = AnonymousUser(), None
+            super().check_throttles(request)
+            raise
+
+    def check_permissions(self, request: Request) -> None:
+        """Count, and then look whether it may."""
+        super().check_throttles(request)
+        super().check_permissions(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """It was counted already: REST framework would look at permissions first."""

@@ -1,6 +1,7 @@
 """Who may do what by the management API: tokens, scopes, permissions, members, throttling, sessions."""
 
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from config.tests.admin_kit import operator, signed_in
 from gatewaysite.api import throttles, tokens
+from gatewaysite.api.schema import METHODS, schema
 from gatewaysite.models import ApiToken
 from gatewaysite.tests.api_client import Api, api_of, member_of, operator_api, person
 from keys.models import ApiKey, Budget, Member, RateLimit, Tenant
@@ -173,6 +175,47 @@ def test_the_tenants_people_enable_only_what_they_have_disabled(two_tenants):
     assert (shown["enabled"], shown["tags"]) == (True, {})
 
 
+def test_what_operators_disable_is_theirs_to_enable_whoever_disabled_it_before(two_tenants):
+    owner, operators = api_of(member_of(two_tenants[0], "owner")), operator_api()
+    admin, key = operator(), ApiKey.objects.get(name="acme-key")
+    for disable in (
+        lambda: operators("POST", "keys/acme-key/disable", {}),
+        lambda: operators("PATCH", "keys/acme-key", {"enabled": False}),
+        lambda: admin.post(
+            "/admin/keys/apikey/", {"action": "disable_selected", "_selected_action": [key.pk]}
+        ),
+    ):
+        owner("POST", "keys/acme-key/disable", {})
+        assert "disabled_by" in owner.read("keys/acme-key")["tags"]
+        disable()
+        assert code_of(owner("POST", "keys/acme-key/enable", {}), 403) == "permission_denied"
+        operators("PATCH", "keys/acme-key", {"enabled": True})
+
+
+def test_an_enabled_key_is_nobodys_to_enable_again(two_tenants):
+    owner, operators = api_of(member_of(two_tenants[0], "owner")), operator_api()
+    owner("POST", "keys/acme-key/disable", {})
+    tags = operators("PATCH", "keys/acme-key", {"enabled": True}).json()["tags"]
+    assert "disabled_by" not in tags
+    body = {"tenant": "acme", "tags": {"disabled_by": "somebody"}}
+    put = operators("PUT", "keys/acme-key", body)
+    assert put.json()["tags"] == {}
+    assert operators("PUT", "keys/acme-key", body)["ETag"] == put["ETag"]
+    operators("PATCH", "keys/acme-key", {"tags": {"disabled_by": "somebody"}})
+    ApiKey.objects.get(name="acme-key").save()
+    assert operators("POST", "keys/acme-key/disable", {}).json()["tags"] == {}
+
+
+@pytest.mark.parametrize("role", Member.Role.values)
+def test_owners_alone_see_who_is_told_of_budgets(two_tenants, role):
+    Tenant.objects.filter(name="acme").update(alert_emails=["ada@acme.test"])
+    api = api_of(member_of(two_tenants[0], role))
+    item, (listed,) = api.get("tenants/acme"), api.read("tenants")["items"]
+    assert item.json() == listed
+    assert ("alert_emails" in listed) == (role == "owner")
+    assert item["ETag"] == operator_api().get("tenants/acme")["ETag"]
+
+
 @pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("member", 403), ("owner", 200)])
 def test_owners_alone_of_a_tenants_people_see_its_members(two_tenants, role, status):
     acme, other = two_tenants
@@ -212,6 +255,31 @@ def test_it_throttles_each_token_by_itself(settings):
     assert two.get("whoami").status_code == 200
     settings.GATEWAY = environment(api_rpm=0)
     assert throttles.ApiThrottle().get_rate() is None
+
+
+def test_no_address_is_without_a_throttle(settings):
+    settings.GATEWAY = environment(api_rpm=1)
+    api = operator_api()
+    assert api.get("whoami").status_code == 200
+    asked = 0
+    for path, operations in schema()["paths"].items():
+        for method in METHODS:
+            if method in operations and not path.endswith("/report-leak"):  # that has its own
+                address = re.sub(r"{\w*id}", "7", path.removeprefix("/api/v1/"))
+                refused = api(method.upper(), re.sub(r"{\w+}", "x", address), {})
+                assert code_of(refused, 429) == "throttled", (method, path)
+                assert 0 < int(refused["Retry-After"]) <= 60
+                asked += 1
+    assert asked > 60
+
+
+def test_what_is_refused_counts_as_well(settings, two_tenants):
+    settings.GATEWAY = environment(api_rpm=2)
+    member = api_of(member_of(two_tenants[0], "viewer"))
+    assert [member.get("providers").status_code for _ in range(3)] == [403, 403, 429]
+    strangers = [Api(f"sk-mgmt-{number}") for number in range(2)] + [Api(), Api("sk-gw-x")]
+    assert [each("POST", "explain", {}).status_code for each in strangers] == [401, 401, 429, 429]
+    assert operator_api().get("whoami").status_code == 200, "from the same address"
 
 
 def test_it_says_who_asks_and_keeps_answers_out_of_caches(two_tenants):

@@ -122,6 +122,22 @@ def test_a_body_that_cannot_be_read_is_refused(api, body, told):
     assert told in error_of(api("PUT", "providers/x", body))["message"]
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("path", ["tenants/acme", "settings"])
+@pytest.mark.usefixtures("tenant")
+def test_a_forgotten_body_resets_nothing(api, method, path):
+    assert error_of(api(method, path))["code"] == "missing_body"
+    assert error_of(api(method, path, "null"))["code"] == "not_an_object"
+    assert Tenant.objects.get().timezone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("path", ["cache/purge", "keys/k/disable", "keys/k/enable", "keys/k/rotate"])
+def test_what_takes_no_body_names_a_field_that_is_given(api, tenant, path):
+    api("PUT", "keys/k", {"tenant": "acme"})
+    assert error_of(api("POST", path, {"dry": True}))["param"] == "dry"
+    assert api("POST", path).status_code == 200
+
+
 def test_money_is_exact_to_the_nano_dollar(api, provider):
     path = "prices/openai/2026-01-01/gpt-4o-mini"
     rates = {"input_usd_per_mtok": "0.150000001", "output_usd_per_mtok": "0.60"}

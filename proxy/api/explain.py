@@ -17,6 +17,8 @@ from rest_framework.views import APIView
 from keys.caller import Caller
 from keys.models import ApiKey
 from proxy.api.authentication import KeyAuthentication, caller_of
+from proxy.api.chunked import ChunkedBodies
+from proxy.api.texts import Text
 from proxy.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
 from proxy.explaining.disclosure import for_caller
 from proxy.explaining.reading import ENDPOINTS, Question
@@ -34,11 +36,11 @@ class QuestionSerializer(serializers.Serializer[Any]):
     )
     body = serializers.JSONField(help_text="The request's JSON object.")
     headers = serializers.DictField(
-        child=serializers.CharField(allow_blank=True, max_length=4096),
+        child=Text(allow_blank=True, max_length=4096),
         default=dict,
         help_text="Headers that it would be sent with: cache-control, a session's header.",
     )
-    key = serializers.CharField(
+    key = Text(
         default="",
         allow_blank=True,
         max_length=80,
@@ -81,7 +83,7 @@ class MayExplain(BasePermission):
         return request.user.is_staff and request.user.has_perm("proxy.view_route")
 
 
-class ExplainView(APIView):
+class ExplainView(ChunkedBodies):
     """Explains a request. Nothing is sent, counted or paid."""
 
     authentication_classes = (KeyAuthentication, SessionAuthentication)

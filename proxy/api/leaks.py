@@ -16,6 +16,8 @@ from rest_framework.views import APIView
 
 from keys import secret as secrets
 from keys.models import ApiKey
+from proxy.api.chunked import ChunkedBodies
+from proxy.api.texts import Text
 from proxy.clients import client_ip
 from proxy.errors import BadRequest, GatewayError
 
@@ -39,12 +41,15 @@ class LeakThrottle(SimpleRateThrottle):
 
 
 class ReportSerializer(serializers.Serializer[Any]):
-    """What has been found: one secret or several."""
+    """What has been found: one secret or several.
 
-    key = serializers.CharField(required=False, max_length=MAX_SECRET, help_text="The whole secret.")
+    What else a report says is ignored: refusing it would leave a secret in force that is in wrong hands.
+    """
+
+    key = Text(required=False, max_length=MAX_SECRET, help_text="The whole secret.")
     keys = serializers.ListField(
         required=False,
-        child=serializers.CharField(max_length=MAX_SECRET),
+        child=Text(max_length=MAX_SECRET),
         min_length=1,
         max_length=MAX_KEYS,
         help_text=f"Several of them, at most {MAX_KEYS}.",
@@ -57,7 +62,7 @@ class ReportSerializer(serializers.Serializer[Any]):
         return attrs
 
 
-class ReportLeakView(APIView):
+class ReportLeakView(ChunkedBodies):
     """Disables the keys of secrets that are in wrong hands.
 
     Nobody need sign in: whoever holds a secret could do worse with it. The answer tells whether there was
