@@ -13,10 +13,12 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
+from gatewaysite import spent_connections  # noqa: E402 - needs the settings
 from gatewaysite.sockets import sockets  # noqa: E402 - needs the apps loaded
 from proxy.asgi import lane  # noqa: E402
 from proxy.urls import is_data_plane  # noqa: E402
 
+spent_connections.install()
 PLANE = os.environ.get("GATEWAY_PLANE", "all")
 if PLANE != "data":
     # Read now: Django would do so at the first request for a page, in the event loop.
