@@ -66,13 +66,17 @@ class ApiView(Throttled):
             self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
         known = set(self.parameters) if request.method in {"GET", "HEAD"} else self.write_parameters()
-        for name in request.query_params:
+        for name, given in request.query_params.lists():
             if name not in known:
                 raise BadRequest(
                     f"'{name}': unknown parameter{did_you_mean(name, known)}.",
                     param=name,
                     code="unknown_parameter",
                 )
+            if len(given) > 1:
+                raise BadRequest(f"'{name}': is given twice.", param=name, code="invalid")
+            if not given[0] and name != "cursor":  # an empty cursor is that of the first page
+                raise BadRequest(f"'{name}': must not be empty; leave it out.", param=name, code="invalid")
 
     def write_parameters(self) -> set[str]:
         """Return the names that the query of a write may give."""

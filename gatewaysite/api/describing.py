@@ -6,7 +6,6 @@ from typing import Any
 
 import django_filters
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
@@ -158,9 +157,12 @@ def in_path(name: str, description: str) -> OpenApiParameter:
     return OpenApiParameter(name, kind, OpenApiParameter.PATH, description=description)
 
 
-def query(name: str, description: str, **options: Any) -> OpenApiParameter:
+_TEXT = {"type": "string", "minLength": 1}
+
+
+def query(name: str, description: str, *, enum: Sequence[str] | None = None) -> OpenApiParameter:
     """Return a parameter of the query."""
-    return OpenApiParameter(name, options.pop("type", str), description=description, **options)
+    return OpenApiParameter(name, str if enum else _TEXT, description=description, enum=enum)
 
 
 IF_MATCH = OpenApiParameter(
@@ -181,7 +183,7 @@ PAGES = (
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         description="How many at a time.",
     ),
-    query("cursor", "`next_cursor` of the page before."),
+    OpenApiParameter("cursor", str, description="`next_cursor` of the page before; empty: the first page."),
 )
 
 
@@ -200,7 +202,7 @@ def _parameter(name: str, each: Any) -> OpenApiParameter:
             {"type": "integer", "minimum": each.extra["min_value"], "maximum": each.extra["max_value"]},
             description=told,
         )
-    return query(name, told, type=OpenApiTypes.STR)
+    return query(name, told)
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # a class that registers itself
@@ -236,8 +238,12 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
 
 
 def strict_requests(result: Any, **_: Any) -> Any:
-    """Say in the schema that a field that it does not name is refused."""
+    """Say in the schema that a field that it does not name is refused, and so is a missing body."""
     for name, component in result["components"]["schemas"].items():
         if name.endswith("Request") and "properties" in component and not name.startswith("Report"):
             component["additionalProperties"] = False
+    for operations in result["paths"].values():
+        for told in operations.values():
+            if "requestBody" in told and told["operationId"] != "rotate_key":
+                told["requestBody"]["required"] = True
     return result

@@ -90,6 +90,10 @@ class FileKind(Kind):
         for name, value in identity.items():
             if name in given and not _same(name, given[name], value):
                 raise invalid(name, f"must be {value}, as in the address")
+        if whole:  # the file's code lets out what the row has already
+            for name, field in self.serializer().fields.items():
+                if field.required and not field.read_only and name not in {*given, *identity}:
+                    raise invalid(name, "required")
         written = {**(_filled(self.fresh(), given) if whole else given), **identity}
         changes = self.apply(written)
         saved = self.find(identity, Seen(everything=True))

@@ -122,6 +122,31 @@ def test_a_body_that_cannot_be_read_is_refused(api, body, told):
     assert told in error_of(api("PUT", "providers/x", body))["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [("providers/openai", "base_url"), ("routes/exact/m", "targets"), ("keys/k", "tenant")],
+)
+@pytest.mark.usefixtures("provider", "tenant")
+def test_a_put_is_whole_of_what_exists_too(api, path, missing):
+    bodies = {
+        "providers/openai": OPENAI,
+        "routes/exact/m": {"targets": [{"provider": "openai"}]},
+        "keys/k": {"tenant": "acme"},
+    }
+    body = bodies[path]
+    assert api("PUT", path, body).status_code in {200, 201}
+    rest = {name: value for name, value in body.items() if name != missing}
+    error = error_of(api("PUT", path, rest))
+    assert (error["param"], error["message"]) == (missing, f"'{missing}': required.")
+    assert api("PATCH", path, rest).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["tenant=", "enabled=", "limit=", "tenant=a&tenant=b"])
+def test_a_parameter_that_would_be_ignored_is_refused(api, query):
+    assert error_of(api.get(f"keys?{query}"))["param"] == query.partition("=")[0]
+    assert api.get("keys?cursor=").status_code == 200
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.parametrize("path", ["tenants/acme", "settings"])
 @pytest.mark.usefixtures("tenant")
