@@ -98,7 +98,7 @@ def fill(now: datetime | None = None, *, keys: int = 3, hours: int = 48) -> Requ
             )
         ]
     )
-    limit = RateLimit.objects.create(kind="requests", amount=1000, per="minute", each="key")
+    limit = RateLimit.objects.create(kind="requests", amount=1000, per="hour", each="key")
     WorkerState.objects.create(
         name="boot-0",
         host="gateway-1",
@@ -196,6 +196,6 @@ def near_limit(limit: RateLimit, now: datetime, *, who: str = "", used: int = 0)
         "who": who,
         "amount": limit.amount,
         "used": used,
-        "frees_at": now.timestamp() + 12,
-        "resets_at": now.timestamp() + 60,
+        "frees_at": now.timestamp() + 720,
+        "resets_at": now.timestamp() + 3600,
     }

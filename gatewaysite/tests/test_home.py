@@ -126,7 +126,7 @@ def test_it_tells_how_the_gateway_does():
     assert "gateway-1/0: configuration 1000000 in force" in text
     assert "acme" in text
     assert "87 % spent" in text
-    assert "everyone, key acme/service-0 : 1,000 requests per minute 100 % 999 of 1,000 used" in text
+    assert "everyone, key acme/service-0 : 1,000 requests per hour 100 % 999 of 1,000 used" in text
     assert "some is free in" in text
 
 
@@ -159,11 +159,16 @@ def test_of_each_rate_limit_the_fullest_count_is_shown_while_it_holds():
     request.user = User.objects.create_superuser("root")
     found = near_limits(request, workers_alive(now), now)
     assert [(each["owner"], each["name"], each["used"], each["resets"]) for each in found] == [
-        ("everyone", "60 requests", "60 of 60", "some is free in 12 s, all of it in 1 min 0 s at the latest"),
+        (
+            "everyone",
+            "60 requests",
+            "60 of 60",
+            "some is free in 12 min 0 s, all of it in 1 h 0 min at the latest",
+        ),
         ("tenant acme", "4 requests at once", "3 of 4", "one is free when a request ends"),
         (
             *("tenant acme", "1,000 tokens per hour", "700 of 1,000"),
-            "some is free in 12 s, all of it in 1 min 0 s at the latest",
+            "some is free in 12 min 0 s, all of it in 1 h 0 min at the latest",
         ),
     ]
     later = now + timedelta(seconds=36)

@@ -20,6 +20,7 @@ from analytics.models import UsageRollup
 from analytics.tests.wide_sums import widen
 from gatewaysite.tests.home_rows import fill
 from gatewaysite.tests.test_admin_browser import ARGUMENTS, CHROMIUM
+from proxy.models import WorkerState
 from tests.gateway import Gateway, running_gateway
 
 pytestmark = [
@@ -63,11 +64,14 @@ class Screens:
         """Nothing is wider than the screen, and axe finds nothing serious."""
         page = self.page
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        self._picture(name)
+        self._is_readable()
+
+    def _picture(self, name: str) -> None:
         directory = os.environ.get("GATEWAY_SCREENSHOTS")
         if directory:
-            page.wait_for_timeout(500)  # a picture of drawn charts; nothing is asserted of it
-            page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
-        self._is_readable()
+            self.page.wait_for_timeout(500)  # of drawn charts; nothing is asserted of it
+            self.page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
 
     def _is_readable(self) -> None:
         """axe finds nothing serious on the whole page, sidebar and header included."""
@@ -77,7 +81,7 @@ class Screens:
             [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious], indent=1
         )
 
-    def opens_its_menu(self) -> None:
+    def opens_its_menu(self, name: str) -> None:
         """On a phone the sidebar comes over the page, and goes again; by keyboard, too."""
         menu = self.page.locator("#nav-sidebar-inner")
         expect(menu).not_to_be_in_viewport()
@@ -88,6 +92,7 @@ class Screens:
         expect(opener).to_have_attribute("aria-expanded", "true")
         self.page.locator("[aria-controls=user-links]").press("Enter")
         expect(self.page.locator("#user-links")).to_be_visible()
+        self._picture(name)
         self._is_readable()
         self.page.locator("#user-links button", has_text="Light").press("Escape")
         expect(self.page.locator("#user-links")).not_to_be_visible()
@@ -120,7 +125,9 @@ def test_operators_see_how_it_goes_and_why_a_request_went_so(screens):
     row, page = fill(), screens.page
     for size, theme in LOOKS:
         screens.look(size, theme)
+        WorkerState.objects.update(reported_at=timezone.now())
         page.goto("/admin/")
+        expect(page.locator("#near-limits + ul > li")).to_have_count(3)
         expect(page.locator("#usage")).to_have_text("Last 24 hours")
         assert page.evaluate("document.documentElement.classList.contains('dark')") is (theme == "dark")
         drawn = "[...document.querySelectorAll('canvas')].filter(each => Chart.getChart(each)).length"
@@ -130,7 +137,7 @@ def test_operators_see_how_it_goes_and_why_a_request_went_so(screens):
         assert page.evaluate(f"[...document.querySelectorAll('.gw-wide')].filter({wide}).length") == 0
         screens.is_fine(f"home-{size}-{theme}")
         if size == "phone":
-            screens.opens_its_menu()
+            screens.opens_its_menu(f"menu-{theme}")
         page.goto(f"/admin/analytics/requestlog/{row.pk}/change/")
         expect(page.locator("#attempts + ol > li")).to_have_count(2)
         screens.is_fine(f"request-{size}-{theme}")
