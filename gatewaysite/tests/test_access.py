@@ -313,3 +313,14 @@ def test_our_copy_of_unfolds_page_differs_by_the_policy_alone():
     meta = '        <meta name="htmx-config" content=\'{"includeIndicatorStyles": false}\'>\n'
     assert meta in ours
     assert ours.replace(meta, "").replace(' nonce="{{ request.csp_nonce }}"', "") == theirs
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["header_title", "navigation_header", "navigation_user", "theme_switch", "userlinks", "welcomemsg"],
+)
+def test_our_copies_of_unfolds_parts_leave_nothing_of_theirs_out(name):
+    part = Path(f"templates/unfold/helpers/{name}.html")
+    ours, theirs = part.read_text(), (Path(unfold.__file__).parent / part).read_text()
+    tags = re.findall(r"{% (?:include|if|for|block|url|header_title|action_list).*?%}", theirs)
+    assert [tag for tag in tags if tag not in ours] == []
