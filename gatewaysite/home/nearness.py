@@ -62,7 +62,8 @@ def near_limits(request: HttpRequest, workers: Iterable[WorkerState], now: datet
             if row is None:  # it was taken away since
                 continue
         found.append(_limit(each, row, named.of(each), now.timestamp()))
-    return sorted(found, key=lambda each: -each["exact"])[:SHOWN]
+    near = [each for each in found if each["exact"] >= NEAR_PERCENT]  # a row's amount may be another by now
+    return sorted(near, key=lambda each: -each["exact"])[:SHOWN]
 
 
 def _fullest(workers: Iterable[WorkerState], now: float) -> Sequence[Told]:

@@ -10,7 +10,7 @@ from keys.caller import Caller, KeyTerms
 from keys.limits import CONCURRENT, REQUESTS, TOKENS, RateRule, Rules
 from proxy.cache import BYPASS
 from proxy.demand import counted_by
-from proxy.near_limits import NearLimits
+from proxy.near_limits import GATHERED_EVERY_S, NearLimits
 from proxy.store.memory import MemoryStore
 from proxy.tests.fakes import make_snapshot
 from proxy.tests.redis_stores import demand, log, server, settled, stores
@@ -23,6 +23,7 @@ AT_ONCE = RateRule("rate:3", CONCURRENT, 4, holds_for="key ci")
 ROOMY = RateRule("rate:4", REQUESTS, 1000, per="hour")
 NOBODYS = RateRule("ANON_IP_RPM", REQUESTS, 2, per="minute", each="ip")
 CI = Caller(7, 2, "ci", "", terms=KeyTerms(rules=Rules((AT_ONCE,))))
+NOW = 1_800_000_000.0
 OTHER = Caller(8, 2, "other", "")
 
 
@@ -31,6 +32,17 @@ async def test_it_tells_of_what_is_half_used_and_of_nothing_else():
     assert await told(store) == []
     await use(store)
     assert await told(store) == EXPECTED
+
+
+async def test_a_limit_that_was_changed_begins_anew():
+    store = MemoryStore(max_bytes=1000)
+    near = NearLimits(store, asking(store), own=Rules())
+    before, after = (RateRule("rate:1", REQUESTS, 1, per=per) for per in ("minute", "hour"))
+    await store.admit(demand(counted_by(before, CI, "m")), BYPASS, now=NOW)
+    for rule, count in ((before, 1), (after, 0)):
+        snapshot = replace(make_snapshot("openai"), rules=Rules((rule,)))
+        later = NOW + GATHERED_EVERY_S * (1 - count)
+        assert len(await asyncio.to_thread(near.found, snapshot, later)) == count
 
 
 @pytest.mark.broker
