@@ -194,7 +194,8 @@ def test_it_is_made_read_replaced_changed_found_and_deleted(api: Api, noun: str)
     for method, body in (("PUT", one.made), ("PATCH", one.change), ("DELETE", None)):
         assert api(method, path, body, if_match=read.headers["etag"]).status_code == 412
     assert api.read(one.narrowed) == {"items": [changed.json()], "next_cursor": None}
-    found, cursor = [], ""
+    found: list[Any] = []
+    cursor: Any = ""
     while cursor is not None:
         told = api.read(f"{one.listed}?limit=1{cursor and '&cursor=' + cursor}")
         found += told["items"]
@@ -243,7 +244,7 @@ def test_usage_logs_and_ledger_tell_of_requests_alike(api: Api) -> None:
     for _ in range(3):
         eventually(answered, what="an answer by the new key")
     mine = "key=spender&tenant=acme&tag=team%3Dsearch&provider=echo&model=echo"
-    logs = eventually(
+    logs: Any = eventually(
         lambda: (
             len(found := api.read(f"logs?{mine}&status=200&cost_min_usd=0.000000001")["items"]) == 3 and found
         ),
@@ -257,7 +258,7 @@ def test_usage_logs_and_ledger_tell_of_requests_alike(api: Api) -> None:
     assert {row["completion_id"]: row["cost_usd"] for row in ledger} == {
         row["completion_id"]: row["cost_usd"] for row in logs
     }
-    usage = eventually(
+    usage: Any = eventually(
         lambda: (
             (told := api.read(f"usage?by=tag:team&latency=true&{mine}"))["totals"]["requests"] == 3 and told
         ),

@@ -14,7 +14,7 @@ class ChunkedBodies(APIView):
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Measure it."""
         if "CONTENT_LENGTH" not in request.META and "HTTP_TRANSFER_ENCODING" in request.META:
-            body: Any = request._stream  # type: ignore[attr-defined]  # noqa: SLF001 - the file that Django has written
+            body: Any = request._stream  # noqa: SLF001 - the file that Django has written
             request.META["CONTENT_LENGTH"] = str(body.seek(0, os.SEEK_END))
             body.seek(0)
         return super().initialize_request(request, *args, **kwargs)
