@@ -35,10 +35,12 @@ __all__ = [
 MAX_PAYLOAD_DAYS = 365
 
 # What `ApiKey.rotate` writes.
-ROTATED = ("digest", "prefix", "previous_digest", "previous_prefix", "previous_until")
+ROTATED = ("digest", "prefix", "previous_digest", "previous_prefix", "previous_until", "disabled_because")
 
-# A tag of keys that their tenant's own people have disabled: they alone may be enabled by them again.
+# A tag of keys that their tenant's own people have disabled, or somebody who reported a leak: those people may
+# enable them alone.
 DISABLED_BY = "disabled_by"
+LEAK = "report-leak"
 
 
 class Tenant(TrackedModel):
@@ -202,7 +204,8 @@ class ApiKey(TrackedModel):
         """Give the key another secret and return it; the one it has works until `until` (None: no longer).
 
         A secret from before the last rotation works no longer, nor does one that was reported as leaked,
-        whatever `until` says. Raises ValueError as `set_secret` does.
+        whatever `until` says: a key that was disabled because of it may be enabled from now on. Raises
+        ValueError as `set_secret` does.
         """
         old_digest, old_prefix = self.digest, self.prefix
         secret = secret or secrets.issue()
@@ -210,6 +213,7 @@ class ApiKey(TrackedModel):
         self.end_previous()
         if until is not None and old_digest != self.digest and not self.disabled_because:
             self.previous_digest, self.previous_prefix, self.previous_until = old_digest, old_prefix, until
+        self.disabled_because = ""
         return secret
 
     def secret_is_taken(self) -> bool:
@@ -220,6 +224,17 @@ class ApiKey(TrackedModel):
     def end_previous(self) -> None:
         """Let the secret before the last rotation work no longer."""
         self.previous_digest, self.previous_prefix, self.previous_until = None, "", None
+
+    def report_leak(self, reason: str) -> None:
+        """Disable the key until its secret is rotated. Whoever might enable it before still may then."""
+        if self.enabled:
+            self.enabled, self.tags = False, {**self.tags, DISABLED_BY: LEAK}
+        self.disabled_because = self.disabled_because or reason[:200]
+
+    @property
+    def own_people_may_enable(self) -> bool:
+        """May its tenant's people enable it? Not what operators have disabled, and no leaked secret."""
+        return not self.disabled_because and DISABLED_BY in self.tags
 
     @property
     def tags_of_operators(self) -> dict[str, str]:

@@ -95,7 +95,7 @@ def rotate_key(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
 @require_POST
 @seated("use")
 def switch_key(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
-    """Disable a key, or enable one that the tenant's own people have disabled."""
+    """Disable a key, or enable one again, unless operators have disabled it or its secret has leaked."""
     with transaction.atomic():
         key = _key(seat, ref, locked=True)
         _require(seat.may_change(key))
@@ -103,7 +103,7 @@ def switch_key(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
             key.enabled, key.tags = False, {**key.tags, DISABLED_BY: seat.maker}
             said = f"{key.name} is disabled: it is refused within a second."
         else:
-            _require(may_enable(key))
+            _require(key.own_people_may_enable)
             key.enabled = True
             said = f"{key.name} is enabled: it works within a second."
         key.save(update_fields=["enabled", "tags"])
@@ -124,11 +124,6 @@ def delete_key(request: HttpRequest, seat: Seat, ref: int) -> HttpResponse:
         return HttpResponseRedirect(at(seat, "keys"))
     context = {"key": key, "title": f"Delete {key.name}"}
     return page(request, seat, "keys", context, template="dashboard/key_delete.html")
-
-
-def may_enable(key: ApiKey) -> bool:
-    """May the tenant's people enable a key? Not one that operators have disabled."""
-    return bool(key.disabled_because) or DISABLED_BY in key.tags
 
 
 def state(key: ApiKey, now: datetime) -> tuple[str, str]:
@@ -188,7 +183,7 @@ def _one_key(request: HttpRequest, seat: Seat, key: ApiKey, form: KeyForm | None
         **_row(seat, key),
         "form": form,
         "may_delete": seat.may_delete(key),
-        "may_switch": seat.may_change(key) and (key.enabled or may_enable(key)),
+        "may_switch": seat.may_change(key) and (key.enabled or key.own_people_may_enable),
         "title": key.name,
     }
     return page(request, seat, "keys", context, template="dashboard/key.html")

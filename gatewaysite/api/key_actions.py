@@ -170,14 +170,12 @@ class DisableKey(_KeyAction):
 
 
 def _require_own_doing(key: ApiKey) -> None:
-    """Raise Forbidden unless the tenant's own people have disabled the key."""
-    if key.disabled_because:
-        reason = "It was reported as leaked: ask the operator of this gateway."
-    elif DISABLED_BY not in key.tags:
-        reason = "Operators have disabled it, who alone enable it."
-    else:
+    """Raise Forbidden unless the tenant's own people may enable the key."""
+    if key.own_people_may_enable:
         return
-    raise Forbidden(reason, code="permission_denied")
+    if DISABLED_BY in key.tags:
+        raise Forbidden("It was reported as leaked: rotate it first.", code="permission_denied")
+    raise Forbidden("Operators have disabled it, who alone enable it.", code="permission_denied")
 
 
 class EnableKey(DisableKey):

@@ -113,12 +113,11 @@ def disable(secret: str, *, by: str) -> Status:
             key.end_previous()
             key.save(update_fields=["previous_digest", "previous_prefix", "previous_until"])
             return "disabled" if worked else "already_disabled"
-        if not key.enabled:
-            return "already_disabled"
-        key.enabled = False
-        key.disabled_because = REASON.format(at=now, by=by or "an unknown address")[:200]
-        key.save(update_fields=["enabled", "disabled_because"])
-    return "disabled"
+        worked = key.enabled
+        if worked or not key.disabled_because:
+            key.report_leak(REASON.format(at=now, by=by or "an unknown address"))
+            key.save(update_fields=["enabled", "disabled_because", "tags"])
+    return "disabled" if worked else "already_disabled"
 
 
 def _address(request: Request) -> str:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from config.models import current_version
 from config.tests.admin_kit import operator
-from keys.models import ROTATED, ApiKey, Tenant
+from keys.models import DISABLED_BY, ROTATED, ApiKey, Tenant
 from proxy.api.leaks import LeakThrottle
 from proxy.tests.fakes import environment
 
@@ -95,6 +95,18 @@ def test_a_leaked_secret_never_works_again_once_it_is_rotated(key):
     key.refresh_from_db()
     key.rotate(until=timezone.now() + timedelta(hours=24))
     assert (key.previous_digest, key.previous_until) == (None, None)
+
+
+@pytest.mark.parametrize(("tags", "may"), [({}, False), ({DISABLED_BY: "olga"}, True)])
+def test_a_disabled_keys_leak_is_remembered_until_it_is_rotated(key, tags, may):
+    ApiKey.objects.filter(pk=key.pk).update(enabled=False, tags=tags)
+    assert reported(key.secret) == ["already_disabled"]
+    key.refresh_from_db()
+    assert (key.disabled_because != "", key.own_people_may_enable) == (True, False)
+    key.rotate(until=None)
+    key.save(update_fields=list(ROTATED))
+    key.refresh_from_db()
+    assert (key.disabled_because, key.own_people_may_enable) == ("", may)
 
 
 def test_an_enabled_key_has_no_reason_to_be_disabled(key):

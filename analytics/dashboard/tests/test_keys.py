@@ -95,9 +95,12 @@ def test_an_owner_rotates_with_an_overlap_once_for_each_page(acme):
 
 
 def test_a_leaked_secret_ends_with_its_rotation(acme):
-    key = key_of(acme, "acme-web", enabled=False, disabled_because="reported as leaked, 2026-11-01")
+    key = key_of(acme, "acme-web")
+    key.report_leak("reported as leaked, 2026-11-01")
+    key.save()
     assert "overlap" not in RotateForm(key).fields
     client = browser(person("olga", acme))
+    assert client.post(f"{KEYS}{key.pk}/switch/").status_code == 403
     client.post(f"{KEYS}{key.pk}/rotate/", {"overlap": "24", "rotates": mark_of(key)})
     key.refresh_from_db()
     assert key.previous_digest is None
