@@ -1,177 +1,97 @@
-"""How fast segments are booked, and how fast people's screens are at size, on a PostgreSQL of its own.
+"""How fast segments are booked, and how fast people's pages are at size, on a PostgreSQL of its own.
 
-`python -m bench.analytics` in the measured database's environment does the work and prints JSON; the part
-`analytics` of `make bench` runs it.
+    ingest.py     a broker, a Celery worker, and how many rows a second it books
+    history.py    ten million requests and their sums, and how long pages take
+
+Both run as processes of their own, in the environment of the database that is measured, and print JSON.
 """
 
 import json
-import os
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from bench import processes
 from bench.measures import Bench
 from bench.processes import CannotMeasure
 from bench.table import Row
 
-SEGMENT = 1_000
 BOOKED_AT_LEAST = 5_000  # rows a second, of one worker
-TIMES = 5
-MODELS = ("gpt-4o", "gpt-4o-mini", "claude-haiku-4-5")
+SUSTAINED_S = 30.0
+# Keys that take part: each has three models, so a segment adds to three times as many sums.
+KEYS = (20, 200)
+IN_PROCESS = 20_000  # rows
+COPIES = 25  # of a made-up history, in the large log
 
 
 def analytics(bench: Bench) -> Iterator[Row]:
-    """Measure ingest by one worker, on PostgreSQL and SQLite, and the reading of a log of many rows."""
+    """Measure ingest by one worker, and the reading of a log of many rows."""
     from tests.servers import postgres  # noqa: PLC0415 - needs PostgreSQL's programs
 
-    rows = bench.sizes.all_requests * 50
-    with postgres("fsync=off", "shared_buffers=1GB", "max_wal_size=8GB", "synchronous_commit=off") as server:
-        where = {"PostgreSQL": server.create("analytics"), "SQLite": ""}
-        for name, url in where.items():
-            found = _run(bench.home / f"analytics-{name}", url, "ingest", str(bench.sizes.settled_requests))
-            speed = found["rows_per_s"]
+    sizes = bench.sizes
+    settings = ("shared_buffers=1GB", "max_wal_size=8GB")
+    # As it is installed: each transaction is on disk before it is over.
+    with postgres("fsync=on", *settings) as server, processes.redis(bench.home) as broker:
+        for number, keys in enumerate(KEYS):
+            database = server.create(f"worker-{keys}")
+            home = bench.home / f"analytics-worker-{keys}"
+            # A queue of its own: the one before is left when the worker has been busy for long enough.
+            queue = f"{broker.rpartition('/')[0]}/{number}"
+            found = _run("ingest", home, database, queue, "worker", sizes.settled_requests * 6, keys)
+            yield _by_worker(found, keys)
+        for name, database in (("PostgreSQL", server.create("process")), ("SQLite", "")):
+            count = min(IN_PROCESS, sizes.settled_requests)
+            found = _run("ingest", bench.home / f"analytics-{name}", database, "", "process", count, KEYS[0])
             yield Row(
-                what=f"rows booked a second by one worker, with sums: {name}",
-                measured=f"{speed:,.0f}",
-                target=f">= {BOOKED_AT_LEAST:,}" if name == "PostgreSQL" else "",
-                met=speed >= BOOKED_AT_LEAST if name == "PostgreSQL" else None,
+                what=f"rows booked a second, without a broker: {name}",
+                measured=f"{found['rows_per_s']:,.0f}",
                 figures=found,
             )
-        found = _run(bench.home / "analytics-read", server.create("read"), "read", str(rows))
-        for what, took in found.items():
-            yield Row(what=f"{rows:,} requests: {what}", measured=f"{took:,.1f} ms", figures={"ms": took})
-
-
-def _run(home: Path, url: str, what: str, count: str) -> dict[str, float]:
-    home.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, "GATEWAY_DATA_DIR": str(home), "DATABASE_URL": url}
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench.analytics", what, count],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
+    rows = sizes.all_requests * 50
+    # Made in a hurry, then vacuumed at once.
+    hurried = ("fsync=off", "synchronous_commit=off", "maintenance_work_mem=1GB", "autovacuum=off")
+    with postgres(*settings, *hurried) as server:
+        home = bench.home / "analytics-read"
+        found = _run("history", home, server.create("read"), "", rows // COPIES, COPIES)
+    yield Row(
+        what=f"{rows:,} requests: the log, and the sums",
+        measured=f"{found['log_rows']:,} rows, {found['sums']:,} sums",
+        figures=found,
     )
-    if ran.returncode:
-        raise CannotMeasure(ran.stderr[-2000:])
-    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    yield Row(
+        what=f"adding up {found['sums']:,} sums by tenant and model (the migration)",
+        measured=f"{found['widened_s']:.1f} s",
+    )
+    for what, page in found["pages"].items():
+        yield Row(
+            what=f"{rows:,} requests: {what}",
+            measured=f"{page['ms']:,.0f} ms, {page['queries']} queries ({page['in_database_ms']:,.0f} ms)",
+            figures=page,
+        )
+
+
+def _by_worker(found: Mapping[str, Any], keys: int) -> Row:
+    """Return the row of a worker; only one that was busy long enough has shown anything."""
+    speed, took = found["rows_per_s"], found["took_s"]
+    judged = keys == KEYS[0] and took >= SUSTAINED_S
+    return Row(
+        what=f"rows booked a second by a worker, {keys} keys, {took:.0f} s",
+        reference=f"slowest {found['slice_s']:.0f} s: {found['slowest_slice']:,.0f}",
+        measured=f"{speed:,.0f}",
+        by_cpu=f"{found['worker_us']:.0f} us",
+        target=f">= {BOOKED_AT_LEAST:,}" if keys == KEYS[0] else "",
+        met=speed >= BOOKED_AT_LEAST if judged else None,
+        figures=found,
+    )
+
+
+def _run(part: str, home: Path, database: str, broker: str, *arguments: object) -> dict[str, Any]:
+    home.mkdir(parents=True, exist_ok=True)
+    env = processes.environment(home, DATABASE_URL=database, CELERY_BROKER_URL=broker, LOG_LEVEL="warning")
+    command = [sys.executable, "-m", f"bench.{part}", *map(str, arguments)]
+    printed = processes.run(part, command, env=env).splitlines()
+    if not printed:
+        raise CannotMeasure(f"{part} said nothing")
+    found: dict[str, Any] = json.loads(printed[-1])
     return found
-
-
-# ---------------------------------------------------------------- in the process of its own
-
-
-def ingest(count: int) -> dict[str, float]:
-    """Book `count` records of 20 keys in segments, as a worker does, and return rows a second."""
-    from analytics.tasks import write_request_logs  # noqa: PLC0415 - Django must be set up first
-    from analytics.tests.spool_files import done, text  # noqa: PLC0415
-    from proxy.completion import Attempt  # noqa: PLC0415
-
-    now = time.time() - 3600
-    segments = []
-    for number in range(max(count // SEGMENT, 1)):
-        lines = [
-            done(
-                f"b{number}-{line}",
-                at=now + number + line / SEGMENT,
-                key_id=line % 20 + 1,
-                tenant_id=line % 5 + 1,
-                model=MODELS[line % 3],
-                tags={"team": f"t{line % 4}"},
-                ttft_ms=300.0,
-                attempts=[Attempt("openai", MODELS[line % 3], 0.2, 11.5, 200, "ok")],
-            )
-            for line in range(SEGMENT)
-        ]
-        segments.append((f"s{number}", SEGMENT, text(*lines), ""))
-    began = time.perf_counter()
-    for segment in segments:
-        write_request_logs(*segment)
-    return {"rows_per_s": len(segments) * SEGMENT / (time.perf_counter() - began)}
-
-
-def read(count: int) -> dict[str, float]:
-    """Make a history of `count` requests, unless there is one; return how long reading takes (ms)."""
-    from django.core.management import call_command  # noqa: PLC0415 - Django must be set up first
-    from django.db import connection  # noqa: PLC0415
-
-    from analytics import demo_cast  # noqa: PLC0415
-
-    if not demo_cast.is_there():
-        call_command("seed_demo", requests=count, stdout=sys.stderr)
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM ANALYZE")
-    return {what: _middle_ms(work) for what, work in _screens().items()}
-
-
-def _screens() -> dict[str, Callable[[], Any]]:
-    from django.utils import timezone  # noqa: PLC0415
-
-    from analytics.models import RequestLog  # noqa: PLC0415
-    from analytics.usage import Period, Where, by, by_time, totals  # noqa: PLC0415
-    from config.keyset import Cursor, KeysetPaginator  # noqa: PLC0415
-    from keys.models import Tenant  # noqa: PLC0415
-
-    tenant = Tenant.objects.get(name="demo-globex")
-    now, everything = timezone.now(), RequestLog.objects.all()
-    deep = Cursor(older=True, at=now - timedelta(days=25), pk=0)
-
-    def page(rows: Any, cursor: Cursor | None = None, *, looks: bool = False) -> Callable[[], Any]:
-        looked_through = everything if looks else None
-        return lambda: KeysetPaginator(
-            rows, 50, moment="at", cursor=cursor, looked_through=looked_through
-        ).page(1)
-
-    def figures(period: Period, where: Where) -> Callable[[], Any]:
-        def look() -> None:
-            totals(period, where, latency=True)
-            by_time(period, where)
-            for dimension in ("model", "key"):
-                by(dimension, period, where)
-
-        return look
-
-    days = Period.days(30, now=now, zone=ZoneInfo(tenant.timezone))
-    return {
-        "log, first page": page(everything),
-        "log, page of a tenant": page(everything.filter(tenant_ref=tenant.pk)),
-        "log, page 25 days back": page(everything, deep),
-        "log, dear ones (looks through 50,000)": page(
-            everything.filter(cost_nanousd__gte=10**11), looks=True
-        ),
-        "log, one request id": lambda: list(everything.filter(request_id="req-demo-1-99")[:51]),
-        "tenant's 30 days, four figures": figures(days, Where(tenant_id=tenant.pk)),
-        "operator's 30 days, four figures": figures(Period.days(30, now=now), Where()),
-    }
-
-
-def _middle_ms(work: Callable[[], Any]) -> float:
-    took = []
-    for _ in range(TIMES):
-        began = time.perf_counter()
-        work()
-        took.append((time.perf_counter() - began) * 1000)
-    return round(statistics.median(took), 1)
-
-
-def main() -> None:
-    """Do one of both and print what was found as JSON."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gatewaysite.settings")
-    import django  # noqa: PLC0415
-
-    django.setup()
-    from django.core.management import call_command  # noqa: PLC0415
-
-    call_command("migrate", verbosity=0)
-    found = {"ingest": ingest, "read": read}[sys.argv[1]](int(sys.argv[2]))
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

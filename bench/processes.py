@@ -116,7 +116,7 @@ class Server:
 
     def cpu(self) -> Cpu:
         """Return the workers' processor times since they started."""
-        used = [_cpu_s(pid) for pid in self.workers]
+        used = [cpu_s(pid) for pid in self.workers]
         return Cpu(sum(used), max(used), sum(_waited_s(pid) for pid in self.workers))
 
     def rss_mb(self) -> float:
@@ -260,7 +260,8 @@ def _command_line(pid: str) -> bytes:
     return b""
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used."""
     fields_after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields_after_name[11]) + int(fields_after_name[12])) / _TICKS
 

@@ -199,8 +199,8 @@ def assert_all_the_same() -> None:
     for name, figures in usage.by("model", whole):
         provider, _, model = name.partition("/")
         assert_same(figures, whole, provider=provider, model=model)
-        days = [of_day for _, of_day in usage.by_time(whole, Where(provider=provider, model=model))]
-        assert sum(days, usage.Figures()) == figures
+        of_days = [each for _, each in usage.by_time(whole, Where(provider=provider, model=model))]
+        assert sum(of_days, usage.Figures()) == figures
     teams = dict(usage.by("tag:team", whole))
     assert teams["search"].requests == RequestLog.objects.filter(tags__team="search").count() > 0
 
