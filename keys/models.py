@@ -37,8 +37,8 @@ MAX_PAYLOAD_DAYS = 365
 # What `ApiKey.rotate` writes.
 ROTATED = ("digest", "prefix", "previous_digest", "previous_prefix", "previous_until", "disabled_because")
 
-# A tag of keys that their tenant's own people have disabled, or somebody who reported a leak: those people may
-# enable them alone.
+# A tag of keys that their tenant's own people have disabled, or somebody who reported a leak: no other
+# disabled key may be enabled by those people.
 DISABLED_BY = "disabled_by"
 LEAK = "report-leak"
 
