@@ -43,6 +43,9 @@ def check_tags(value: Any) -> None:
         raise ValidationError('must be names and texts, such as {"team": "search"}')
     if len(value) > MAX_TAGS or any(len(part) > MAX_TAG for pair in value.items() for part in pair):
         raise ValidationError(f"at most {MAX_TAGS} tags, of {MAX_TAG} characters each")
+    for name in value:
+        if _reads_as_number(name):  # databases would take it for a place in a list
+            raise ValidationError(f"a name cannot be a whole number: {name}")
 
 
 def check_percents(value: Any) -> None:
@@ -65,3 +68,11 @@ def check_emails(value: Any) -> None:
 def usual_percents() -> list[int]:
     """Return the percentages of a budget that are told of, unless it says others."""
     return [80, 100]
+
+
+def _reads_as_number(name: str) -> bool:
+    try:
+        int(name)
+    except ValueError:
+        return False
+    return True

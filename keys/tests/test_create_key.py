@@ -126,6 +126,7 @@ def test_it_takes_a_time_from_now(span, expected):
             "--tag 'team' is not of the form NAME=TEXT, such as team=search",
         ),
         (("--tenant", "acme", "--name", "ci", "--tag", "t=" + "x" * 101), "--tag: at most 20 tags"),
+        (("--tenant", "acme", "--name", "ci", "--tag", "7=x"), "--tag: a name cannot be a whole number: 7"),
         (("--tenant", "acme", "--name", "ci", "--max-tokens", "0"), "--max-tokens: Ensure this value is"),
         (("--tenant", "acme", "--name", "ci", "--forced-route", "m" * 201), "--forced-route: Ensure this"),
         (("--name", "ci"), "the following arguments are required: --tenant"),
