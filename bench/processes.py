@@ -266,6 +266,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields_after_name[11]) + int(fields_after_name[12])) / _TICKS
 
 
+def family_cpu_s(pid: int) -> float:
+    """Return the processor time that a process and its children have used."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(cpu_s(each) for each in (pid, *map(int, children)))
+
+
 def _waited_s(pid: int) -> float:
     """Return how long the event loop's thread was ready to run and no processor was free."""
     with contextlib.suppress(OSError):

@@ -1,5 +1,1 @@
-"""The composition root. Importing it registers the Celery application."""
-
-from gatewaysite.celery import app as celery_app
-
-__all__ = ["celery_app"]
+"""The composition root: settings, URLs, ASGI, the management API, and what serves."""

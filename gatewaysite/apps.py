@@ -9,5 +9,5 @@ class GatewaysiteConfig(AppConfig):
     name = "gatewaysite"
 
     def ready(self) -> None:
-        """Hear of what happens to users and to the audit log."""
-        from gatewaysite import audit_rows, receivers  # noqa: F401, PLC0415 - they need the apps loaded
+        """Make the Celery application of all tasks; hear of what happens to users and the audit log."""
+        from gatewaysite import audit_rows, celery, receivers  # noqa: F401, PLC0415 - they need the apps loaded
