@@ -254,7 +254,8 @@ def test_files_are_those_of_the_clients_account(files: FileVendor, way: str) -> 
             sdk.moderations.create(input="something")
             private = {"x-gateway-provider": "private"}
             sdk.files.list(extra_headers=private)  # the operator's are refused: listing_not_allowed
-            asked = files.requests[before:]
+            # The gateway itself asks for lists of models meanwhile.
+            asked = [each for each in files.requests[before:] if not each.path.endswith("/models")]
         assert len(asked) == 4
         assert [each.headers["authorization"] for each in asked] == [f"Bearer {OWN}"] * 4
         assert not any(secret in str(asked) for secret in (UPSTREAM_KEY, TEAM_KEY))

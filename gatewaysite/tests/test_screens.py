@@ -22,6 +22,34 @@ def test_who_ships_records_does_without_screens_and_data_plane(tmp_path):
     assert told.split() == ["True", "set()"]
 
 
+AS_A_WORKER = """
+import asyncio, sys
+import gatewaysite.asgi
+before = "gatewaysite.urls" in sys.modules
+
+async def get(path):
+    asked, said = [], []
+    async def receive():
+        asked.append(path)
+        return {"type": "http.request"} if len(asked) == 1 else await asyncio.Event().wait()
+    async def send(message):
+        said.append(message)
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    await gatewaysite.asgi.application(scope, receive, send)
+    return said[0]["status"]
+
+async def both():
+    return await asyncio.gather(get("/admin/"), get("/no-such-page"))
+
+print(before, asyncio.run(both()))
+"""
+
+
+def test_a_worker_reads_its_pages_when_the_first_is_asked_for(tmp_path):
+    told = manage("shell", "--no-imports", "-c", AS_A_WORKER, env=gateway_env(tmp_path))
+    assert "False [302, 404]" in told.splitlines()
+
+
 @pytest.fixture
 def wrong_screen():
     screen = type("Wrong", (admin.ModelAdmin,), {"list_display": ("no_such_column",)})
