@@ -22,6 +22,9 @@ from proxy import lifecycle
 WARM_UP_S = 10.0
 # A request makes some hundred objects and no cycles: the default of 700 collects every few requests.
 GC_THRESHOLDS = (50_000, 20, 50)
+# libuv accepts one connection a turn for each socket that listens: a crowd that comes to a busy worker would
+# wait for as many turns.
+ACCEPTS_A_TURN = 8
 KEEP_ALIVE_S = 75  # SDK connection pools keep 60 s and less: the client closes first, not we
 
 
@@ -105,4 +108,11 @@ def run_worker(
     # uvicorn raises the signal that ended it once more when it is done; it is handled already.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    Worker(config, grace_s=grace_s, ready_fd=ready_fd, warm_up_s=warm_up_s).run(sockets=[listener])
+    worker = Worker(config, grace_s=grace_s, ready_fd=ready_fd, warm_up_s=warm_up_s)
+    worker.run(sockets=listeners(listener))
+
+
+def listeners(listener: socket.socket) -> list[socket.socket]:
+    """Return the same socket as often as a turn of the event loop is to accept from it."""
+    # Not by socket.dup(): it would have the socket block, in the processes that serve from it already too.
+    return [listener, *(socket.socket(fileno=os.dup(listener.fileno())) for _ in range(ACCEPTS_A_TURN - 1))]
