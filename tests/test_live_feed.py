@@ -1,6 +1,7 @@
 """The live feed of a served gateway: a WebSocket client sees requests as they finish, a flood as a sample."""
 
 import contextlib
+import http.client
 import json
 import re
 import time
@@ -92,9 +93,14 @@ def send(gateway: Gateway, identity: str, *, key: str = "", model: str = "demo/e
 
 
 def flood(gateway: Gateway, count: int) -> None:
-    with httpx.Client(headers=gateway.headers, base_url=gateway.url) as client:
+    """Send so many, one after another. This client is fast enough on a busy machine, too."""
+    body, headers = json.dumps(CHAT), {**gateway.headers, "Content-Type": "application/json"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)) as connection:
         for _ in range(count):
-            assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +162,8 @@ def test_a_flood_is_counted_to_the_last_and_sampled(gateway, admin):
         assert watcher.seen == FLOOD
         assert watcher.sampled > 0
         assert {each["cache"] for each in watcher.events} == {"hit"}
-        assert len(watcher.events) + watcher.sampled >= FLOOD - 200  # what waits is sent in the next batches
+        watcher.until(lambda: len(watcher.events) + watcher.sampled + watcher.slow >= FLOOD)
+        assert len(watcher.events) + watcher.sampled + watcher.slow == FLOOD
 
 
 def test_a_viewer_that_reads_nothing_delays_nobody_and_is_told_what_it_missed(gateway, admin):
