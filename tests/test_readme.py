@@ -89,9 +89,7 @@ def run(command: Sequence[str], gateway: Gateway, *, code: str = "") -> str:
 @of("sh")
 def test_it_runs_shell_commands(block: Block, gateway: Gateway) -> None:
     if "create_key --tenant acme" in block.code:
-        gateway.manage(
-            "shell", "-c", "from keys.models import Tenant; Tenant.objects.get_or_create(name='acme')"
-        )
+        gateway.shell("from keys.models import Tenant; Tenant.objects.get_or_create(name='acme')")
     assert run(["bash", "-eu", "-o", "pipefail", "-s"], gateway, code=block.code)
 
 
@@ -113,7 +111,13 @@ def test_it_runs_python(block: Block, gateway: Gateway) -> None:
 
 @of("yaml")
 def test_it_applies_yaml(block: Block, gateway: Gateway) -> None:
-    run([sys.executable, "manage.py", "apply_config", "--dry-run", "-"], gateway, code=block.code)
+    path = gateway.data_dir / "block.yaml"
+    path.write_text(block.code)
+    gateway.shell(f"""
+import io
+from django.core.management import call_command
+call_command("apply_config", {str(path)!r}, dry_run=True, stdout=io.StringIO())
+""")
 
 
 @of("json")
