@@ -132,9 +132,16 @@ class Gateway:
 
     def bash(self, code: str) -> str:
         """Run a document's commands in the checkout, against this gateway, and return what they print."""
+        return self.run(["bash", "-eu", "-o", "pipefail", "-s"], code=code)
+
+    def run(self, command: Sequence[str], *, code: str = "") -> str:
+        """Run a program in the checkout with what a reader's shell would have, and return what it prints.
+
+        `code` is a document's, for its standard input, with this gateway's address and key for those in it.
+        """
         done = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-s"],
-            input=code.replace("http://127.0.0.1:8080", self.url),
+            list(command),
+            input=code.replace("http://127.0.0.1:8080", self.url).replace("sk-gw-...", self.key),
             cwd=CHECKOUT,
             env=self.env,
             capture_output=True,

@@ -13,7 +13,6 @@ from tests.admin_session import AdminSession
 from tests.gateway import Gateway, running_gateway
 from tests.records import ledger, logged, rows
 from tests.servers import CHECKOUT, eventually
-from tests.test_readme import run
 from tests.upstream import bearer, chat
 
 CHAT, EXPLAIN = "/v1/chat/completions", "/api/v1/explain"
@@ -216,7 +215,7 @@ def test_the_documented_question_is_answered(served: Gateway) -> None:
     section = text.partition("## Explain a request")[2].partition("\n## ")[0]
     pattern = r"^<!-- run by: tests/test_explain\.py -->\n^```sh\n(.*?)^```$"
     (command,) = re.findall(pattern, section, re.MULTILINE | re.DOTALL)
-    told = json.loads(run(["bash", "-eu", "-o", "pipefail", "-s"], served, code=command))
+    told = json.loads(served.bash(command))
     assert first(told) == ("demo", "echo")
     assert told["targets"][0]["state"] == "first"
     assert told["targets"][0]["price"].keys() >= {"at_most_usd", "known"}

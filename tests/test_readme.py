@@ -70,27 +70,11 @@ def of(*languages: str, parsed_only: bool = False) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", chosen, ids=str)
 
 
-def run(command: Sequence[str], gateway: Gateway, *, code: str = "") -> str:
-    """Run a program with what a reader's shell would have: the checkout, and this gateway's data."""
-    done = subprocess.run(
-        list(command),
-        input=code.replace("http://127.0.0.1:8080", gateway.url).replace("sk-gw-...", gateway.key),
-        cwd=CHECKOUT,
-        env=gateway.env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @of("sh")
 def test_it_runs_shell_commands(block: Block, gateway: Gateway) -> None:
     if "create_key --tenant acme" in block.code:
         gateway.shell("from keys.models import Tenant; Tenant.objects.get_or_create(name='acme')")
-    assert run(["bash", "-eu", "-o", "pipefail", "-s"], gateway, code=block.code)
+    assert gateway.bash(block.code)
 
 
 @of("sh", parsed_only=True)
@@ -106,7 +90,7 @@ def test_it_shows_shell_commands_that_make_sense(block: Block) -> None:
 
 @of("python")
 def test_it_runs_python(block: Block, gateway: Gateway) -> None:
-    assert run([sys.executable, "-W", "error", "-"], gateway, code=block.code)
+    assert gateway.run([sys.executable, "-W", "error", "-"], code=block.code)
 
 
 @of("yaml")

@@ -13,7 +13,6 @@ from tests.admin_session import AdminSession
 from tests.gateway import Gateway, running_gateway
 from tests.records import logged
 from tests.servers import CHECKOUT, eventually
-from tests.test_readme import run
 from tests.upstream import QUIET, bearer, chat, data_lines
 
 CHAT = "/v1/chat/completions"
@@ -213,7 +212,7 @@ def test_the_documented_rehearsal_goes_as_it_says() -> None:
     with running_gateway({"CB_ERROR_THRESHOLD": "0"}) as gateway:
 
         def shell(code: str) -> str:
-            return run(["bash", "-eu", "-o", "pipefail", "-s"], gateway, code=code)
+            return gateway.bash(code)
 
         def says(code: str, *words: str) -> bool:
             said = shell(code).lower()
